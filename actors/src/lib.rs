@@ -1,0 +1,1 @@
+//! What is kept alive: supervised rooms; everything that waits, remembers or fails.

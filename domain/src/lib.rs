@@ -1,0 +1,1 @@
+//! What things mean: plain types and rules. No runtime, no IO, no clock.

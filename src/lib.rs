@@ -1,0 +1,1 @@
+//! What the world sees: HTTP in, a few handle calls, HTTP out.

@@ -1,0 +1,3 @@
+//! The `deepersensor` command.
+
+fn main() {}
