@@ -1,0 +1,154 @@
+//! What a caller may ask of a model, independent of any dialect or provider.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model_name::ModelName;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+impl Role {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::System, Self::User, Self::Assistant, Self::Tool].into_iter().find(|role| role.as_str() == text)
+    }
+}
+
+/// A model's request to call a function. `arguments` is a JSON object whose key order is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    pub arguments: Value,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatMessage {
+    pub role: Role,
+    pub content: String,
+    pub thinking: Option<String>,
+    /// Standard base64, no `data:` prefix.
+    pub images: Vec<String>,
+    pub tool_calls: Vec<ToolCall>,
+    /// For `tool` messages: which function, and which call, this answers.
+    pub tool_name: Option<String>,
+    pub tool_call_id: Option<String>,
+}
+
+impl ChatMessage {
+    pub fn text(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            thinking: None,
+            images: Vec::new(),
+            tool_calls: Vec::new(),
+            tool_name: None,
+            tool_call_id: None,
+        }
+    }
+}
+
+/// Sampling options a caller may set. Runner options (`num_ctx`, `num_gpu`, …) and `keep_alive` are not among them:
+/// a change of these reloads or evicts the model for everybody (ollama-wire §6).
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Sampling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_predict: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typical_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat_last_n: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presence_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frequency_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+}
+
+/// The shape the answer must have.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Format {
+    Json,
+    Schema(Value),
+}
+
+/// Whether, and how hard, the model should think first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Think {
+    Off,
+    On,
+    Low,
+    Medium,
+    High,
+    Max,
+}
+
+/// One prompt, validated: at least one message, all within [`limits`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChatRequest {
+    pub model: ModelName,
+    pub messages: Vec<ChatMessage>,
+    pub sampling: Sampling,
+    /// Function definitions, passed on as they came (each a JSON object).
+    pub tools: Vec<Value>,
+    pub format: Option<Format>,
+    pub think: Option<Think>,
+}
+
+impl ChatRequest {
+    /// Whether long silences between tokens are normal for this request (ollama-wire §2.3).
+    pub fn may_pause(&self) -> bool {
+        !self.tools.is_empty() || self.format.is_some() || self.think.is_some_and(|think| think != Think::Off)
+    }
+}
+
+/// Bounds on what one request may carry.
+pub mod limits {
+    pub const MESSAGES: usize = 1_000;
+    pub const TOOLS: usize = 128;
+    pub const STOP_SEQUENCES: usize = 16;
+    pub const IMAGES: usize = 16;
+    /// The most tokens one answer may have; Ollama's own default is ten times the context.
+    pub const NUM_PREDICT: u32 = 131_072;
+
+    // What is kept as a tree costs tens of times its text, and is kept for as long as the turn waits.
+    /// The text of a `format`.
+    pub const FORMAT_BYTES: usize = 64 << 10;
+    /// The text of one tool, and of all of them.
+    pub const TOOL_BYTES: usize = 32 << 10;
+    pub const TOOLS_BYTES: usize = 256 << 10;
+    /// The text of the sampling options.
+    pub const OPTIONS_BYTES: usize = 16 << 10;
+    /// The text of one tool call's arguments, and of those of all messages.
+    pub const ARGUMENTS_BYTES: usize = 64 << 10;
+    pub const ALL_ARGUMENTS_BYTES: usize = 256 << 10;
+}

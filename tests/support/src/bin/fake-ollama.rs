@@ -1,0 +1,3 @@
+//! Comes with the test ground.
+
+fn main() {}
