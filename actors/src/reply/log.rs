@@ -1,0 +1,353 @@
+//! The log itself: text once, in order, cut into segments where its kind changes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use domain::{
+    chat::ToolCall,
+    reply::{Answer, Delta, Position},
+};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::{Ending, Event, Notice, OnDisconnect, budget::ReplyBudget};
+
+/// The answer outgrew its own bound or the budget of all answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer is too large")]
+pub struct ReplyFull;
+
+pub(super) type OnAbandon = Box<dyn FnOnce() + Send>;
+
+/// What writer, readers and closer of one turn share.
+pub(super) struct Shared {
+    pub log: Mutex<Log>,
+    /// Set once; the writer polls it between reads.
+    cancelled: AtomicBool,
+    writer: AtomicWaker,
+    on_disconnect: OnDisconnect,
+}
+
+impl Shared {
+    pub fn new(budget: ReplyBudget, bytes_max: usize, on_disconnect: OnDisconnect) -> Arc<Self> {
+        Arc::new(Self {
+            log: Mutex::new(Log::new(budget, bytes_max)),
+            cancelled: AtomicBool::new(false),
+            writer: AtomicWaker::new(),
+            on_disconnect,
+        })
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub fn register_writer(&self, waker: &Waker) {
+        self.writer.register(waker);
+    }
+
+    /// Tells the writer to stop and whoever queues the turn to let it go.
+    pub fn cancel(&self) {
+        if !self.cancelled.swap(true, Ordering::AcqRel) {
+            self.writer.wake();
+            let abandon = self.log.lock().abandon.take();
+            if let Some(abandon) = abandon {
+                abandon();
+            }
+        }
+    }
+
+    /// A reader leaves. Its slot and "was it the last" are decided under one lock, so an attach wins or sees the end.
+    pub fn leave(&self, reader: usize) {
+        let abandoned = {
+            let mut log = self.log.lock();
+            log.readers[reader] = ReaderSlot::Left;
+            log.ending.is_none() && log.readers.iter().all(|slot| matches!(slot, ReaderSlot::Left))
+        };
+        if abandoned && self.on_disconnect == OnDisconnect::Cancel {
+            self.cancel();
+        }
+    }
+
+    /// Tells where the turn stands; what is no news wakes nobody.
+    pub fn notice(&self, notice: Notice) {
+        if self.log.lock().notice != Some(notice) {
+            self.update(News::State, |log| {
+                log.notice = Some(notice);
+                log.notices += 1;
+            });
+        }
+    }
+
+    /// Changes the log under its lock, then wakes the readers that care, outside it.
+    pub fn update<T>(&self, news: News, change: impl FnOnce(&mut Log) -> T) -> T {
+        let (out, wakers) = {
+            let mut log = self.log.lock();
+            let out = change(&mut log);
+            (out, log.take_wakers(news))
+        };
+        wakers.wake();
+        out
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    Delta,
+    /// Queue notices and the start.
+    State,
+    End,
+}
+
+/// Which news a sleeping reader wants to be woken for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interest {
+    Everything,
+    State,
+    End,
+}
+
+pub(super) enum ReaderSlot {
+    /// Not asleep now; `Interest` is what it last asked for.
+    Awake(Interest),
+    Asleep(Interest, Waker),
+    Left,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    Content,
+    Thinking,
+    ToolCall,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    part: Part,
+    /// Where it begins in `text`; tool calls take no text.
+    start: usize,
+}
+
+pub(super) struct Log {
+    text: String,
+    segments: Vec<Segment>,
+    calls: Vec<ToolCall>,
+    end: Position,
+    bytes: usize,
+    bytes_max: usize,
+    budget: ReplyBudget,
+    pub notice: Option<Notice>,
+    /// Rises with each notice, so that a reader knows whether it has told the latest.
+    pub notices: u32,
+    pub started: bool,
+    pub ending: Option<Ending>,
+    pub readers: Vec<ReaderSlot>,
+    pub abandon: Option<OnAbandon>,
+}
+
+impl Log {
+    fn new(budget: ReplyBudget, bytes_max: usize) -> Self {
+        Self {
+            text: String::new(),
+            segments: Vec::new(),
+            calls: Vec::new(),
+            end: Position::default(),
+            bytes: 0,
+            bytes_max,
+            budget,
+            notice: None,
+            notices: 0,
+            started: false,
+            ending: None,
+            readers: vec![ReaderSlot::Awake(Interest::Everything)],
+            abandon: None,
+        }
+    }
+
+    /// Appends one delta; on refusal nothing of it is kept.
+    pub fn push(&mut self, delta: Delta) -> Result<(), ReplyFull> {
+        match delta {
+            Delta::Content(text) => self.push_text(Part::Content, &text),
+            Delta::Thinking(text) => self.push_text(Part::Thinking, &text),
+            Delta::ToolCall(call) => self.push_call(call),
+        }
+    }
+
+    fn push_text(&mut self, part: Part, text: &str) -> Result<(), ReplyFull> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.grow(text.len())?;
+        if self.segments.last().is_none_or(|last| last.part != part) {
+            self.segments.push(Segment { part, start: self.text.len() });
+        }
+        self.text.push_str(text);
+        // `bytes_max` keeps the length far below 4 GiB.
+        let added = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        match part {
+            Part::Content => self.end.content += added,
+            Part::Thinking => self.end.thinking += added,
+            Part::ToolCall => {}
+        }
+        Ok(())
+    }
+
+    fn push_call(&mut self, call: ToolCall) -> Result<(), ReplyFull> {
+        self.grow(call.name.len() + call.id.len() + json_bytes(&call.arguments))?;
+        self.segments.push(Segment { part: Part::ToolCall, start: self.text.len() });
+        self.calls.push(call);
+        self.end.tool_calls += 1;
+        Ok(())
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<(), ReplyFull> {
+        let total = self.bytes + bytes;
+        if total > self.bytes_max || !self.budget.take(bytes) {
+            return Err(ReplyFull);
+        }
+        self.bytes = total;
+        Ok(())
+    }
+
+    pub fn end(&self) -> Position {
+        self.end
+    }
+
+    /// A copy of the answer so far.
+    pub fn answer(&self) -> Answer {
+        let mut answer = Answer { tool_calls: self.calls.clone(), ..Answer::default() };
+        answer.content.reserve_exact(self.end.content as usize);
+        for (index, segment) in self.segments.iter().enumerate() {
+            let text = &self.text[segment.start..self.segment_end(index)];
+            match segment.part {
+                Part::Content => answer.content.push_str(text),
+                Part::Thinking => answer.thinking.push_str(text),
+                Part::ToolCall => {}
+            }
+        }
+        answer
+    }
+
+    fn segment_end(&self, index: usize) -> usize {
+        self.segments.get(index + 1).map_or(self.text.len(), |next| next.start)
+    }
+
+    /// Gives what lies after `cursor` to `take` and moves the cursor to the end; says whether there was anything.
+    pub fn read(&self, cursor: &mut Cursor, take: &mut dyn FnMut(Event<'_>)) -> bool {
+        let before = cursor.at;
+        while let Some(segment) = self.segments.get(cursor.segment) {
+            let end = self.segment_end(cursor.segment);
+            let text = &self.text[cursor.offset..end];
+            match segment.part {
+                Part::Content if !text.is_empty() => {
+                    cursor.at.content += text.len() as u32;
+                    take(Event::Content { text, end: cursor.at });
+                }
+                Part::Thinking if !text.is_empty() => {
+                    cursor.at.thinking += text.len() as u32;
+                    take(Event::Thinking { text, end: cursor.at });
+                }
+                Part::ToolCall if cursor.at.tool_calls < self.end.tool_calls && !cursor.call_told => {
+                    let call = &self.calls[cursor.at.tool_calls as usize];
+                    cursor.at.tool_calls += 1;
+                    cursor.call_told = true;
+                    take(Event::ToolCall { call, end: cursor.at });
+                }
+                _ => {}
+            }
+            cursor.offset = end;
+            // The last segment may still grow: stay on it.
+            if cursor.segment + 1 == self.segments.len() {
+                break;
+            }
+            cursor.segment += 1;
+            cursor.call_told = false;
+        }
+        cursor.at != before
+    }
+
+    fn take_wakers(&mut self, news: News) -> Wakers {
+        let mut wakers = Wakers { first: None, rest: Vec::new() };
+        for slot in &mut self.readers {
+            let interest = match slot {
+                ReaderSlot::Asleep(interest @ Interest::Everything, _) => *interest,
+                ReaderSlot::Asleep(interest @ Interest::State, _) if news != News::Delta => *interest,
+                ReaderSlot::Asleep(interest @ Interest::End, _) if news == News::End => *interest,
+                _ => continue,
+            };
+            if let ReaderSlot::Asleep(_, waker) = std::mem::replace(slot, ReaderSlot::Awake(interest)) {
+                wakers.add(waker);
+            }
+        }
+        wakers
+    }
+
+    /// Puts a reader to sleep until there is news it cares for.
+    pub fn sleep(&mut self, reader: usize, interest: Interest, waker: &Waker) {
+        match &mut self.readers[reader] {
+            ReaderSlot::Asleep(old, held) if held.will_wake(waker) => *old = interest,
+            slot => *slot = ReaderSlot::Asleep(interest, waker.clone()),
+        }
+    }
+
+    /// Whether no reader wants anything before the end.
+    pub fn only_end_wanted(&self) -> bool {
+        self.readers.iter().all(|slot| match slot {
+            ReaderSlot::Awake(interest) | ReaderSlot::Asleep(interest, _) => *interest == Interest::End,
+            ReaderSlot::Left => true,
+        })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+/// A reader's place in the log.
+#[derive(Default)]
+pub(super) struct Cursor {
+    segment: usize,
+    offset: usize,
+    /// The tool call of the current segment has been given out.
+    call_told: bool,
+    at: Position,
+}
+
+/// Wakers to fire once the lock is gone; the usual single one needs no allocation.
+struct Wakers {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
+
+impl Wakers {
+    fn add(&mut self, waker: Waker) {
+        if self.first.is_none() {
+            self.first = Some(waker);
+        } else {
+            self.rest.push(waker);
+        }
+    }
+
+    fn wake(self) {
+        self.first.into_iter().chain(self.rest).for_each(Waker::wake);
+    }
+}
+
+/// About how much memory a JSON value takes, without printing it.
+fn json_bytes(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    std::mem::size_of::<Value>()
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(json_bytes).sum(),
+            Value::Object(fields) => fields.iter().map(|(key, value)| key.len() + json_bytes(value)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
