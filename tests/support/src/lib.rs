@@ -1,1 +1,15 @@
 //! What the tests and the benchmark stand on.
+//!
+//! A scripted Ollama that can be slow, lie or die on purpose ([`fake_ollama`]), a proxy that breaks the network
+//! between two parties ([`fault_proxy`]), and the real servers a deployment has: [`postgres`] and [`nginx`], started
+//! on free ports in a temporary directory and ended with the test process, however it ends ([`process`]).
+//!
+//! Nothing here depends on the project's other crates, so every one of them may use it in its tests.
+
+mod clock;
+mod door;
+pub mod fake_ollama;
+pub mod fault_proxy;
+pub mod nginx;
+pub mod postgres;
+pub mod process;
