@@ -1,8 +1,18 @@
 //! What is kept alive: supervised rooms; everything that waits, remembers or fails.
 
+pub mod admin;
+pub mod auth;
 pub mod bell;
 pub mod clock;
+mod data_dir;
+pub mod db;
 pub mod handle;
+pub mod model;
+pub mod ops;
+pub mod password;
+pub mod rate_limit;
 pub mod reply;
+pub mod room;
 pub mod supervisor;
+pub mod system;
 pub mod tree;

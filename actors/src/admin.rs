@@ -1,0 +1,123 @@
+//! Administration from the machine that holds the store, beside a running service or without one.
+//!
+//! Only the rooms that accounts need are started, do one thing, and are stopped again: the same rules for passwords
+//! and the same audit trail as everywhere, and no lock that would keep a service out.
+//!
+//! # When it breaks
+//!
+//! Nothing is half done: each call is one transaction, and one whose outcome is unknown says so.
+
+use domain::{account::User, password::Password, principal::Role};
+use tokio::time::timeout;
+
+use crate::{
+    auth::{self, AuthError, AuthHandle},
+    clock::Clock,
+    db, password,
+    room::RoomContext,
+    supervisor::{Policy, Root, SupervisorHandle},
+    system::{StartError, SystemConfig, TASK_PATIENCE},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+}
+
+/// Creates an account with a role.
+///
+/// # Errors
+///
+/// [`AdminError::Auth`] says what is wrong with the e-mail or the password; after [`AuthError::Unavailable`] the
+/// account may exist or not: try again, and [`AuthError::EmailTaken`] means that it does.
+pub async fn create_account(
+    config: SystemConfig,
+    clock: Clock,
+    email: &str,
+    password: Password,
+    role: Role,
+) -> Result<User, AdminError> {
+    let accounts = Accounts::open(config, clock).await?;
+    let created = accounts.auth.create_account(email, password, role).await;
+    accounts.close().await;
+    Ok(created?)
+}
+
+/// The part of the tree that knows accounts.
+struct Accounts {
+    auth: AuthHandle,
+    context: RoomContext,
+    root: Root,
+}
+
+impl Accounts {
+    const NAME: &str = "admin";
+
+    async fn open(mut config: SystemConfig, clock: Clock) -> Result<Self, StartError> {
+        config.db.exclusive = false;
+        let context = RoomContext::new(Self::NAME, clock);
+        let (db, db_sup) = db::build(&context, config.db).await?;
+        let (passwords, password_sup) = password::build(&context, config.password_workers);
+        let (auth, auth_sup) = auth::build(&context, config.auth, db, passwords)?;
+        let children = [db_sup, password_sup, auth_sup]
+            .map(|spec| {
+                spec.clone().into_child(spec.path, Self::NAME, context.tree.clone(), SupervisorHandle::new())
+            })
+            .into();
+        let root = Root::start(Self::NAME, Policy::default(), children, context.tree.clone())
+            .await
+            .map_err(|error| StartError::Actor(error.to_string()))?;
+        Ok(Self { auth, context, root })
+    }
+
+    /// What was acknowledged is in the store; what was begun beside it gets the time to finish.
+    async fn close(self) {
+        self.context.closing.cancel();
+        self.root.stop().await;
+        self.context.tracker.close();
+        if timeout(TASK_PATIENCE, self.context.tracker.wait()).await.is_err() {
+            tracing::warn!(tasks = self.context.tracker.len(), "tasks were still running at the end");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::secret::Secret;
+
+    use super::*;
+    use crate::{
+        clock::fresh_id,
+        system::{System, tests::config},
+    };
+
+    fn password(text: &str) -> Password {
+        Secret::new(text.to_owned())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_administrator_made_beside_a_running_service_can_sign_in_there() {
+        let data_dir = std::env::temp_dir().join(format!("deepersensor-admin-{}", fresh_id::<uuid::Uuid>()));
+        let service = System::start("beside", config(&data_dir), Clock::system()).await.unwrap();
+        let create = |email: &'static str, text: &'static str| {
+            create_account(config(&data_dir), Clock::system(), email, password(text), Role::Admin)
+        };
+        let created = create("root@example.org", "four words of my own").await.unwrap();
+        assert_eq!(created.role, Role::Admin);
+
+        let tokens =
+            service.auth.log_in("root@example.org", password("four words of my own"), Default::default());
+        let principal = service.auth.authenticate(tokens.await.unwrap().access_token.reveal()).await.unwrap();
+        assert_eq!((principal.user, principal.role), (created.id, Role::Admin));
+
+        let taken = create("root@example.org", "four words of my own").await.unwrap_err();
+        assert!(matches!(taken, AdminError::Auth(AuthError::EmailTaken)), "{taken}");
+        let weak = create("other@example.org", "password").await.unwrap_err();
+        assert!(matches!(weak, AdminError::Auth(AuthError::WeakPassword(_))), "{weak}");
+        service.stop().await;
+        std::fs::remove_dir_all(data_dir).unwrap();
+    }
+}

@@ -1,0 +1,136 @@
+//! What the auth room counts.
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+
+use super::{
+    message::Unknown,
+    sessions::{State, Truth},
+};
+
+/// How a token check or a session look-up ended.
+#[derive(Debug, Clone, Copy)]
+enum CheckOutcome {
+    Accepted,
+    Refused,
+    Unavailable,
+}
+
+impl CheckOutcome {
+    const fn label(self) -> (&'static str, &'static str) {
+        let outcome = match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        };
+        ("outcome", outcome)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SignInAction {
+    SignUp,
+    LogIn,
+    Refresh,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SignInOutcome {
+    Success,
+    Refused,
+    /// A spent refresh token was shown: somebody has stolen one.
+    Reuse,
+    /// Nothing was decided, since something we need was away or busy.
+    Unavailable,
+}
+
+impl SignInAction {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::LogIn => "log_in",
+            Self::Refresh => "refresh",
+        }
+    }
+}
+
+impl SignInOutcome {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Reuse => "reuse",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// The counters of each request are held ready: a family costs a lock and a search.
+#[derive(Clone)]
+pub(super) struct AuthMetrics {
+    pub(super) accepted: Counter,
+    pub(super) refused: Counter,
+    pub(super) unavailable: Counter,
+    /// Accepted without a signature check.
+    pub(super) remembered: Counter,
+    /// Accepted by truth past its life, because the store was away.
+    pub(super) stale: Counter,
+    look_ups: Family<Labels<1>, Counter>,
+    sign_ins: Family<Labels<2>, Counter>,
+}
+
+impl AuthMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let checks = Family::<Labels<1>, Counter>::default();
+        let of = |outcome: CheckOutcome| checks.get_or_create_owned(&[outcome.label()]);
+        let metrics = Self {
+            accepted: of(CheckOutcome::Accepted),
+            refused: of(CheckOutcome::Refused),
+            unavailable: of(CheckOutcome::Unavailable),
+            remembered: Counter::default(),
+            stale: Counter::default(),
+            look_ups: Family::default(),
+            sign_ins: Family::default(),
+        };
+        registry.register("deepersensor_token_checks", "Access tokens judged, by outcome", checks);
+        registry.register(
+            "deepersensor_token_cache_hits",
+            "Access tokens accepted without checking the signature again",
+            metrics.remembered.clone(),
+        );
+        registry.register(
+            "deepersensor_session_stale_serves",
+            "Callers accepted by what was known before the store went away",
+            metrics.stale.clone(),
+        );
+        registry.register(
+            "deepersensor_session_look_ups",
+            "Questions to the store about a session, by outcome",
+            metrics.look_ups.clone(),
+        );
+        registry.register(
+            "deepersensor_sign_ins",
+            "Sign-ups, log-ins and refreshes, by outcome",
+            metrics.sign_ins.clone(),
+        );
+        metrics
+    }
+
+    pub(super) fn looked_up(&self, found: &Result<Truth, Unknown>) {
+        let outcome = match found {
+            Ok(Truth { state: State::Live { .. }, .. }) => CheckOutcome::Accepted,
+            Ok(Truth { state: State::Ended, .. }) => CheckOutcome::Refused,
+            Err(Unknown::StoreAway | Unknown::Broken) => CheckOutcome::Unavailable,
+        };
+        self.look_ups.get_or_create(&[outcome.label()]).inc();
+    }
+
+    pub(super) fn signed_in(&self, action: SignInAction, outcome: SignInOutcome) {
+        let labels = [("action", action.as_str()), ("outcome", outcome.as_str())];
+        self.sign_ins.get_or_create(&labels).inc();
+    }
+}

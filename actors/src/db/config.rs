@@ -1,0 +1,46 @@
+//! Settings of the db room.
+
+use std::{path::PathBuf, time::Duration};
+
+use domain::secret::Secret;
+
+#[derive(Debug, Clone)]
+pub struct DbConfig {
+    /// `postgres://…`; `None` keeps everything in SQLite under `data_dir`.
+    pub database_url: Option<Secret<String>>,
+    /// Where SQLite and generated secrets live; created with mode 0700.
+    pub data_dir: PathBuf,
+    /// Whether this process must be the only service on `data_dir`; admin verbs work beside one and say `false`.
+    pub exclusive: bool,
+    /// DbWorkers, and connections for reads.
+    pub readers: usize,
+    /// Reads that may wait or run at once.
+    pub read_queue: usize,
+    /// Jobs that may wait in one write lane, settlement places included.
+    pub lane_capacity: usize,
+    /// How long a caller waits for a connection before it gets an error.
+    pub acquire_timeout: Duration,
+    /// How long any one call may take.
+    pub call_timeout: Duration,
+    /// How long the usage row of an unstored turn may wait for company.
+    pub usage_linger: Duration,
+    /// How much text of settlements is kept in memory for a database that is away; beyond it they are given up.
+    pub kept_bytes: usize,
+}
+
+impl DbConfig {
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            database_url: None,
+            data_dir,
+            exclusive: true,
+            readers: 4,
+            read_queue: 1_024,
+            lane_capacity: 4_096,
+            acquire_timeout: Duration::from_secs(2),
+            call_timeout: Duration::from_secs(5),
+            usage_linger: Duration::from_millis(15),
+            kept_bytes: 64 * 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A database of its own for each test, and rooms upon it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use domain::{id::InstanceId, secret::Secret};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use support::postgres::Cluster;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::{Clock, fresh_id},
+    db::{self, DbConfig, DbHandle},
+    handle::GateCollector,
+    room::RoomContext,
+    supervisor::{Policy, Root, SupervisorHandle},
+    system::StartError,
+    tree::Tree,
+};
+
+pub(in crate::db) struct Ground {
+    pub(in crate::db) config: DbConfig,
+}
+
+/// A room at work.
+pub(in crate::db) struct Running {
+    pub(in crate::db) db: DbHandle,
+    context: RoomContext,
+    root: Root,
+}
+
+/// A connection that keeps every writer waiting.
+pub(in crate::db) enum Hold {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Ground {
+    pub(in crate::db) async fn sqlite() -> Self {
+        let data_dir = std::env::temp_dir().join(format!("deepersensor-db-{}", fresh_id::<InstanceId>()));
+        Self { config: DbConfig::new(data_dir) }
+    }
+
+    pub(in crate::db) async fn postgres() -> Self {
+        let cluster = Cluster::shared().await.unwrap();
+        let name = format!("contract-{}", fresh_id::<InstanceId>());
+        cluster.create_database(&name).await.unwrap();
+        let mut config = DbConfig::new(PathBuf::from("unused"));
+        config.database_url = Some(Secret::new(cluster.url(&name)));
+        Self { config }
+    }
+
+    pub(in crate::db) async fn room(&self) -> Running {
+        self.try_room().await.unwrap()
+    }
+
+    pub(in crate::db) async fn try_room(&self) -> Result<Running, StartError> {
+        let context = RoomContext {
+            system: fresh_id::<InstanceId>().to_string().into(),
+            clock: Clock::system(),
+            tracker: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            registry: Arc::new(Mutex::new(Registry::default())),
+            tree: Tree::new(),
+            gates: GateCollector::new(),
+        };
+        let (db, spec) = db::build(&context, self.config.clone()).await?;
+        let (path, tree) = (spec.path.clone(), context.tree.clone());
+        let child = spec.into_child(path, &context.system, tree.clone(), SupervisorHandle::new());
+        let root = Root::start(&context.system, Policy::default(), vec![child], tree).await;
+        Ok(Running { db, context, root: root.map_err(|error| StartError::Actor(error.to_string()))? })
+    }
+
+    pub(in crate::db) async fn count(&self, sql: &str) -> i64 {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match &self.config.database_url {
+            Some(url) => {
+                let mut db = PgConnection::connect(url.reveal()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+            }
+            None => sqlx::query_scalar(sql).fetch_one(&mut self.sqlite_connection().await).await.unwrap(),
+        }
+    }
+
+    pub(in crate::db) async fn execute(&self, sql: &str) -> Result<(), String> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        let done = match &self.config.database_url {
+            Some(url) => {
+                let mut db = PgConnection::connect(url.reveal()).await.unwrap();
+                sqlx::query(sql).execute(&mut db).await.map(drop)
+            }
+            None => sqlx::query(sql).execute(&mut self.sqlite_connection().await).await.map(drop),
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    /// Keeps every writer waiting, and no reader.
+    pub(in crate::db) async fn hold_writes(&self) -> Hold {
+        match &self.config.database_url {
+            Some(url) => {
+                let mut db = PgConnection::connect(url.reveal()).await.unwrap();
+                let lock =
+                    "BEGIN; LOCK TABLE users, sessions, turns, conversations IN SHARE ROW EXCLUSIVE MODE";
+                sqlx::raw_sql(lock).execute(&mut db).await.unwrap();
+                Hold::Postgres(db)
+            }
+            None => {
+                let mut db = self.sqlite_connection().await;
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut db).await.unwrap();
+                Hold::Sqlite(db)
+            }
+        }
+    }
+
+    async fn sqlite_connection(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.config.data_dir.join("deepersensor.db"));
+        SqliteConnection::connect_with(&options).await.unwrap()
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if self.config.database_url.is_none() {
+            let _ = std::fs::remove_dir_all(&self.config.data_dir);
+        }
+    }
+}
+
+impl Hold {
+    pub(in crate::db) async fn release(self) {
+        match self {
+            Self::Sqlite(mut db) => sqlx::raw_sql("ROLLBACK").execute(&mut db).await.map(drop).unwrap(),
+            Self::Postgres(mut db) => sqlx::raw_sql("ROLLBACK").execute(&mut db).await.map(drop).unwrap(),
+        }
+    }
+}
+
+impl Running {
+    pub(in crate::db) async fn stop(self) {
+        self.context.closing.cancel();
+        self.root.stop().await;
+    }
+
+    /// Lets everything run until no change waits in a lane: the writers have the rest in hand.
+    pub(in crate::db) async fn lanes_taken(&self) {
+        while self.db.lanes.iter().any(|lane| lane.has_waiting()) {
+            tokio::task::yield_now().await;
+        }
+    }
+}

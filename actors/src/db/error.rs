@@ -1,0 +1,37 @@
+//! The ways the db room fails.
+
+use domain::kind::Kind;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DbError {
+    #[error("the queue of the database is full")]
+    Overloaded,
+    /// The database cannot be reached, or a worker died with the job: whether a write happened is unknown.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    #[error("already exists: {0}")]
+    Conflict(&'static str),
+    #[error("not found")]
+    NotFound,
+    #[error("the database did not answer in time")]
+    Timeout,
+    /// A query or a stored value that should not be possible.
+    #[error("broken query or row: {0}")]
+    Broken(String),
+}
+
+impl DbError {
+    /// Whether the database, not the request, is at fault: nothing else will fare better right now.
+    pub(super) const fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Timeout)
+    }
+
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Overloaded | Self::Unavailable(_) | Self::Timeout => Kind::Overloaded,
+            Self::Conflict(_) => Kind::Conflict,
+            Self::NotFound => Kind::NotFound,
+            Self::Broken(_) => Kind::Internal,
+        }
+    }
+}

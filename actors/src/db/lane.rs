@@ -1,0 +1,180 @@
+//! A write lane: the queue of one DbWriter, kept outside it so that what waits survives its death.
+//!
+//! ```text
+//!            ┌ urgent  somebody waits, or must see it soon
+//! place ──▶  ├ usage   rows of turns that are not stored: may linger for company
+//!            └ kept    settlements the database was away for: due again after a backoff
+//! ```
+//!
+//! Every job holds a place in the lane's gate until it is dropped, in whichever of the three it lies and while it is in
+//! the writer's hand: the lane as a whole is bounded by the gate.
+
+mod job;
+mod queue;
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use self::queue::Queue;
+#[cfg(test)]
+pub(super) use self::queue::RETRY_BACKOFF;
+pub(super) use self::{
+    job::{Answer, Job},
+    queue::Next,
+};
+use super::{DbError, message::Write, metrics::DbMetrics, writer::WriterMessage};
+use crate::{
+    bell::Bell,
+    handle::{Gate, Permit, Slot},
+};
+
+pub(super) struct Lane {
+    gate: Gate,
+    bell: Bell<WriterMessage>,
+    queue: Mutex<Queue>,
+    metrics: DbMetrics,
+}
+
+impl Lane {
+    pub(super) fn new(gate: Gate, linger: Duration, kept_bytes: usize, metrics: DbMetrics) -> Self {
+        let bell = Bell::new(Slot::new(), || WriterMessage::Wake);
+        Self {
+            gate,
+            bell,
+            queue: Mutex::new(Queue::new(linger, kept_bytes, metrics.kept_settlements.clone())),
+            metrics,
+        }
+    }
+
+    pub(super) fn bell(&self) -> &Bell<WriterMessage> {
+        &self.bell
+    }
+
+    /// Takes a place ahead of the job that will need it.
+    ///
+    /// # Errors
+    ///
+    /// [`DbError::Overloaded`] when all places are taken.
+    pub(super) fn reserve(&self) -> Result<Permit, DbError> {
+        self.gate.try_enter().ok_or(DbError::Overloaded)
+    }
+
+    /// Queues a change and wakes the writer. A lane that was shut answers at once.
+    pub(super) fn place(&self, job: Job) {
+        let (refused, is_due) = {
+            let mut queue = self.queue.lock();
+            if queue.is_open() { (None, queue.push(job)) } else { (Some(job), false) }
+        };
+        if let Some(job) = refused {
+            self.give_up(job, &shut());
+        }
+        if is_due {
+            self.bell.ring();
+        }
+    }
+
+    /// Queues a checkpoint if there is room to spare; a later one covers it.
+    pub(super) fn place_checkpoint(&self, write: Write) {
+        let permit = self.gate.try_enter().filter(|_| self.queue.lock().has_room_to_spare());
+        match permit {
+            Some(permit) => self.place(Job::new(write, Answer::Nobody, permit)),
+            None => {
+                self.metrics.dropped_checkpoints.inc();
+            }
+        }
+    }
+
+    /// What the writer should do now. With `all`, nothing lingers and nothing waits out a backoff.
+    pub(super) fn next(&self, all: bool) -> Next {
+        self.queue.lock().next(Instant::now(), all)
+    }
+
+    /// Puts back what a dying writer had in hand: what may run twice goes to the head of the queue, what may not is
+    /// answered with an unknown outcome.
+    pub(super) fn put_back(&self, jobs: impl DoubleEndedIterator<Item = Job>) {
+        let (again, unknown): (Vec<_>, Vec<_>) = jobs.partition(|job| job.write.is_repeatable());
+        self.queue.lock().push_front(again);
+        for job in unknown {
+            job.answer(Err(DbError::Unavailable("the writer died with the change in hand".into())));
+        }
+        self.bell.ring();
+    }
+
+    /// The database is away: everybody who waits is told, and settlements are kept for its return.
+    pub(super) fn away(&self, in_hand: impl Iterator<Item = Job>, error: &DbError) {
+        let waiting = self.queue.lock().take_waiting();
+        for mut job in in_hand.chain(waiting) {
+            if !job.is_settlement() {
+                job.answer(Err(error.clone()));
+                continue;
+            }
+            job.tell(Err(error.clone()));
+            let refused = self.queue.lock().keep(job, Instant::now());
+            if let Some(job) = refused {
+                self.give_up(job, &DbError::Overloaded);
+            }
+        }
+    }
+
+    /// The database answered: what was kept for it is due.
+    pub(super) fn is_back(&self) {
+        self.queue.lock().kept_is_due(Instant::now());
+    }
+
+    /// Answers a change that will not be written; a settlement among them is a loss that operators must see.
+    pub(super) fn give_up(&self, job: Job, error: &DbError) {
+        if let Write::Settle(settlement) = &job.write {
+            self.metrics.lost_settlements.inc();
+            tracing::error!(turn = %settlement.turn, %error, "settlement given up");
+        }
+        job.answer(Err(error.clone()));
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> usize {
+        self.gate.in_use()
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_waiting(&self) -> bool {
+        self.queue.lock().has_waiting()
+    }
+
+    pub(super) fn open(&self) {
+        self.queue.lock().set_open(true);
+    }
+
+    /// Ends the lane: what still waits, and what comes later, is refused.
+    pub(super) fn shut(&self) {
+        let left = {
+            let mut queue = self.queue.lock();
+            queue.set_open(false);
+            let waiting = queue.take_waiting();
+            waiting.into_iter().chain(queue.take_kept()).collect::<Vec<_>>()
+        };
+        for job in left {
+            self.give_up(job, &shut());
+        }
+    }
+}
+
+fn shut() -> DbError {
+    DbError::Unavailable("the service is stopping".into())
+}
+
+/// A batch between queue and answer. Dropped with jobs still in it, because its writer was killed or panicked, it puts
+/// them back.
+pub(super) struct InHand {
+    pub(super) lane: Arc<Lane>,
+    pub(super) jobs: std::collections::VecDeque<Job>,
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        if !self.jobs.is_empty() {
+            self.lane.put_back(self.jobs.drain(..));
+        }
+    }
+}

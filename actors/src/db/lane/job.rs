@@ -1,0 +1,66 @@
+//! A change on its way to the database, and who is to hear of it.
+
+use tokio::sync::oneshot;
+
+use crate::{
+    db::{
+        DbError, OnSettled,
+        message::{Write, Written},
+    },
+    handle::Permit,
+};
+
+pub(in crate::db) enum Answer {
+    /// A caller waits; when it no longer does, the change is not begun.
+    Caller(oneshot::Sender<Result<Written, DbError>>),
+    /// Called once; what happens to a settlement after that is between the lane and the database.
+    Settled(OnSettled),
+    Nobody,
+}
+
+pub(in crate::db) struct Job {
+    pub(in crate::db) write: Write,
+    answer: Answer,
+    size_bytes: usize,
+    /// Its place in the lane.
+    _permit: Permit,
+}
+
+impl Job {
+    pub(in crate::db) fn new(write: Write, answer: Answer, permit: Permit) -> Self {
+        let size_bytes = write.size_bytes();
+        Self { write, answer, size_bytes, _permit: permit }
+    }
+
+    pub(in crate::db) const fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    pub(in crate::db) const fn is_settlement(&self) -> bool {
+        matches!(self.write, Write::Settle(_))
+    }
+
+    /// Whether it may wait for company: the usage row of a turn that is not stored.
+    pub(in crate::db) fn may_linger(&self) -> bool {
+        matches!(&self.write, Write::Settle(settlement) if settlement.stored.is_none())
+    }
+
+    /// Whether its caller left before it was begun.
+    pub(in crate::db) fn is_abandoned(&self) -> bool {
+        matches!(&self.answer, Answer::Caller(caller) if caller.is_closed())
+    }
+
+    pub(in crate::db) fn answer(mut self, result: Result<Written, DbError>) {
+        self.tell(result);
+    }
+
+    /// Tells whoever has not been told yet.
+    pub(in crate::db) fn tell(&mut self, result: Result<Written, DbError>) {
+        match std::mem::replace(&mut self.answer, Answer::Nobody) {
+            // A caller that left meanwhile does not care.
+            Answer::Caller(caller) => drop(caller.send(result)),
+            Answer::Settled(on_settled) => on_settled(result.map(drop)),
+            Answer::Nobody => {}
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! How the db room is put together.
+
+use std::sync::Arc;
+
+use ractor::{
+    Actor, ActorProcessingErr, ActorRef,
+    factory::{Factory, FactoryArguments, queues::DefaultQueue, routing::QueuerRouting, worker_builder},
+};
+
+use super::{
+    DbConfig, DbHandle,
+    lane::Lane,
+    metrics::DbMetrics,
+    store::{self, Store},
+    worker::{DbWorker, ReadMessage, Refusal, WorkerState},
+    writer::{DbWriter, WriterState},
+};
+use crate::{
+    handle::{Gate, Handle, Slot},
+    room::RoomContext,
+    supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, Watched, child_name, child_path, spawn_child},
+    system::StartError,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Where the room stands in the tree.
+pub(super) const PATH: &str = "db_sup";
+
+/// Opens the store, brings its schema up to date and describes the actors that will serve it.
+///
+/// # Errors
+///
+/// [`StartError::Store`]: show it to the operator and end.
+pub(crate) async fn build(
+    ctx: &RoomContext,
+    config: DbConfig,
+) -> Result<(DbHandle, SupervisorSpec), StartError> {
+    let store = store::open(&config).await?;
+    Ok(assemble(ctx, &config, store))
+}
+
+/// Describes the actors that serve an open store.
+pub(super) fn assemble(
+    ctx: &RoomContext,
+    config: &DbConfig,
+    store: Arc<dyn Store>,
+) -> (DbHandle, SupervisorSpec) {
+    let metrics = DbMetrics::register(&mut ctx.registry.lock());
+    let lane_count = store.write_lanes();
+    let lanes: Vec<_> = (0..lane_count)
+        .map(|_| {
+            let gate = Gate::new("db_write", config.lane_capacity);
+            ctx.gates.watch(&gate);
+            Arc::new(Lane::new(gate, config.usage_linger, config.kept_bytes / lane_count, metrics.clone()))
+        })
+        .collect();
+    let read_gate = Gate::new("db_read", config.read_queue);
+    ctx.gates.watch(&read_gate);
+    let reads = Handle::new(Slot::new(), read_gate, config.call_timeout);
+
+    // Stopped in reverse: no more reads, then the lanes run dry, then the store is closed.
+    let mut children = vec![store_keeper(ctx, &store)];
+    for (number, lane) in lanes.iter().enumerate() {
+        let state =
+            WriterState::new(Arc::clone(lane), Arc::clone(&store), metrics.clone(), config.call_timeout);
+        children.push(writer(ctx, number, lane, state));
+    }
+    let state = WorkerState { store, metrics: metrics.clone(), limit: config.call_timeout };
+    children.push(readers(ctx, config.readers, state, &reads));
+
+    let spec = SupervisorSpec {
+        path: PATH.to_owned(),
+        strategy: Strategy::OneForOne,
+        // A writer that is asked to stop still has its lane to write.
+        policy: Policy { stop_timeout: config.call_timeout * 2, ..Policy::default() },
+        children: Arc::new(children),
+    };
+    let handle = DbHandle {
+        reads,
+        lanes: lanes.into(),
+        metrics,
+        tree: ctx.tree.clone(),
+        call_timeout: config.call_timeout,
+    };
+    (handle, spec)
+}
+
+fn store_keeper(ctx: &RoomContext, store: &Arc<dyn Store>) -> ChildSpec {
+    let name = child_name(&ctx.system, &child_path(PATH, "store"));
+    let (store, closing) = (Arc::clone(store), ctx.closing.clone());
+    ChildSpec::leaf("store", move |supervisor| {
+        let (name, arguments) = (name.clone(), (Arc::clone(&store), closing.clone()));
+        async move { Ok(spawn_child(&supervisor, name, StoreKeeper, arguments).await?.get_cell()) }
+    })
+}
+
+fn writer(ctx: &RoomContext, number: usize, lane: &Arc<Lane>, state: WriterState) -> ChildSpec {
+    let id = format!("writer-{number}");
+    let name = child_name(&ctx.system, &child_path(PATH, &id));
+    let lane = Arc::clone(lane);
+    ChildSpec::leaf(id, move |supervisor| {
+        let (name, lane, state) = (name.clone(), Arc::clone(&lane), state.clone());
+        async move {
+            let writer = spawn_child(&supervisor, name, DbWriter, state).await?;
+            lane.bell().publish(writer.clone());
+            Ok(writer.get_cell())
+        }
+    })
+}
+
+fn readers(ctx: &RoomContext, count: usize, state: WorkerState, reads: &super::Reads) -> ChildSpec {
+    let path = child_path(PATH, "readers");
+    let name = child_name(&ctx.system, &path);
+    let (tree, slot) = (ctx.tree.clone(), reads.slot().clone());
+    ChildSpec::leaf("readers", move |supervisor| {
+        let (path, name, tree, slot, state) =
+            (path.clone(), name.clone(), tree.clone(), slot.clone(), state.clone());
+        async move {
+            let build = move |_| (Watched::new(DbWorker, path.clone(), &tree), state.clone());
+            let arguments = FactoryArguments::builder()
+                .worker_builder(Box::new(worker_builder(build)))
+                .num_initial_workers(count.max(1))
+                .router(QueuerRouting::<(), ReadMessage>::default())
+                .queue(DefaultQueue::<(), ReadMessage>::default())
+                .discard_handler(Arc::new(Refusal))
+                .build();
+            let factory = spawn_child(&supervisor, name, Factory::default(), arguments).await?;
+            slot.publish(factory.clone());
+            Ok(factory.get_cell())
+        }
+    })
+}
+
+/// Holds the store open for the others: started before them, stopped after them.
+struct StoreKeeper;
+
+impl Actor for StoreKeeper {
+    type Msg = ();
+    type State = (Arc<dyn Store>, CancellationToken);
+    type Arguments = Self::State;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<()>,
+        store: Self::State,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(store)
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<()>,
+        (store, closing): &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        // A room that is only restarted goes on with the same connections.
+        if closing.is_cancelled() {
+            store.close().await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! The store: one set of questions and changes, answered by SQLite or Postgres.
+//!
+//! Both keep the same schema under the same migration numbers, and one contract suite (`db::contract`) runs over both.
+//! Everything that reads an object carries its owner into the query, so a foreign id is an id that does not exist.
+//!
+//! # When it breaks
+//!
+//! A connection on which a transaction or a query was cut short (timeout, killed worker) is thrown away: sqlx 0.9 can
+//! return one to its pool with the transaction still open, and what later callers write on it is lost (sqlx 4393).
+
+mod cut;
+mod failure;
+mod plan;
+mod postgres;
+mod rotation;
+mod rows;
+mod sqlite;
+mod stored;
+
+use std::sync::Arc;
+
+use domain::{
+    account::{Account, Session, User},
+    conversation::{Conversation, StoredMessage},
+    email::EmailAddress,
+    id::{ConversationId, MessageId, SessionId, UserId},
+};
+use futures_util::future::BoxFuture;
+
+use super::{
+    DbConfig, DbError,
+    message::{Write, Written},
+};
+use crate::system::StartError;
+use postgres::PostgresStore;
+use sqlite::SqliteStore;
+
+pub(super) type Asked<'a, T> = BoxFuture<'a, Result<T, DbError>>;
+
+/// What a transaction of several changes led to, change by change: a refusal among them harms none of the others.
+pub(super) type Applied = Vec<Result<Written, DbError>>;
+
+/// What the db room needs of a database.
+pub(super) trait Store: Send + Sync + 'static {
+    fn account_by_email<'a>(&'a self, email: &'a EmailAddress) -> Asked<'a, Option<Account>>;
+    fn user(&self, user: UserId) -> Asked<'_, Option<User>>;
+    fn session(&self, session: SessionId) -> Asked<'_, Option<(Session, User)>>;
+    /// Newest first, all older than `before`.
+    fn conversations(
+        &self,
+        owner: UserId,
+        before: Option<ConversationId>,
+        limit: u32,
+    ) -> Asked<'_, Vec<Conversation>>;
+    fn conversation(&self, owner: UserId, id: ConversationId) -> Asked<'_, Option<Conversation>>;
+    /// In order of making and without their images, all younger than `after`; nothing when the conversation is not the
+    /// owner's.
+    fn messages(
+        &self,
+        owner: UserId,
+        conversation: ConversationId,
+        after: Option<MessageId>,
+        limit: u32,
+    ) -> Asked<'_, Vec<StoredMessage>>;
+    /// The newest messages, newest first, until there are `limit` of them or the next would make them more than
+    /// `bytes_max`; nothing when the conversation is not the owner's.
+    fn newest_messages(
+        &self,
+        owner: UserId,
+        conversation: ConversationId,
+        limit: u32,
+        bytes_max: u32,
+    ) -> Asked<'_, Vec<StoredMessage>>;
+    fn ping(&self) -> Asked<'_, ()>;
+
+    /// Writes all of `batch` in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written, or, with [`DbError::Unavailable`] and [`DbError::Timeout`], nobody knows. After any other error
+    /// one change of the batch is at fault: apply each alone.
+    fn apply<'a>(&'a self, batch: &'a [&'a Write]) -> Asked<'a, Applied>;
+
+    /// Gives up all connections in good order; SQLite folds its log into the database file.
+    fn close(&self) -> BoxFuture<'_, ()>;
+
+    /// How many transactions may usefully run at once.
+    fn write_lanes(&self) -> usize;
+}
+
+/// Opens the configured database with its schema up to date.
+pub(super) async fn open(config: &DbConfig) -> Result<Arc<dyn Store>, StartError> {
+    let opened: Result<Arc<dyn Store>, OpenError> = async {
+        Ok(match &config.database_url {
+            Some(url) => Arc::new(PostgresStore::open(url, config).await?) as Arc<dyn Store>,
+            None => Arc::new(SqliteStore::open(config).await?),
+        })
+    }
+    .await;
+    opened.map_err(|error| StartError::Store(error.to_string()))
+}
+
+/// Brings the schema up to date and lets go of the database again.
+///
+/// # Errors
+///
+/// [`StartError::Store`]: show it to the operator. Migrations that had already succeeded stay.
+pub async fn migrate(config: &DbConfig) -> Result<(), StartError> {
+    let migrated = match &config.database_url {
+        Some(url) => postgres::migrate(url).await,
+        None => sqlite::migrate(&config.data_dir).await,
+    };
+    migrated.map_err(|error| StartError::Store(error.to_string()))
+}
+
+/// Why a database cannot be opened; for the operator who starts the service.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error("{path}: {cause}")]
+    File { path: std::path::PathBuf, cause: std::io::Error },
+    #[error("{0} is in use by another running service")]
+    InUse(std::path::PathBuf),
+    #[error(
+        "{path} is on a network file system ({kind}), where SQLite's locks cannot be trusted; set DATA_DIR to a local disk"
+    )]
+    NetworkFileSystem { path: std::path::PathBuf, kind: String },
+    #[error("cannot connect: {0}")]
+    Connect(#[from] sqlx::Error),
+    #[error("cannot migrate: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("the database did not answer in time")]
+    Timeout,
+}

@@ -1,0 +1,179 @@
+//! Turns and the messages they make: begun, checkpointed and settled by the batch.
+//!
+//! Each statement unfolds one JSON array with `json_to_recordset`. Rows that lanes share are locked in the order of their
+//! ids, or skipped while another transaction holds them, so that lanes do not deadlock.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::{InstanceId, TurnId},
+    turn::{BeginTurn, Checkpoint, Settlement},
+};
+use sqlx::PgConnection;
+
+use crate::db::{
+    DbError,
+    message::Written,
+    store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TurnRow, UsageRow, json},
+};
+
+/// Creates the conversations that are new and names the turns whose conversation is their user's.
+pub(super) async fn admit(
+    db: &mut PgConnection,
+    begins: &[(usize, &BeginTurn)],
+) -> Result<Vec<TurnId>, DbError> {
+    let places = json(&begins.iter().map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
+    sqlx::query!(
+        r#"INSERT INTO conversations (id, user_id, title, created_at, updated_at)
+           SELECT r.conversation, r."user", r.title, to_timestamp(r.at / 1e6), to_timestamp(r.at / 1e6)
+           FROM json_to_recordset($1::text::json) AS r (conversation uuid, "user" uuid, title text, at bigint)
+           WHERE r.title IS NOT NULL
+           ON CONFLICT (id) DO NOTHING"#,
+        places
+    )
+    .execute(&mut *db)
+    .await?;
+    let admitted = sqlx::query_scalar!(
+        r#"SELECT r.turn AS "turn!"
+           FROM json_to_recordset($1::text::json) AS r (turn uuid, conversation uuid, "user" uuid)
+           JOIN conversations c ON c.id = r.conversation AND c.user_id = r."user"
+           ORDER BY c.id FOR NO KEY UPDATE OF c"#,
+        places
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    Ok(admitted.into_iter().map(TurnId::from).collect())
+}
+
+pub(super) async fn begin(db: &mut PgConnection, begins: &[(usize, &BeginTurn)]) -> Result<(), DbError> {
+    let turns = json(&begins.iter().map(|(_, begin)| TurnRow::of(begin)).collect::<Vec<_>>())?;
+    sqlx::query!(
+        r#"INSERT INTO turns (id, user_id, conversation_id, model, status, owner, lease_until, created_at)
+           SELECT r.id, r."user", r.conversation, r.model, 'streaming', r.owner, to_timestamp(r.lease_until / 1e6),
+                  to_timestamp(r.at / 1e6)
+           FROM json_to_recordset($1::text::json)
+                AS r (id uuid, "user" uuid, conversation uuid, model text, owner uuid, lease_until bigint, at bigint)"#,
+        turns
+    )
+    .execute(&mut *db)
+    .await?;
+    let messages = json(&begins.iter().flat_map(|(_, begin)| MessageRow::of(begin)).collect::<Vec<_>>())?;
+    sqlx::query!(
+        r#"INSERT INTO messages (id, conversation_id, turn_id, role, content, thinking, images, tool_calls,
+                                 tool_name, tool_call_id, status, created_at)
+           SELECT r.id, r.conversation, r.turn, r.role, r.content, r.thinking, r.images, r.tool_calls,
+                  r.tool_name, r.tool_call_id, r.status, to_timestamp(r.at / 1e6)
+           FROM json_to_recordset($1::text::json)
+                AS r (id uuid, conversation uuid, turn uuid, role text, content text, thinking text, images text,
+                      tool_calls text, tool_name text, tool_call_id text, status text, at bigint)"#,
+        messages
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        r#"UPDATE conversations SET updated_at = greatest(updated_at, said.at)
+           FROM (SELECT r.conversation, to_timestamp(max(r.at) / 1e6) AS at
+                 FROM json_to_recordset($1::text::json) AS r (conversation uuid, at bigint) GROUP BY 1) AS said
+           WHERE conversations.id = said.conversation"#,
+        turns
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn checkpoint(db: &mut PgConnection, checkpoints: &[&Checkpoint]) -> Result<(), DbError> {
+    let rows = json(&checkpoints.iter().map(|checkpoint| CheckpointRow::of(checkpoint)).collect::<Vec<_>>())?;
+    sqlx::query!(
+        r#"UPDATE messages SET content = r.content, thinking = r.thinking, tool_calls = r.tool_calls, seq = r.seq
+           FROM json_to_recordset($1::text::json)
+                AS r (id uuid, turn uuid, seq bigint, content text, thinking text, tool_calls text)
+           WHERE messages.id = r.id AND messages.turn_id = r.turn AND messages.status = 'streaming'
+             AND messages.seq < r.seq"#,
+        rows
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn settle(db: &mut PgConnection, settlements: &[&Settlement]) -> Result<(), DbError> {
+    let usage = json(&settlements.iter().map(|settlement| UsageRow::of(settlement)).collect::<Vec<_>>())?;
+    let replies: Vec<_> = settlements.iter().filter_map(|settlement| ReplyRow::of(settlement)).collect();
+    // The answers first: whether a turn may still be settled is read from its row, which the second statement changes.
+    if !replies.is_empty() {
+        sqlx::query!(
+            r#"UPDATE messages SET content = r.content, thinking = r.thinking, tool_calls = r.tool_calls,
+                                   status = r.status
+               FROM json_to_recordset($1::text::json)
+                    AS r (id uuid, turn uuid, content text, thinking text, tool_calls text, status text)
+               JOIN turns ON turns.id = r.turn AND turns.status IN ('streaming', 'interrupted')
+               WHERE messages.id = r.id AND messages.turn_id = r.turn
+                 AND messages.status IN ('streaming', 'interrupted')"#,
+            json(&replies)?
+        )
+        .execute(&mut *db)
+        .await?;
+    }
+    sqlx::query!(
+        r#"INSERT INTO turns (id, user_id, conversation_id, model, status, failure, finish_reason, prompt_tokens,
+                              completion_tokens, usage_source, queued_ms, load_ms, first_token_ms, total_ms,
+                              created_at, ended_at)
+           SELECT r.id, r."user", c.id, r.model, r.status, r.failure, r.finish_reason, r.prompt_tokens,
+                  r.completion_tokens, r.usage_source, r.queued_ms, r.load_ms, r.first_token_ms, r.total_ms,
+                  to_timestamp(r.at / 1e6), to_timestamp(r.ended_at / 1e6)
+           FROM json_to_recordset($1::text::json)
+                AS r (id uuid, "user" uuid, conversation uuid, model text, status text, failure text,
+                      finish_reason text, prompt_tokens bigint, completion_tokens bigint, usage_source text,
+                      queued_ms bigint, load_ms bigint, first_token_ms bigint, total_ms bigint, at bigint,
+                      ended_at bigint)
+           LEFT JOIN conversations c ON c.id = r.conversation
+           ORDER BY r.id
+           ON CONFLICT (id) DO UPDATE SET
+               status = excluded.status, failure = excluded.failure, finish_reason = excluded.finish_reason,
+               prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
+               usage_source = excluded.usage_source, queued_ms = excluded.queued_ms, load_ms = excluded.load_ms,
+               first_token_ms = excluded.first_token_ms, total_ms = excluded.total_ms, ended_at = excluded.ended_at,
+               lease_until = NULL
+           WHERE turns.user_id = excluded.user_id AND turns.status IN ('streaming', 'interrupted')"#,
+        usage
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn renew(
+    db: &mut PgConnection,
+    owner: InstanceId,
+    until: DateTime<Utc>,
+) -> Result<Written, DbError> {
+    // A turn that another lane settles right now needs no lease.
+    sqlx::query!(
+        "UPDATE turns SET lease_until = $1 WHERE id IN
+             (SELECT id FROM turns WHERE owner = $2 AND status = 'streaming' ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)",
+        until,
+        owner.as_uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(Written::Done)
+}
+
+pub(super) async fn sweep(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Written, DbError> {
+    // A turn that is settled or renewed right now is alive.
+    let swept = sqlx::query_scalar!(
+        r#"WITH swept AS (
+               UPDATE turns SET status = 'interrupted', ended_at = $1 WHERE id IN
+                   (SELECT id FROM turns WHERE status = 'streaming' AND lease_until < $1
+                    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+               RETURNING id),
+           ended AS (
+               UPDATE messages SET status = 'interrupted'
+               FROM swept WHERE messages.turn_id = swept.id AND messages.status = 'streaming')
+           SELECT count(*) AS "count!" FROM swept"#,
+        now
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Written::Swept(u64::try_from(swept).unwrap_or(0)))
+}

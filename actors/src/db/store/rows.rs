@@ -1,0 +1,248 @@
+//! Rows on their way in: one JSON array per table, which both databases unfold in one statement (`jsonb_each`,
+//! `json_to_recordset`).
+//!
+//! Times travel as microseconds since 1970. A NUL character is stored as U+FFFD: Postgres has no text with NUL, and one
+//! such message must not fail the transaction it shares.
+
+use std::{borrow::Cow, time::Duration};
+
+use chrono::{DateTime, Utc};
+use domain::{
+    chat::Role,
+    conversation::NewMessage,
+    id::{ConversationId, InstanceId, MessageId, TurnId, UserId},
+    reply::Answer,
+    turn::{BeginTurn, Checkpoint, Settlement, TurnStatus},
+};
+use serde::Serialize;
+
+use crate::db::DbError;
+
+/// Where a turn wants to be said, and by whom.
+#[derive(Serialize)]
+pub(super) struct PlaceRow<'a> {
+    turn: TurnId,
+    user: UserId,
+    conversation: ConversationId,
+    /// Null demands that the conversation exists.
+    title: Option<Cow<'a, str>>,
+    at: i64,
+}
+
+#[derive(Serialize)]
+pub(super) struct TurnRow<'a> {
+    id: TurnId,
+    user: UserId,
+    conversation: ConversationId,
+    model: &'a str,
+    owner: InstanceId,
+    lease_until: i64,
+    at: i64,
+}
+
+#[derive(Serialize)]
+pub(super) struct MessageRow<'a> {
+    id: MessageId,
+    conversation: ConversationId,
+    turn: TurnId,
+    role: &'static str,
+    content: Cow<'a, str>,
+    thinking: Option<Cow<'a, str>>,
+    images: Option<String>,
+    tool_calls: Option<String>,
+    tool_name: Option<Cow<'a, str>>,
+    tool_call_id: Option<Cow<'a, str>>,
+    status: &'static str,
+    at: i64,
+}
+
+#[derive(Serialize)]
+pub(super) struct CheckpointRow<'a> {
+    id: MessageId,
+    turn: TurnId,
+    seq: u32,
+    content: Cow<'a, str>,
+    thinking: Option<Cow<'a, str>>,
+    tool_calls: Option<String>,
+}
+
+/// The ledger's row of a turn that ended.
+#[derive(Serialize)]
+pub(super) struct UsageRow<'a> {
+    id: TurnId,
+    user: UserId,
+    conversation: Option<ConversationId>,
+    model: &'a str,
+    status: &'static str,
+    failure: Option<&'static str>,
+    finish_reason: Option<&'static str>,
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    usage_source: &'static str,
+    queued_ms: u64,
+    load_ms: u64,
+    first_token_ms: Option<u64>,
+    total_ms: u64,
+    at: i64,
+    ended_at: i64,
+}
+
+/// The final text of an answer.
+#[derive(Serialize)]
+pub(super) struct ReplyRow<'a> {
+    id: MessageId,
+    turn: TurnId,
+    content: Cow<'a, str>,
+    thinking: Option<Cow<'a, str>>,
+    tool_calls: Option<String>,
+    status: &'static str,
+}
+
+impl<'a> PlaceRow<'a> {
+    pub(super) fn of(begin: &'a BeginTurn) -> Self {
+        Self {
+            turn: begin.turn,
+            user: begin.user,
+            conversation: begin.conversation,
+            title: begin.new_conversation_title.as_deref().map(storable),
+            at: micros(begin.created_at),
+        }
+    }
+}
+
+impl<'a> TurnRow<'a> {
+    pub(super) fn of(begin: &'a BeginTurn) -> Self {
+        Self {
+            id: begin.turn,
+            user: begin.user,
+            conversation: begin.conversation,
+            model: &begin.model,
+            owner: begin.owner,
+            lease_until: micros(begin.lease_until),
+            at: micros(begin.created_at),
+        }
+    }
+}
+
+impl<'a> MessageRow<'a> {
+    /// The caller's messages and the empty answer that follows them.
+    pub(super) fn of(begin: &'a BeginTurn) -> impl Iterator<Item = Self> {
+        begin.messages.iter().map(|new| Self::said(begin, new)).chain([Self::reply(begin)])
+    }
+
+    fn said(begin: &'a BeginTurn, new: &'a NewMessage) -> Self {
+        let message = &new.message;
+        Self {
+            id: new.id,
+            conversation: begin.conversation,
+            turn: begin.turn,
+            role: message.role.as_str(),
+            content: storable(&message.content),
+            thinking: message.thinking.as_deref().map(storable),
+            images: json_list(&message.images),
+            tool_calls: json_list(&message.tool_calls),
+            tool_name: message.tool_name.as_deref().map(storable),
+            tool_call_id: message.tool_call_id.as_deref().map(storable),
+            status: TurnStatus::Complete.as_str(),
+            at: micros(begin.created_at),
+        }
+    }
+
+    fn reply(begin: &'a BeginTurn) -> Self {
+        Self {
+            id: begin.reply,
+            conversation: begin.conversation,
+            turn: begin.turn,
+            role: Role::Assistant.as_str(),
+            content: Cow::Borrowed(""),
+            thinking: None,
+            images: None,
+            tool_calls: None,
+            tool_name: None,
+            tool_call_id: None,
+            status: TurnStatus::Streaming.as_str(),
+            at: micros(begin.created_at),
+        }
+    }
+}
+
+impl<'a> CheckpointRow<'a> {
+    pub(super) fn of(checkpoint: &'a Checkpoint) -> Self {
+        let (content, thinking, tool_calls) = text_of(&checkpoint.answer);
+        Self {
+            id: checkpoint.reply,
+            turn: checkpoint.turn,
+            seq: checkpoint.seq,
+            content,
+            thinking,
+            tool_calls,
+        }
+    }
+}
+
+impl<'a> UsageRow<'a> {
+    pub(super) fn of(settlement: &'a Settlement) -> Self {
+        let Settlement { usage, timings, .. } = settlement;
+        Self {
+            id: settlement.turn,
+            user: settlement.user,
+            conversation: settlement.stored.map(|stored| stored.conversation),
+            model: &settlement.model,
+            status: settlement.status.as_str(),
+            failure: settlement.failure.map(|failure| failure.as_str()),
+            finish_reason: settlement.finish_reason,
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            usage_source: usage.source.as_str(),
+            queued_ms: milliseconds(timings.queued),
+            load_ms: milliseconds(timings.load),
+            first_token_ms: timings.first_token.map(milliseconds),
+            total_ms: milliseconds(timings.total),
+            at: micros(settlement.created_at),
+            ended_at: micros(settlement.ended_at),
+        }
+    }
+}
+
+impl<'a> ReplyRow<'a> {
+    /// Nothing for a turn that is not stored.
+    pub(super) fn of(settlement: &'a Settlement) -> Option<Self> {
+        let stored = settlement.stored?;
+        let (content, thinking, tool_calls) = text_of(&settlement.answer);
+        Some(Self {
+            id: stored.message,
+            turn: settlement.turn,
+            content,
+            thinking,
+            tool_calls,
+            status: settlement.status.as_str(),
+        })
+    }
+}
+
+/// One statement's worth of rows.
+pub(super) fn json<R: Serialize>(rows: &[R]) -> Result<String, DbError> {
+    serde_json::to_string(rows).map_err(|error| DbError::Broken(error.to_string()))
+}
+
+pub(super) fn micros(at: DateTime<Utc>) -> i64 {
+    at.timestamp_micros()
+}
+
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+fn text_of(answer: &Answer) -> (Cow<'_, str>, Option<Cow<'_, str>>, Option<String>) {
+    let thinking = (!answer.thinking.is_empty()).then(|| storable(&answer.thinking));
+    (storable(&answer.content), thinking, json_list(&answer.tool_calls))
+}
+
+/// `None` when there is nothing in it; a NUL inside is escaped by JSON itself.
+fn json_list<T: Serialize>(items: &[T]) -> Option<String> {
+    if items.is_empty() { None } else { serde_json::to_string(items).ok() }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(i64::MAX as u64).min(i64::MAX as u64)
+}

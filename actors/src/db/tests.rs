@@ -1,0 +1,179 @@
+//! The lanes and their writers, on paused time, over a store that does as it is told.
+
+mod obedient;
+
+use std::time::Duration;
+
+use domain::turn::Settlement;
+use futures_util::future::{FutureExt, join_all};
+use tokio::time::{Instant, sleep};
+
+use self::obedient::{Room, room};
+use super::{
+    DbConfig, DbError,
+    contract::samples::{begin, checkpoint, settlement, settling},
+    lane::RETRY_BACKOFF,
+};
+use crate::clock::fresh_id;
+
+fn config() -> DbConfig {
+    DbConfig::new("unused".into())
+}
+
+fn unstored() -> Settlement {
+    Settlement { stored: None, ..settlement(&begin(fresh_id()), "") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_healed_database_gets_the_settlements_it_missed() {
+    let Room { db, store, .. } = room(config()).await;
+    store.be_away(true);
+    let told = settling(&db, settlement(&begin(fresh_id()), "kept"));
+    assert!(matches!(told.await, Ok(Err(DbError::Unavailable(_)))), "told once");
+    assert_eq!(db.metrics.kept_settlements.get(), 1);
+    store.be_away(false);
+    // Nobody calls: the writer's own alarm brings it back.
+    store.written(1).await;
+    assert_eq!(store.batches(), [["settle"]]);
+    assert_eq!(db.metrics.kept_settlements.get(), 0);
+    assert_eq!(db.metrics.lost_settlements.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_who_waits_is_told_when_the_database_is_away() {
+    let Room { db, store, .. } = room(config()).await;
+    store.be_away(true);
+    let started = Instant::now();
+    let answers = join_all((0..600).map(|_| db.begin_turn(begin(fresh_id())))).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Err(DbError::Unavailable(_)))));
+    // Three batches' worth of callers pay for one attempt between them.
+    assert_eq!(started.elapsed(), config().acquire_timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_makes_what_was_kept_due_at_once() {
+    let Room { db, store, .. } = room(config()).await;
+    store.be_away(true);
+    let told = settling(&db, settlement(&begin(fresh_id()), "kept"));
+    told.await.unwrap().unwrap_err();
+    store.be_away(false);
+    let healed = Instant::now();
+    db.begin_turn(begin(fresh_id())).await.unwrap();
+    store.written(2).await;
+    assert!(healed.elapsed() < RETRY_BACKOFF);
+    assert_eq!(store.batches(), [["begin"], ["settle"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_usage_row_lingers_for_company() {
+    let Room { db, store, .. } = room(config()).await;
+    let started = Instant::now();
+    let first = settling(&db, unstored());
+    sleep(Duration::from_millis(5)).await;
+    let second = settling(&db, unstored());
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    let waited = started.elapsed();
+    assert!(waited >= config().usage_linger && waited < config().usage_linger * 2, "{waited:?}");
+    assert_eq!(store.batches(), [["settle", "settle"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_usage_row_travels_with_others_and_delays_nobody() {
+    let Room { db, store, .. } = room(config()).await;
+    let started = Instant::now();
+    let usage = settling(&db, unstored());
+    db.begin_turn(begin(fresh_id())).await.unwrap();
+    usage.await.unwrap().unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(store.batches(), [["begin", "settle"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_kept_for_a_database_that_is_away_is_bounded() {
+    let Room { db, store, .. } = room(DbConfig { kept_bytes: 10_000, ..config() }).await;
+    store.be_away(true);
+    let long = "x".repeat(4_000);
+    let told: Vec<_> = (0..3).map(|_| settling(&db, settlement(&begin(fresh_id()), &long))).collect();
+    assert!(join_all(told).await.into_iter().all(|told| told.unwrap().is_err()));
+    assert_eq!((db.metrics.kept_settlements.get(), db.metrics.lost_settlements.get()), (2, 1));
+    assert_eq!(db.lanes[0].in_use(), 2, "what is kept keeps its place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_has_no_more_places_than_it_says() {
+    let Room { db, store, .. } = room(DbConfig { lane_capacity: 2, ..config() }).await;
+    let reserved = [(); 2].map(|()| db.reserve_settlement(fresh_id()).unwrap());
+    assert!(matches!(db.reserve_settlement(fresh_id()), Err(DbError::Overloaded)));
+    assert_eq!(db.begin_turn(begin(fresh_id())).await, Err(DbError::Overloaded));
+    db.checkpoint(checkpoint(&begin(fresh_id()), 1, "dropped"));
+    assert_eq!(db.metrics.dropped_checkpoints.get(), 1);
+    drop(reserved);
+    assert_eq!(db.begin_turn(begin(fresh_id())).await, Ok(()));
+    assert_eq!(store.batches(), [["begin"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_is_bounded_in_changes_and_in_bytes() {
+    let Room { db, store, .. } = room(config()).await;
+    store.hold();
+    let many = join_all((0..300).map(|_| db.begin_turn(begin(fresh_id()))));
+    let long = "x".repeat(3 * 1024 * 1024);
+    let (_, ()) = tokio::join!(many, async {
+        store.begun(1).await;
+        for _ in 0..4 {
+            drop(settling(&db, settlement(&begin(fresh_id()), &long)));
+        }
+        store.release();
+    });
+    store.written(3).await;
+    let sizes: Vec<_> = store.batches().iter().map(Vec::len).collect();
+    // The rest of the begins go with the two long answers that fit beside them.
+    assert_eq!(sizes, [256, 46, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_left_before_its_change_was_begun_writes_nothing() {
+    let Room { db, store, .. } = room(config()).await;
+    store.hold();
+    let busy = db.begin_turn(begin(fresh_id()));
+    let leave = async {
+        store.begun(1).await;
+        assert!(db.begin_turn(begin(fresh_id())).now_or_never().is_none());
+        store.release();
+    };
+    let (busy, ()) = tokio::join!(busy, leave);
+    assert_eq!(busy, Ok(()));
+    db.begin_turn(begin(fresh_id())).await.unwrap();
+    assert_eq!(store.batches(), [["begin"], ["begin"]]);
+    assert_eq!(db.lanes[0].in_use(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_costs_the_call_timeout() {
+    let Room { db, store, .. } = room(config()).await;
+    store.hold();
+    let started = Instant::now();
+    let told = settling(&db, settlement(&begin(fresh_id()), "late"));
+    let (begun, read, told) = tokio::join!(db.begin_turn(begin(fresh_id())), db.ping(), told);
+    assert_eq!(
+        (begun, read, told),
+        (Err(DbError::Timeout), Err(DbError::Timeout), Ok(Err(DbError::Timeout)))
+    );
+    assert_eq!(started.elapsed(), config().call_timeout);
+    store.release();
+    store.written(1).await;
+    assert_eq!(store.batches(), [["settle"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_callback_costs_nobody_else_their_answer() {
+    let Room { db, store, .. } = room(config()).await;
+    let bad = unstored();
+    let permit = db.reserve_settlement(bad.turn).unwrap();
+    db.settle(permit, bad, Box::new(|_| panic!("a callback that panics")));
+    let good = settling(&db, unstored());
+    assert_eq!(good.await, Ok(Ok(())));
+    assert_eq!(store.batches(), [vec!["settle", "settle"], vec!["settle"]], "idempotent, so it ran again");
+    assert_eq!(db.lanes[0].in_use(), 0);
+}

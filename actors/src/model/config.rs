@@ -1,0 +1,97 @@
+//! Settings of the model room.
+
+use std::time::Duration;
+
+/// One model server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    pub name: String,
+    pub kind: UpstreamKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamKind {
+    Ollama {
+        base_url: String,
+    },
+    /// The built-in deterministic model; never in production.
+    Demo,
+}
+
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    pub upstreams: Vec<UpstreamConfig>,
+    /// Turns one model runs at once on one upstream (`OLLAMA_NUM_PARALLEL`).
+    pub slots: usize,
+    /// Running instances of this service that share the upstreams; divides `slots`, never below one.
+    pub instance_count: usize,
+    pub queue_limit: usize,
+    pub queue_per_user: usize,
+    /// Lets models run that send prompts to somebody else's machine.
+    pub allow_cloud: bool,
+    /// The catalogue is asked anew this often.
+    pub catalogue_refresh: Duration,
+    /// The most models the catalogue keeps.
+    pub catalogue_limit: usize,
+    pub timeouts: Timeouts,
+    /// The longest answer, in bytes of its parts.
+    pub reply_bytes_max: usize,
+    /// All live answers together.
+    pub reply_budget_bytes: usize,
+    /// How often the text so far is stored: after this long, or this many bytes, whichever is first.
+    pub checkpoint_every: Duration,
+    pub checkpoint_bytes: usize,
+    /// A stored turn whose owner has not renewed it for this long counts as interrupted.
+    pub lease: Duration,
+}
+
+/// How long a model server may take (ollama-wire §7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    pub list: Duration,
+    pub show: Duration,
+    /// Load and prefill; must exceed Ollama's own five minutes of stall detection.
+    pub first_byte: Duration,
+    /// Between two reads of plain text.
+    pub idle: Duration,
+    /// Between two reads when tools, a format or thinking make long silences normal.
+    pub idle_long: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            list: Duration::from_secs(5),
+            show: Duration::from_secs(15),
+            first_byte: Duration::from_secs(600),
+            idle: Duration::from_secs(120),
+            idle_long: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            upstreams: vec![UpstreamConfig {
+                name: "ollama".to_owned(),
+                kind: UpstreamKind::Ollama { base_url: "http://127.0.0.1:11434".to_owned() },
+            }],
+            slots: 1,
+            instance_count: 1,
+            queue_limit: 256,
+            queue_per_user: 64,
+            allow_cloud: false,
+            catalogue_refresh: Duration::from_secs(10),
+            catalogue_limit: 1_000,
+            timeouts: Timeouts::default(),
+            reply_bytes_max: 4 << 20,
+            reply_budget_bytes: 256 << 20,
+            checkpoint_every: Duration::from_secs(2),
+            checkpoint_bytes: 4 << 10,
+            lease: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The room's public handle: reads the snapshot, admits turns.
+
+use std::sync::Arc;
+
+use domain::{
+    chat::ChatRequest,
+    conversation::{NewMessage, StoredMessage, title_from},
+    id::{ConversationId, MessageId, TurnId},
+    model_name::ModelName,
+    principal::Principal,
+    reply::FailureCode,
+    turn::{BeginTurn, StoredReply},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Model, ModelError, StartedTurn, TurnOptions,
+    lease::Leases,
+    route::Route,
+    router::Routing,
+    settlement::{Facts, settle},
+    turn::{Job, Progress},
+    waiting_list::Refusal,
+};
+use crate::{
+    clock::fresh_id,
+    db::DbError,
+    reply::{OnDisconnect, ReplyBudget, channel},
+    tree::Tree,
+};
+
+/// The most stored messages that are put before a prompt, and the most bytes of them; the oldest are left out.
+const HISTORY_MESSAGES: u32 = 200;
+const HISTORY_BYTES: u32 = 512 << 10;
+
+/// Asks the model room; clones share one room.
+#[derive(Clone)]
+pub struct ModelHandle(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub routing: Arc<Routing>,
+    pub leases: Leases,
+    pub budget: ReplyBudget,
+    pub tree: Tree,
+    pub closing: CancellationToken,
+}
+
+impl ModelHandle {
+    /// All known models, by name. Served from a snapshot, also while model servers are down.
+    pub fn models(&self) -> Vec<Model> {
+        self.0.routing.table.load().0.values().map(|route| route.describe(self.is_degraded(route))).collect()
+    }
+
+    pub fn model(&self, name: &ModelName) -> Option<Model> {
+        let table = self.0.routing.table.load();
+        let route = table.0.get(&name.canonical())?;
+        Some(route.describe(self.is_degraded(route)))
+    }
+
+    /// Bytes of all live answers, and their bound.
+    pub fn reply_bytes(&self) -> (usize, usize) {
+        (self.0.budget.used(), self.0.budget.limit())
+    }
+
+    /// Admits a turn: takes a place in the model's queue, stores the turn's first rows and lines it up.
+    ///
+    /// Dropping this future at any point leaves no place, slot or `streaming` row behind.
+    ///
+    /// # Errors
+    ///
+    /// See [`ModelError`]; nothing was stored, except that after [`ModelError::Unavailable`] rows may exist, which are then
+    /// settled as cancelled.
+    pub async fn start_turn(
+        &self,
+        principal: &Principal,
+        mut request: ChatRequest,
+        options: TurnOptions,
+    ) -> Result<StartedTurn, ModelError> {
+        let room = &*self.0;
+        if room.closing.is_cancelled() {
+            return Err(ModelError::ShuttingDown);
+        }
+        let table = room.routing.table.load_full();
+        let route = table
+            .0
+            .get(&request.model.canonical())
+            .ok_or_else(|| ModelError::UnknownModel(request.model.to_string()))?;
+        if self.is_degraded(route) {
+            return Err(ModelError::Degraded);
+        }
+        if !room.budget.admits() {
+            return Err(ModelError::NoRoom("answers under way fill the reply budget"));
+        }
+        let place = route.list.reserve(principal.user).map_err(|refusal| {
+            let retry_after = route.list.retry_after();
+            match refusal {
+                Refusal::UserFull => ModelError::UserQueueFull { retry_after },
+                Refusal::Full => ModelError::QueueFull { retry_after },
+                Refusal::Closed(FailureCode::ModelNotFound) => {
+                    ModelError::UnknownModel(request.model.to_string())
+                }
+                Refusal::Closed(_) => ModelError::ShuttingDown,
+            }
+        })?;
+        // Messages are read in the order of their ids, so the caller's come before the answer's.
+        let said: Vec<NewMessage> = if options.store {
+            request
+                .messages
+                .iter()
+                .map(|message| NewMessage { id: fresh_id(), message: message.clone() })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let title = title_from(&request.messages);
+        if let Some(conversation) = options.conversation {
+            self.put_history_before(principal, conversation, &mut request).await?;
+        }
+
+        let turn: TurnId = fresh_id();
+        let message: MessageId = fresh_id();
+        let stored = options
+            .store
+            .then(|| StoredReply { conversation: options.conversation.unwrap_or_else(fresh_id), message });
+        let permit = room.routing.db.reserve_settlement(turn).map_err(refused_by_db)?;
+        let created_at = room.leases.clock.now();
+        let progress = Arc::new(Progress::new(&request));
+        let on_disconnect =
+            if options.continue_on_disconnect { OnDisconnect::Continue } else { OnDisconnect::Cancel };
+        let (mut writer, reader) = channel(&room.budget, room.routing.config.reply_bytes_max, on_disconnect);
+        let facts = Facts {
+            turn,
+            user: principal.user,
+            model: route.model.name.to_string(),
+            stored,
+            created_at,
+            progress: progress.clone(),
+        };
+        writer.settle_with(settle(
+            facts,
+            room.routing.db.clone(),
+            permit,
+            room.leases.clock.clone(),
+            room.routing.metrics.clone(),
+        ));
+
+        if let Some(stored) = stored {
+            let begin = BeginTurn {
+                turn,
+                user: principal.user,
+                conversation: stored.conversation,
+                new_conversation_title: options.conversation.is_none().then_some(title),
+                messages: said,
+                reply: message,
+                model: route.model.name.to_string(),
+                owner: room.leases.instance,
+                lease_until: room.leases.until(),
+                created_at,
+            };
+            if let Err(error) = room.routing.db.begin_turn(begin).await {
+                // Only where the outcome is unknown may a row exist that wants settling.
+                if !matches!(error, DbError::Unavailable(_) | DbError::Timeout) {
+                    writer.discard();
+                }
+                return Err(refused_by_db(error));
+            }
+        }
+        let model = request.model.clone();
+        place.fill(Job { turn, user: principal.user, request, stored, progress, writer });
+        Ok(StartedTurn {
+            turn,
+            message,
+            conversation: stored.map(|stored| stored.conversation),
+            model,
+            created_at,
+            reader,
+        })
+    }
+
+    async fn put_history_before(
+        &self,
+        principal: &Principal,
+        conversation: ConversationId,
+        request: &mut ChatRequest,
+    ) -> Result<(), ModelError> {
+        let stored = self
+            .0
+            .routing
+            .db
+            .history(principal.user, conversation, HISTORY_MESSAGES, HISTORY_BYTES)
+            .await
+            .map_err(refused_by_db)?
+            .ok_or(ModelError::UnknownConversation)?;
+        let mut kept: Vec<_> =
+            stored.into_iter().filter(StoredMessage::is_history).map(|stored| stored.message).collect();
+        kept.append(&mut request.messages);
+        request.messages = kept;
+        Ok(())
+    }
+
+    fn is_degraded(&self, route: &Route) -> bool {
+        self.0.tree.is_degraded(&route.tree_path)
+    }
+}
+
+fn refused_by_db(error: DbError) -> ModelError {
+    match error {
+        DbError::NotFound => ModelError::UnknownConversation,
+        DbError::Overloaded => ModelError::NoRoom("the queue of the database is full"),
+        DbError::Unavailable(_) | DbError::Timeout => ModelError::Unavailable(error.to_string()),
+        DbError::Conflict(_) | DbError::Broken(_) => ModelError::Internal(error.to_string()),
+    }
+}

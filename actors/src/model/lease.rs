@@ -1,0 +1,83 @@
+//! The LeaseActor: says "still here" for this process's turns, and finds the turns of processes that no longer say so.
+//!
+//! # When it breaks
+//!
+//! It remembers nothing: its successor renews at once. If the store is away, leases run out at worst, and a turn that
+//! is still running is marked interrupted until its settlement overrules that (a settlement may follow `interrupted`).
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use domain::id::InstanceId;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio_util::task::TaskTracker;
+
+use crate::{clock::Clock, db::DbHandle};
+
+/// Renewals per lease: two may fail before it runs out.
+const RENEWALS_PER_LEASE: u32 = 3;
+
+pub(super) enum LeaseMessage {
+    Tick,
+}
+
+#[derive(Clone)]
+pub(super) struct Leases {
+    pub instance: InstanceId,
+    pub lease: Duration,
+    pub db: DbHandle,
+    pub clock: Clock,
+    pub tracker: TaskTracker,
+}
+
+pub(super) struct LeaseActor;
+
+impl Actor for LeaseActor {
+    type Msg = LeaseMessage;
+    type State = Leases;
+    type Arguments = Leases;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<LeaseMessage>,
+        leases: Leases,
+    ) -> Result<Leases, ActorProcessingErr> {
+        me.send_interval(leases.lease / RENEWALS_PER_LEASE, || LeaseMessage::Tick);
+        Ok(leases)
+    }
+
+    async fn post_start(&self, me: ActorRef<LeaseMessage>, _: &mut Leases) -> Result<(), ActorProcessingErr> {
+        me.cast(LeaseMessage::Tick)?;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<LeaseMessage>,
+        LeaseMessage::Tick: LeaseMessage,
+        leases: &mut Leases,
+    ) -> Result<(), ActorProcessingErr> {
+        // The store may be slow; the actor must not be.
+        leases.tracker.spawn(leases.clone().renew_and_sweep());
+        Ok(())
+    }
+}
+
+impl Leases {
+    /// Until when a turn that begins now is ours.
+    pub fn until(&self) -> chrono::DateTime<chrono::Utc> {
+        self.clock.now() + TimeDelta::from_std(self.lease).unwrap_or(TimeDelta::MAX)
+    }
+
+    async fn renew_and_sweep(self) {
+        if let Err(error) = self.db.renew_leases(self.instance, self.until()).await {
+            tracing::warn!(error = %error, "leases of running turns were not renewed");
+            return;
+        }
+        match self.db.sweep_expired_turns(self.clock.now()).await {
+            Ok(0) => {}
+            Ok(turns) => tracing::warn!(turns, "turns of a dead process were marked interrupted"),
+            Err(error) => tracing::warn!(error = %error, "expired turns were not swept"),
+        }
+    }
+}

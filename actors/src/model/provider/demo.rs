@@ -1,0 +1,241 @@
+//! The built-in demo model: deterministic text at the pace of a real model, so that the service can be tried without one.
+//!
+//! It never pretends: its name and its first sentence say what it is.
+
+use std::time::Duration;
+
+use domain::{
+    chat::{ChatRequest, Format, Role},
+    reply::{Delta, FinishReason, Usage, UsageSource},
+};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
+
+use super::{AnswerStream, Batch, Finish, ModelCard, Provider, UpstreamError};
+
+/// The one model it offers.
+const NAME: &str = "deepersensor-demo:latest";
+
+const TOKENS_PER_SECOND: u32 = 40;
+
+/// The most words of the prompt it repeats.
+const QUOTED_WORDS_MAX: usize = 24;
+
+const CONTEXT_LENGTH: u32 = 8_192;
+
+const REMARKS: [&str; 6] = [
+    "A real model would now say something about it.",
+    "Connect an Ollama server to get real answers.",
+    "The words come one by one, as those of a real model do.",
+    "The same prompt always gets the same reply.",
+    "What you see has passed the queue, a worker and the reply log.",
+    "Hang up at any time: the slot is free at once.",
+];
+
+/// The demo model's provider.
+pub struct DemoProvider {
+    per_token: Duration,
+}
+
+impl Default for DemoProvider {
+    fn default() -> Self {
+        Self { per_token: Duration::from_secs(1) / TOKENS_PER_SECOND }
+    }
+}
+
+impl Provider for DemoProvider {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, UpstreamError>> {
+        Box::pin(async {
+            Ok(vec![ModelCard {
+                name: NAME.to_owned(),
+                digest: "demo".to_owned(),
+                family: "demo".to_owned(),
+                capabilities: vec!["completion".to_owned()],
+                context_length: Some(CONTEXT_LENGTH),
+                ..ModelCard::default()
+            }])
+        })
+    }
+
+    fn preload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        Box::pin(async move { if model == NAME { Ok(()) } else { Err(UpstreamError::NoSuchModel) } })
+    }
+
+    fn is_loaded(&self, model: &str) -> bool {
+        model == NAME
+    }
+
+    fn chat<'a>(
+        &'a self,
+        model: &'a str,
+        request: &'a ChatRequest,
+    ) -> BoxFuture<'a, Result<Box<dyn AnswerStream>, UpstreamError>> {
+        Box::pin(async move {
+            if model != NAME {
+                return Err(UpstreamError::NoSuchModel);
+            }
+            Ok(Box::new(DemoAnswer::new(request, self.per_token)) as Box<dyn AnswerStream>)
+        })
+    }
+}
+
+struct DemoAnswer {
+    tokens: std::vec::IntoIter<String>,
+    per_token: Duration,
+    due: Instant,
+    pace: Option<Duration>,
+    finish: Finish,
+}
+
+impl DemoAnswer {
+    fn new(request: &ChatRequest, per_token: Duration) -> Self {
+        let mut tokens = tokens(&reply(request));
+        let limit = request.sampling.num_predict.and_then(|limit| usize::try_from(limit).ok());
+        let is_cut = limit.is_some_and(|limit| limit < tokens.len());
+        tokens.truncate(limit.unwrap_or(usize::MAX));
+        let words: usize =
+            request.messages.iter().map(|message| message.content.split_whitespace().count()).sum();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            per_token,
+            due: Instant::now() + per_token,
+            pace: None,
+            finish: Finish {
+                reason: if is_cut { FinishReason::Length } else { FinishReason::Stop },
+                usage: Some(Usage {
+                    prompt_tokens: count(words),
+                    completion_tokens: count(tokens.len()),
+                    source: UsageSource::Reported,
+                }),
+                load: Duration::ZERO,
+            },
+            tokens: tokens.into_iter(),
+        }
+    }
+}
+
+impl AnswerStream for DemoAnswer {
+    fn read<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        Box::pin(async move {
+            batch.clear();
+            sleep_until(self.due + self.pace.unwrap_or_default()).await;
+            let now = Instant::now();
+            let mut text = String::new();
+            while self.due <= now
+                && let Some(token) = self.tokens.next()
+            {
+                text.push_str(&token);
+                batch.pieces += 1;
+                self.due += self.per_token;
+            }
+            if !text.is_empty() {
+                batch.deltas.push(Delta::Content(text));
+            }
+            if self.tokens.as_slice().is_empty() {
+                batch.finish = Some(self.finish);
+            }
+            Ok(())
+        })
+    }
+
+    fn pace(&mut self, pace: Option<Duration>) {
+        self.pace = pace;
+    }
+}
+
+fn reply(request: &ChatRequest) -> String {
+    if let Some(Format::Json | Format::Schema(_)) = request.format {
+        return r#"{"demo": true, "note": "this is a demo model"}"#.to_owned();
+    }
+    let prompt = request.messages.iter().rev().find(|message| message.role == Role::User);
+    let prompt = prompt.map_or("", |message| message.content.as_str());
+    let quoted: Vec<&str> = prompt.split_whitespace().take(QUOTED_WORDS_MAX).collect();
+    // FNV-1a: any function of the prompt that is the same tomorrow.
+    let hash = prompt.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let remark = |n: u64| {
+        usize::try_from((hash >> 8).wrapping_add(n) % REMARKS.len() as u64)
+            .ok()
+            .and_then(|index| REMARKS.get(index))
+            .copied()
+            .unwrap_or_default()
+    };
+    format!(
+        "This is the built-in demo model, not a language model. You said: “{}”. {} {} {}",
+        quoted.join(" "),
+        remark(0),
+        remark(1),
+        remark(2)
+    )
+}
+
+/// Words with the space before them, as models count.
+fn tokens(text: &str) -> Vec<String> {
+    text.split(' ')
+        .enumerate()
+        .map(|(index, word)| if index == 0 { word.to_owned() } else { format!(" {word}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        chat::{ChatMessage, Sampling},
+        model_name::ModelName,
+    };
+
+    use super::*;
+
+    fn request(prompt: &str, num_predict: Option<u32>) -> ChatRequest {
+        ChatRequest {
+            model: ModelName::parse(NAME).unwrap(),
+            messages: vec![ChatMessage::text(Role::User, prompt)],
+            sampling: Sampling { num_predict, ..Sampling::default() },
+            tools: Vec::new(),
+            format: None,
+            think: None,
+        }
+    }
+
+    async fn answer(request: &ChatRequest) -> (String, u32, Finish) {
+        let provider = DemoProvider::default();
+        let mut stream = provider.chat(NAME, request).await.unwrap();
+        let (mut text, mut pieces, mut batch) = (String::new(), 0, Batch::default());
+        loop {
+            stream.read(&mut batch).await.unwrap();
+            pieces += batch.pieces;
+            for delta in &batch.deltas {
+                let Delta::Content(content) = delta else { panic!("{delta:?}") };
+                text.push_str(content);
+            }
+            if let Some(finish) = batch.finish {
+                return (text, pieces, finish);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_demo_says_that_it_is_one_repeats_itself_and_counts_exactly() {
+        let request = request("how are you", None);
+        let begun = Instant::now();
+        let (text, pieces, finish) = answer(&request).await;
+        let took = begun.elapsed();
+        assert!(
+            text.starts_with("This is the built-in demo model") && text.contains("“how are you”"),
+            "{text}"
+        );
+        assert_eq!(answer(&request).await.0, text);
+        let usage = finish.usage.unwrap();
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (3, pieces));
+        assert_eq!(finish.reason, FinishReason::Stop);
+        let rate = f64::from(pieces) / took.as_secs_f64();
+        assert!((35.0..=42.0).contains(&rate), "{rate} tokens a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_demo_keeps_to_the_token_limit() {
+        let (text, pieces, finish) = answer(&request("x", Some(3))).await;
+        assert_eq!((text.as_str(), pieces, finish.reason), ("This is the", 3, FinishReason::Length));
+    }
+}

@@ -1,0 +1,189 @@
+//! Ollama's own API as a provider.
+//!
+//! ```text
+//! chat ───────────────▶ ChatStream ── Client (hyper, driven by the reader) ──▶ POST /api/chat
+//! list, preload ──────▶ Control (reqwest) ──▶ /api/tags ps show generate embed version
+//! is_loaded ──────────▶ Residency (what ps, loads and finished answers taught us)
+//! ```
+//!
+//! # How it breaks
+//!
+//! Every call is bounded: connecting, the first byte, silence, the size of a line and of a reply. An answer that breaks
+//! off is an error with the text so far. A dead idle connection costs one reconnect that nobody sees; nothing else is
+//! tried twice here, for the router alone knows whether another server has the model.
+
+mod address;
+mod client;
+mod control;
+mod decoder;
+mod details;
+mod error;
+mod residency;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use domain::chat::ChatRequest;
+use futures_util::future::BoxFuture;
+
+use self::{
+    address::Address, client::Client, control::Control, details::Details, residency::Residency,
+    stream::ChatStream, wire::Tag,
+};
+use crate::model::{
+    Timeouts,
+    provider::{AnswerStream, ModelCard, Provider, ProviderConfigError, UpstreamError},
+};
+
+const USER_AGENT: &str = concat!("deepersensor/", env!("CARGO_PKG_VERSION"));
+
+/// The most models of one server we look at.
+const MODELS_MAX: usize = 10_000;
+
+/// The most capabilities of one model we keep.
+const CAPABILITIES_MAX: usize = 16;
+
+/// The longest text of a model's details we keep, in characters.
+const DETAIL_CHARS_MAX: usize = 128;
+
+/// The first Ollama without the memory leak of CVE-2026-7482.
+const SAFE_VERSION: [u32; 3] = [0, 17, 1];
+
+/// One Ollama server.
+pub struct OllamaProvider {
+    /// As the configuration names it, for logs.
+    name: String,
+    client: Arc<Client>,
+    control: Control,
+    residency: Arc<Residency>,
+    details: Details,
+    version_checked: AtomicBool,
+    timeouts: Timeouts,
+}
+
+impl OllamaProvider {
+    /// # Errors
+    ///
+    /// [`ProviderConfigError`] when the base URL cannot be used; says what to change.
+    pub fn new(name: &str, base_url: &str, timeouts: Timeouts) -> Result<Self, ProviderConfigError> {
+        let address = Address::parse(base_url)?;
+        Ok(Self {
+            name: name.to_owned(),
+            control: Control::new(&address, timeouts)?,
+            client: Arc::new(Client::new(address, timeouts.connect)),
+            residency: Arc::default(),
+            details: Details::default(),
+            version_checked: AtomicBool::new(false),
+            timeouts,
+        })
+    }
+
+    /// Warns once about a server old enough to be dangerous to share.
+    async fn check_version(&self) {
+        if self.version_checked.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(version) = self.control.version().await else { return };
+        self.version_checked.store(true, Ordering::Relaxed);
+        if is_older(&version, SAFE_VERSION) {
+            tracing::warn!(
+                upstream = %self.name,
+                version = %short(version),
+                "this ollama has known security holes, 0.17.1 or newer has not"
+            );
+        }
+    }
+}
+
+impl Provider for OllamaProvider {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, UpstreamError>> {
+        Box::pin(async move {
+            let (tags, loaded, ()) =
+                tokio::join!(self.control.tags(), self.control.loaded(), self.check_version());
+            let mut cards: Vec<ModelCard> = tags?.into_iter().take(MODELS_MAX).map(card).collect();
+            if let Ok(loaded) = loaded {
+                self.residency.learn(loaded);
+            }
+            self.details.fill(&self.control, &mut cards, self.timeouts.show).await;
+            Ok(cards)
+        })
+    }
+
+    fn preload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        Box::pin(self.residency.load(model, self.timeouts.first_byte, || {
+            let (control, model) = (self.control.clone(), model.to_owned());
+            Box::pin(async move { control.preload(&model).await })
+        }))
+    }
+
+    fn is_loaded(&self, model: &str) -> bool {
+        self.residency.is_loaded(model)
+    }
+
+    fn chat<'a>(
+        &'a self,
+        model: &'a str,
+        request: &'a ChatRequest,
+    ) -> BoxFuture<'a, Result<Box<dyn AnswerStream>, UpstreamError>> {
+        Box::pin(async move {
+            let body = wire::chat_body(model, request)
+                .map_err(|error| UpstreamError::Rejected(format!("it has no JSON form: {error}")))?;
+            let stream = ChatStream::open(
+                Arc::clone(&self.client),
+                Arc::clone(&self.residency),
+                model,
+                Bytes::from(body),
+                &self.timeouts,
+                request.may_pause(),
+            )
+            .await?;
+            Ok(Box::new(stream) as Box<dyn AnswerStream>)
+        })
+    }
+}
+
+fn card(tag: Tag) -> ModelCard {
+    let details = tag.details.unwrap_or_default();
+    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    ModelCard {
+        is_remote: is_set(&tag.remote_model) || is_set(&tag.remote_host),
+        name: if tag.model.is_empty() { tag.name } else { tag.model },
+        digest: short(tag.digest),
+        modified_at: tag.modified_at,
+        size_bytes: tag.size.and_then(|size| size.as_u64()).unwrap_or(0),
+        family: short(details.family.unwrap_or_default()),
+        parameter_size: short(details.parameter_size.unwrap_or_default()),
+        quantization: short(details.quantization_level.unwrap_or_default()),
+        capabilities: tag
+            .capabilities
+            .unwrap_or_default()
+            .into_iter()
+            .take(CAPABILITIES_MAX)
+            .map(short)
+            .collect(),
+        context_length: details.context_length,
+    }
+}
+
+fn short(mut text: String) -> String {
+    if let Some((cut, _)) = text.char_indices().nth(DETAIL_CHARS_MAX) {
+        text.truncate(cut);
+    }
+    text
+}
+
+/// Whether a dotted version is older than `than`; one that is no version is not.
+fn is_older(version: &str, than: [u32; 3]) -> bool {
+    let mut parts = version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(major), Some(minor), patch) => [major, minor, patch.unwrap_or(0)] < than,
+        _ => false,
+    }
+}

@@ -1,0 +1,365 @@
+//! Ollama's JSON: what we send, typed field by field, and the parts of its answers we read.
+//!
+//! Nothing a client sent is forwarded as bytes. Go matches keys without regard to case and the last duplicate wins, so an
+//! unknown key could otherwise change the model or its residency (ollama-wire §1). `keep_alive`, runner options and
+//! `shift` have no field here at all: they reload or evict the model for everybody (§6).
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use domain::chat::{ChatMessage, ChatRequest, Format, Sampling, Think};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Visitor},
+};
+use serde_json::{Map, Number, Value, value::RawValue};
+
+/// The body of `POST /api/chat`, always streamed.
+pub(super) fn chat_body(model: &str, request: &ChatRequest) -> Result<Vec<u8>, serde_json::Error> {
+    let text: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    let mut body = Vec::with_capacity(text + text / 8 + 512);
+    serde_json::to_writer(
+        &mut body,
+        &ChatBody {
+            model,
+            messages: Messages(&request.messages),
+            stream: true,
+            options: (request.sampling != Sampling::default()).then_some(&request.sampling),
+            tools: &request.tools,
+            format: request.format.as_ref().map(|format| match format {
+                Format::Json => FormatBody::Name("json"),
+                Format::Schema(schema) => FormatBody::Schema(schema),
+            }),
+            think: request.think.map(|think| match think {
+                Think::Off => ThinkBody::Switch(false),
+                Think::On => ThinkBody::Switch(true),
+                Think::Low => ThinkBody::Level("low"),
+                Think::Medium => ThinkBody::Level("medium"),
+                Think::High => ThinkBody::Level("high"),
+                Think::Max => ThinkBody::Level("max"),
+            }),
+        },
+    )?;
+    Ok(body)
+}
+
+#[derive(Serialize)]
+struct ChatBody<'a> {
+    model: &'a str,
+    messages: Messages<'a>,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    options: Option<&'a Sampling>,
+    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
+    tools: &'a [Value],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<FormatBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    think: Option<ThinkBody>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum FormatBody<'a> {
+    Name(&'static str),
+    Schema(&'a Value),
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ThinkBody {
+    Switch(bool),
+    Level(&'static str),
+}
+
+struct Messages<'a>(&'a [ChatMessage]);
+
+impl Serialize for Messages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|message| {
+            MessageBody {
+                role: message.role.as_str(),
+                content: &message.content,
+                thinking: message.thinking.as_deref(),
+                images: &message.images,
+                tool_calls: message
+                    .tool_calls
+                    .iter()
+                    .enumerate()
+                    .map(|(index, call)| CallBody {
+                        id: &call.id,
+                        function: FunctionBody { index, name: &call.name, arguments: &call.arguments },
+                    })
+                    .collect(),
+                tool_name: message.tool_name.as_deref(),
+                tool_call_id: message.tool_call_id.as_deref(),
+            }
+        }))
+    }
+}
+
+#[derive(Serialize)]
+struct MessageBody<'a> {
+    role: &'static str,
+    content: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    images: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<CallBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct CallBody<'a> {
+    id: &'a str,
+    function: FunctionBody<'a>,
+}
+
+#[derive(Serialize)]
+struct FunctionBody<'a> {
+    index: usize,
+    name: &'a str,
+    arguments: &'a Value,
+}
+
+/// Loads a model and answers when it is loaded.
+#[derive(Serialize)]
+pub(super) struct PreloadBody<'a> {
+    pub(super) model: &'a str,
+    pub(super) stream: bool,
+}
+
+/// Loads a model that only embeds.
+#[derive(Serialize)]
+pub(super) struct EmbedPreloadBody<'a> {
+    pub(super) model: &'a str,
+    pub(super) input: [&'a str; 0],
+}
+
+#[derive(Serialize)]
+pub(super) struct ShowBody<'a> {
+    pub(super) model: &'a str,
+}
+
+/// One line of a streamed answer. Counts are [`Number`]s so that a nonsensical one costs the count, not the answer.
+#[derive(Deserialize, Default)]
+pub(super) struct Line<'a> {
+    #[serde(borrow, default)]
+    pub(super) message: Option<LineMessage<'a>>,
+    #[serde(default)]
+    pub(super) done: bool,
+    #[serde(default)]
+    pub(super) done_reason: Option<String>,
+    #[serde(default)]
+    pub(super) load_duration: Option<Number>,
+    #[serde(default)]
+    pub(super) prompt_eval_count: Option<Number>,
+    #[serde(default)]
+    pub(super) eval_count: Option<Number>,
+    #[serde(default)]
+    pub(super) error: Option<Value>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct LineMessage<'a> {
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) content: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) thinking: Cow<'a, str>,
+    #[serde(default)]
+    pub(super) tool_calls: Option<Vec<LineCall>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct LineCall {
+    #[serde(default)]
+    pub(super) id: Option<String>,
+    pub(super) function: LineFunction,
+}
+
+#[derive(Deserialize)]
+pub(super) struct LineFunction {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) arguments: Value,
+}
+
+/// A string borrowed where it holds no escape; `null` is the empty string.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+    struct Text;
+    impl<'de> Visitor<'de> for Text {
+        type Value = Cow<'de, str>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a string or null")
+        }
+        fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+            Ok(Cow::Borrowed(text))
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Cow::Owned(text.to_owned()))
+        }
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(Cow::Borrowed(""))
+        }
+    }
+    deserializer.deserialize_any(Text)
+}
+
+/// The list, its models still unread: one that makes no sense must not hide the others.
+#[derive(Deserialize)]
+pub(super) struct Tags {
+    #[serde(default)]
+    pub(super) models: Option<Vec<Box<RawValue>>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Tag {
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) model: String,
+    #[serde(default)]
+    pub(super) modified_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    pub(super) size: Option<Number>,
+    #[serde(default)]
+    pub(super) digest: String,
+    #[serde(default)]
+    pub(super) details: Option<TagDetails>,
+    #[serde(default)]
+    pub(super) capabilities: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) remote_model: Option<String>,
+    #[serde(default)]
+    pub(super) remote_host: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+pub(super) struct TagDetails {
+    #[serde(default)]
+    pub(super) family: Option<String>,
+    #[serde(default)]
+    pub(super) parameter_size: Option<String>,
+    #[serde(default)]
+    pub(super) quantization_level: Option<String>,
+    #[serde(default)]
+    pub(super) context_length: Option<u32>,
+}
+
+/// The part of `/api/show` that `/api/tags` of older servers lacks.
+#[derive(Deserialize)]
+pub(super) struct Show {
+    #[serde(default)]
+    pub(super) capabilities: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) model_info: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Ps {
+    #[serde(default)]
+    pub(super) models: Option<Vec<PsModel>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct PsModel {
+    pub(super) name: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Version {
+    pub(super) version: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        chat::{Role, ToolCall},
+        model_name::ModelName,
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    fn request() -> ChatRequest {
+        ChatRequest {
+            model: ModelName::parse("client/spelling").unwrap(),
+            messages: vec![ChatMessage::text(Role::User, "hi")],
+            sampling: Sampling::default(),
+            tools: Vec::new(),
+            format: None,
+            think: None,
+        }
+    }
+
+    fn sent(request: &ChatRequest) -> Value {
+        serde_json::from_slice(&chat_body("m:latest", request).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_plain_prompt_sends_only_what_it_says() {
+        assert_eq!(
+            sent(&request()),
+            json!({"model": "m:latest", "messages": [{"role": "user", "content": "hi"}], "stream": true})
+        );
+    }
+
+    #[test]
+    fn everything_a_request_types_reaches_the_server() {
+        let mut request = request();
+        request.messages.push(ChatMessage {
+            thinking: Some("hm".to_owned()),
+            images: vec!["aGk=".to_owned()],
+            tool_calls: vec![ToolCall {
+                id: "c1".to_owned(),
+                name: "f".to_owned(),
+                arguments: json!({"z": 1, "a": 2}),
+            }],
+            ..ChatMessage::text(Role::Assistant, "")
+        });
+        request.messages.push(ChatMessage {
+            tool_name: Some("f".to_owned()),
+            tool_call_id: Some("c1".to_owned()),
+            ..ChatMessage::text(Role::Tool, "42")
+        });
+        request.sampling.temperature = Some(0.5);
+        request.sampling.stop = vec!["\n".to_owned()];
+        request.tools = vec![json!({"type": "function", "function": {"name": "f"}})];
+        request.format = Some(Format::Json);
+        request.think = Some(Think::High);
+        assert_eq!(
+            sent(&request),
+            json!({
+                "model": "m:latest",
+                "messages": [
+                    {"role": "user", "content": "hi"},
+                    {"role": "assistant", "content": "", "thinking": "hm", "images": ["aGk="], "tool_calls": [
+                        {"id": "c1", "function": {"index": 0, "name": "f", "arguments": {"z": 1, "a": 2}}}]},
+                    {"role": "tool", "content": "42", "tool_name": "f", "tool_call_id": "c1"},
+                ],
+                "stream": true,
+                "options": {"temperature": 0.5, "stop": ["\n"]},
+                "tools": [{"type": "function", "function": {"name": "f"}}],
+                "format": "json",
+                "think": "high",
+            })
+        );
+        let text = String::from_utf8(chat_body("m", &request).unwrap()).unwrap();
+        assert!(text.contains(r#"{"z":1,"a":2}"#), "the order of a call's arguments is kept: {text}");
+    }
+
+    #[test]
+    fn thinking_is_switched_and_a_schema_is_passed_on() {
+        let mut request = request();
+        request.think = Some(Think::Off);
+        request.format = Some(Format::Schema(json!({"type": "object"})));
+        let sent = sent(&request);
+        assert_eq!((&sent["think"], &sent["format"]), (&json!(false), &json!({"type": "object"})));
+    }
+}

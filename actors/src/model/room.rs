@@ -1,0 +1,151 @@
+//! How the room is built, and how it is brought to rest.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use domain::reply::FailureCode;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ModelConfig, ModelHandle,
+    catalogue::Catalogue,
+    depth::QueueDepths,
+    handle::Inner,
+    lease::{LeaseActor, Leases},
+    metrics::ModelMetrics,
+    provider::AnyProvider,
+    route::RouteTable,
+    router::{FIRST_REFRESH_LIMIT, ModelRouterActor, Routing},
+};
+use crate::{
+    clock::fresh_id,
+    db::DbHandle,
+    reply::ReplyBudget,
+    room::RoomContext,
+    supervisor::{ChildSpec, Policy, Strategy, SupervisorHandle, SupervisorSpec, child_name, spawn_child},
+    system::StartError,
+};
+
+const ROOM: &str = "models_sup";
+
+/// Whether the actor at this path of the tree serves one model only.
+pub(crate) fn is_one_models(path: &str) -> bool {
+    path.strip_prefix(ROOM).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest.contains('/'))
+}
+
+/// What the system keeps of the room beside its handle.
+pub(crate) struct ModelRoom {
+    pub handle: ModelHandle,
+    pub spec: SupervisorSpec,
+    pub supervisor: SupervisorHandle,
+}
+
+/// Builds the room: nothing runs until its supervisor is started.
+///
+/// # Errors
+///
+/// [`StartError::Config`] when an upstream's address makes no sense.
+pub(crate) fn build(ctx: &RoomContext, config: ModelConfig, db: DbHandle) -> Result<ModelRoom, StartError> {
+    let upstreams = config
+        .upstreams
+        .iter()
+        .map(|upstream| AnyProvider::from_config(upstream, &config.timeouts))
+        .collect::<Result<Arc<[_]>, _>>()
+        .map_err(|error| StartError::Config(error.to_string()))?;
+    Ok(build_over(ctx, config, upstreams, db))
+}
+
+/// Builds the room over these model servers.
+pub(super) fn build_over(
+    ctx: &RoomContext,
+    config: ModelConfig,
+    upstreams: Arc<[AnyProvider]>,
+    db: DbHandle,
+) -> ModelRoom {
+    let metrics = ModelMetrics::register(&mut ctx.registry.lock());
+    let supervisor = SupervisorHandle::new();
+    let leases = Leases {
+        instance: fresh_id(),
+        lease: config.lease,
+        db: db.clone(),
+        clock: ctx.clock.clone(),
+        tracker: ctx.tracker.clone(),
+    };
+    let budget = ReplyBudget::new(config.reply_budget_bytes);
+    let routing = Arc::new(Routing {
+        config,
+        upstreams,
+        table: ArcSwap::from_pointee(RouteTable::default()),
+        catalogue: ArcSwap::from_pointee(Catalogue::empty()),
+        supervisor: supervisor.clone(),
+        system: ctx.system.clone(),
+        room: ROOM,
+        tracker: ctx.tracker.clone(),
+        db,
+        metrics,
+        halt: CancellationToken::new(),
+        retiring: Mutex::default(),
+        refreshing: tokio::sync::Mutex::new(()),
+    });
+    ctx.registry.lock().register_collector(Box::new(QueueDepths(routing.clone())));
+    let spec = SupervisorSpec {
+        path: ROOM.to_owned(),
+        strategy: Strategy::OneForOne,
+        policy: Policy::default(),
+        children: Arc::new(vec![router(ctx, routing.clone()), lease_keeper(ctx, leases.clone())]),
+    };
+    let inner = Inner { routing, leases, budget, tree: ctx.tree.clone(), closing: ctx.closing.clone() };
+    ModelRoom { handle: ModelHandle(Arc::new(inner)), spec, supervisor }
+}
+
+/// Keeps the catalogue fresh and the workers in being.
+fn router(ctx: &RoomContext, routing: Arc<Routing>) -> ChildSpec {
+    let name = child_name(&ctx.system, &format!("{ROOM}/router"));
+    ChildSpec::leaf("router", move |supervisor| {
+        let (routing, name) = (routing.clone(), name.clone());
+        async move { Ok(spawn_child(&supervisor, name, ModelRouterActor, routing).await?.get_cell()) }
+    })
+}
+
+/// Says "still here" for this process's turns.
+fn lease_keeper(ctx: &RoomContext, leases: Leases) -> ChildSpec {
+    let name = child_name(&ctx.system, &format!("{ROOM}/leases"));
+    ChildSpec::leaf("leases", move |supervisor| {
+        let (leases, name) = (leases.clone(), name.clone());
+        async move { Ok(spawn_child(&supervisor, name, LeaseActor, leases).await?.get_cell()) }
+    })
+}
+
+impl ModelHandle {
+    /// Waits, for a bounded time, for the first catalogue, so that a service that says it is ready can name its models.
+    pub(crate) async fn first_catalogue(&self) {
+        let routing = &self.0.routing;
+        let listed = async {
+            let _only_one = routing.refreshing.lock().await;
+            // Whatever the router found while the tree was still starting, its workers may have found no supervisor.
+            routing.refresh().await;
+        };
+        if tokio::time::timeout(FIRST_REFRESH_LIMIT, listed).await.is_err() {
+            tracing::warn!("no model server answered in time; the catalogue fills when one does");
+        }
+    }
+
+    /// Ends everything that waits or runs as `server_shutting_down`, and waits for the slots to be free.
+    pub(crate) async fn halt(&self, patience: Duration) {
+        let routing = &self.0.routing;
+        routing.halt.cancel();
+        let table = routing.table.load_full();
+        for route in table.0.values() {
+            route.list.close(FailureCode::ServerShuttingDown);
+        }
+        let idle = async {
+            for route in table.0.values() {
+                route.list.all_slots_free().await;
+            }
+        };
+        if tokio::time::timeout(patience, idle).await.is_err() {
+            tracing::warn!("slots were still busy when the model room was stopped");
+        }
+    }
+}

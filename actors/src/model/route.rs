@@ -1,0 +1,63 @@
+//! The route table: which models there are, and for each its queue and its slots. Read without a message or a lock.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use domain::model_name::CanonicalName;
+
+use super::{Model, ModelState, catalogue::CatalogueModel, waiting_list::WaitingList, worker::Seat};
+
+/// An immutable snapshot; the router publishes a new one when the catalogue changed.
+#[derive(Default)]
+pub(super) struct RouteTable(pub BTreeMap<CanonicalName, Arc<Route>>);
+
+/// One logical model.
+pub(super) struct Route {
+    pub model: CatalogueModel,
+    pub list: Arc<WaitingList>,
+    pub seats: Arc<[Arc<Seat>]>,
+    /// Where its workers are found in the tree.
+    pub tree_path: Arc<str>,
+}
+
+impl Route {
+    /// Whether these slots are on the very servers that now offer `model`.
+    pub fn has_slots_of(&self, model: &CatalogueModel) -> bool {
+        let servers = |of: &CatalogueModel| -> Vec<(usize, Arc<str>)> {
+            of.places.iter().map(|place| (place.upstream, place.server_name.clone())).collect()
+        };
+        servers(&self.model) == servers(model)
+    }
+
+    /// The same queue and slots under a newer description.
+    pub fn described_as(&self, model: &CatalogueModel) -> Self {
+        Self {
+            model: model.clone(),
+            list: self.list.clone(),
+            seats: self.seats.clone(),
+            tree_path: self.tree_path.clone(),
+        }
+    }
+
+    pub fn describe(&self, degraded: bool) -> Model {
+        let card = &self.model.card;
+        Model {
+            name: self.model.name.clone(),
+            display_name: card.name.clone(),
+            modified_at: card.modified_at,
+            size_bytes: card.size_bytes,
+            family: card.family.clone(),
+            parameter_size: card.parameter_size.clone(),
+            quantization: card.quantization.clone(),
+            capabilities: card.capabilities.clone(),
+            context_length: card.context_length,
+            state: match (degraded, self.model.is_reachable()) {
+                (true, _) => ModelState::Degraded,
+                (false, true) => ModelState::Available,
+                (false, false) => ModelState::Unreachable,
+            },
+            slots: self.seats.len(),
+            running: self.list.running(),
+            waiting: self.list.waiting(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How a turn's end reaches the store and its readers.
+//!
+//! A stored turn tells its readers the end only after the commit (or with `stored: false` when that failed); a turn of
+//! which only the usage row is kept tells them at once. Both work from `Drop`: the lane's place was reserved at admission.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    id::{TurnId, UserId},
+    reply::{Answer, FailureCode},
+    turn::{Settlement, StoredReply, TurnStatus},
+};
+
+use super::{metrics::ModelMetrics, turn::Progress};
+use crate::{
+    clock::Clock,
+    db::{DbHandle, SettlePermit},
+    reply::{End, Ending, OnEnd, Outcome},
+};
+
+/// What is known of a turn at its admission.
+pub(super) struct Facts {
+    pub turn: TurnId,
+    pub user: UserId,
+    pub model: String,
+    pub stored: Option<StoredReply>,
+    pub created_at: DateTime<Utc>,
+    pub progress: Arc<Progress>,
+}
+
+/// Makes the hook that settles a turn however it ends.
+pub(super) fn settle(
+    facts: Facts,
+    db: DbHandle,
+    permit: SettlePermit,
+    clock: Clock,
+    metrics: Arc<ModelMetrics>,
+) -> OnEnd {
+    Box::new(move |end, closer| {
+        let status = status_of(&end);
+        let usage = facts.progress.usage();
+        let timings = facts.progress.timings();
+        metrics.ended(&facts.model, status, &timings, usage);
+        let outcome = end.into_outcome();
+        let (failure, finish_reason) = match &outcome {
+            Outcome::Complete(reason) => (None, Some(reason.as_str())),
+            Outcome::Failed { code, .. } => (Some(*code), None),
+        };
+        let settlement = Settlement {
+            turn: facts.turn,
+            user: facts.user,
+            model: facts.model,
+            stored: facts.stored,
+            status,
+            failure,
+            finish_reason,
+            answer: if facts.stored.is_some() { closer.answer() } else { Answer::default() },
+            usage,
+            timings,
+            created_at: facts.created_at,
+            ended_at: clock.now(),
+        };
+        let ending = Ending { outcome, usage, timings, stored: None };
+        if facts.stored.is_some() {
+            let tell = Box::new(move |result: Result<(), _>| {
+                closer.close(Ending { stored: Some(result.is_ok()), ..ending })
+            });
+            db.settle(permit, settlement, tell);
+        } else {
+            closer.close(ending);
+            db.settle(permit, settlement, Box::new(|_| ()));
+        }
+    })
+}
+
+fn status_of(end: &End) -> TurnStatus {
+    match end {
+        End::Complete(_) => TurnStatus::Complete,
+        End::Failed { code: FailureCode::ServerShuttingDown, .. } | End::Interrupted(_) => {
+            TurnStatus::Interrupted
+        }
+        End::Failed { .. } => TurnStatus::Failed,
+        End::Cancelled => TurnStatus::Cancelled,
+    }
+}

@@ -1,0 +1,369 @@
+//! The room as its callers see it: a real tree and a real store over model servers that do what the test says.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use domain::{
+    account::{Account, AuditEntry, AuditEvent, User},
+    chat::{ChatMessage, ChatRequest, Role, Sampling},
+    email::EmailAddress,
+    id::UserId,
+    model_name::ModelName,
+    principal::{Principal, Role as AccountRole},
+    reply::{Delta, FailureCode, FinishReason},
+    secret::Secret,
+    turn::TurnStatus,
+};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    ModelConfig, ModelError, ModelHandle, StartedTurn, TurnOptions,
+    provider::{
+        AnyProvider, UpstreamError,
+        scripted::{Script, Step, answer},
+    },
+    room::build_over,
+};
+use crate::{
+    clock::{Clock, fresh_id},
+    db::{self, DbConfig, DbHandle},
+    handle::GateCollector,
+    reply::Outcome,
+    room::RoomContext,
+    supervisor::{Policy, Root, SupervisorHandle, child_name},
+    tree::Tree,
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct House {
+    ctx: RoomContext,
+    db: DbHandle,
+    models: ModelHandle,
+    script: Script,
+    root: Root,
+    dir: PathBuf,
+}
+
+impl House {
+    async fn open(script: Script, config: ModelConfig) -> Self {
+        let id = uuid::Uuid::now_v7();
+        let dir = std::env::temp_dir().join(format!("deepersensor-model-{id}"));
+        let ctx = RoomContext {
+            system: format!("model-{id}").into(),
+            clock: Clock::system(),
+            tracker: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            registry: Arc::new(Mutex::new(Registry::default())),
+            tree: Tree::new(),
+            gates: GateCollector::new(),
+        };
+        let (db, db_sup) = db::build(&ctx, DbConfig::new(dir.clone())).await.unwrap();
+        let upstreams = Arc::from([AnyProvider::Scripted(script.provider())]);
+        let room = build_over(&ctx, config, upstreams, db.clone());
+        let children = [(db_sup, SupervisorHandle::new()), (room.spec, room.supervisor)]
+            .into_iter()
+            .map(|(spec, handle)| spec.clone().into_child(spec.path, &ctx.system, ctx.tree.clone(), handle))
+            .collect();
+        let root = Root::start(&ctx.system, Policy::default(), children, ctx.tree.clone()).await.unwrap();
+        room.handle.first_catalogue().await;
+        Self { ctx, db, models: room.handle, script, root, dir }
+    }
+
+    async fn somebody(&self) -> Principal {
+        let user: UserId = fresh_id();
+        let account = Account {
+            user: User {
+                id: user,
+                email: EmailAddress::parse(&format!("{user}@example.org")).unwrap(),
+                role: AccountRole::User,
+                disabled: false,
+                created_at: self.ctx.clock.now(),
+            },
+            password_hash: Secret::new(String::new()),
+        };
+        let audit = AuditEntry {
+            id: fresh_id(),
+            event: AuditEvent::UserCreated,
+            user: Some(user),
+            address: None,
+            request_id: None,
+            at: self.ctx.clock.now(),
+        };
+        self.db.create_user(account, audit).await.unwrap();
+        Principal { user, session: fresh_id(), role: AccountRole::User }
+    }
+
+    async fn turn(&self, principal: &Principal) -> StartedTurn {
+        self.models.start_turn(principal, ask("hello"), STORED).await.unwrap()
+    }
+
+    fn kill(&self, path: &str) {
+        ractor::registry::where_is(child_name(&self.ctx.system, path)).unwrap().kill();
+    }
+
+    /// The stored answer of a turn, and how it stands.
+    async fn stored(&self, principal: &Principal, turn: &StartedTurn) -> (String, TurnStatus) {
+        let page = self.db.messages(principal.user, turn.conversation.unwrap(), None, 50).await.unwrap();
+        let reply = page.items.into_iter().find(|message| message.id == turn.message).unwrap();
+        (reply.message.content, reply.status)
+    }
+
+    async fn close(self) {
+        let routing = self.models.0.routing.clone();
+        let idle = async {
+            for route in routing.table.load().0.values() {
+                route.list.all_slots_free().await;
+                assert_eq!(route.list.places(), 0, "a place was left behind");
+            }
+        };
+        tokio::time::timeout(PATIENCE, idle).await.expect("a slot was left behind");
+        assert_eq!(*self.script.open().borrow(), 0, "an upstream request was left behind");
+        self.models.halt(PATIENCE).await;
+        self.root.stop().await;
+        self.ctx.tracker.close();
+        tokio::time::timeout(PATIENCE, self.ctx.tracker.wait()).await.expect("a task was left behind");
+        let _ = std::fs::remove_dir_all(self.dir);
+    }
+}
+
+const STORED: TurnOptions = TurnOptions { conversation: None, store: true, continue_on_disconnect: false };
+
+fn ask(text: &str) -> ChatRequest {
+    ChatRequest {
+        model: ModelName::parse("m").unwrap(),
+        messages: vec![ChatMessage::text(Role::User, text)],
+        sampling: Sampling::default(),
+        tools: Vec::new(),
+        format: None,
+        think: None,
+    }
+}
+
+fn say(text: &str) -> Step {
+    Step::Give(vec![Delta::Content(text.to_owned())])
+}
+
+fn failed(code: FailureCode) -> impl Fn(&Outcome) -> bool {
+    move |outcome| matches!(outcome, Outcome::Failed { code: failed, .. } if *failed == code)
+}
+
+async fn finished(turn: &mut StartedTurn) -> (String, Outcome, Option<bool>) {
+    let (answer, ending) =
+        tokio::time::timeout(PATIENCE, turn.reader.finished()).await.expect("the turn ends");
+    (answer.content, ending.outcome, ending.stored)
+}
+
+async fn until_open(script: &Script, count: usize) {
+    tokio::time::timeout(PATIENCE, script.open().wait_for(|open| *open == count)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_mid_stream_ends_its_own_turn_and_nobody_elses() {
+    let house =
+        House::open(Script::new(&["m"], answer("fine")), ModelConfig { slots: 2, ..ModelConfig::default() })
+            .await;
+    let ada = house.somebody().await;
+    let go = Arc::new(Notify::new());
+    house.script.then(Ok(vec![say("first "), Step::Await(go.clone()), say("half"), Step::Panic]));
+    let mut doomed = house.turn(&ada).await;
+    until_open(&house.script, 1).await;
+    let other_go = Arc::new(Notify::new());
+    let mut steps = vec![say("still "), Step::Await(other_go.clone())];
+    steps.extend(answer("here"));
+    house.script.then(Ok(steps));
+    let mut other = house.turn(&ada).await;
+    until_open(&house.script, 2).await;
+
+    go.notify_one();
+    let (text, outcome, stored) = finished(&mut doomed).await;
+    assert!(failed(FailureCode::Internal)(&outcome), "{outcome:?}");
+    assert_eq!((text.as_str(), stored), ("first half", Some(true)));
+    assert_eq!(house.stored(&ada, &doomed).await, ("first half".to_owned(), TurnStatus::Interrupted));
+
+    other_go.notify_one();
+    let (text, outcome, _) = finished(&mut other).await;
+    assert_eq!((text.as_str(), outcome), ("still here", Outcome::Complete(FinishReason::Stop)));
+    // Both slots serve again, the restarted one too.
+    let (mut one, mut two) = (house.turn(&ada).await, house.turn(&ada).await);
+    assert_eq!(finished(&mut one).await.0, "fine");
+    assert_eq!(finished(&mut two).await.0, "fine");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_interrupts_its_turn_and_the_next_one_works() {
+    let house = House::open(Script::new(&["m"], answer("fine")), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    house.script.then(Ok(vec![say("so far"), Step::Stall]));
+    let mut turn = house.turn(&ada).await;
+    until_open(&house.script, 1).await;
+    house.kill("models_sup/m:latest/worker-0");
+    let (text, outcome, _) = finished(&mut turn).await;
+    assert!(failed(FailureCode::Internal)(&outcome), "{outcome:?}");
+    assert_eq!(house.stored(&ada, &turn).await, (text, TurnStatus::Interrupted));
+    let mut next = house.turn(&ada).await;
+    assert_eq!(finished(&mut next).await.0, "fine");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_turn_cancelled_mid_stream_ends_the_upstream_request_and_is_stored_as_cancelled() {
+    let house =
+        House::open(Script::new(&["m"], vec![say("so far"), Step::Stall]), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    let mut turn = house.turn(&ada).await;
+    until_open(&house.script, 1).await;
+    turn.reader.cancel();
+    until_open(&house.script, 0).await;
+    let (_, outcome, stored) = finished(&mut turn).await;
+    assert!(failed(FailureCode::Cancelled)(&outcome), "{outcome:?}");
+    assert_eq!(stored, Some(true));
+    assert_eq!(house.stored(&ada, &turn).await, ("so far".to_owned(), TurnStatus::Cancelled));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_the_queue_never_reaches_the_model_server() {
+    let house = House::open(Script::new(&["m"], vec![Step::Stall]), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    let running = house.turn(&ada).await;
+    until_open(&house.script, 1).await;
+    let waiting = house.turn(&ada).await;
+    assert_eq!(house.models.models()[0].waiting, 1);
+    drop(waiting);
+    assert_eq!(house.models.models()[0].waiting, 0);
+    drop(running);
+    until_open(&house.script, 0).await;
+    assert_eq!(house.script.prompts().len(), 1);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_busy_model_server_is_asked_again_and_is_no_failure() {
+    let house = House::open(Script::new(&["m"], answer("fine")), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    house.script.then(Err(UpstreamError::Busy));
+    let mut turn = house.turn(&ada).await;
+    assert_eq!(finished(&mut turn).await.0, "fine");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_beyond_its_bound_ends_as_too_large_with_its_text_kept() {
+    let config = ModelConfig { reply_bytes_max: 8, ..ModelConfig::default() };
+    let house = House::open(Script::new(&["m"], vec![say("12345678"), say("9"), Step::Stall]), config).await;
+    let ada = house.somebody().await;
+    let mut turn = house.turn(&ada).await;
+    let (_, outcome, _) = finished(&mut turn).await;
+    assert!(failed(FailureCode::ReplyTooLarge)(&outcome), "{outcome:?}");
+    assert_eq!(house.stored(&ada, &turn).await, ("12345678".to_owned(), TurnStatus::Failed));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_full_reply_budget_refuses_new_turns() {
+    let config = ModelConfig { reply_budget_bytes: 1_000, slots: 2, ..ModelConfig::default() };
+    let house = House::open(Script::new(&["m"], vec![say(&"x".repeat(900)), Step::Stall]), config).await;
+    let ada = house.somebody().await;
+    let mut turn = house.turn(&ada).await;
+    assert!(turn.reader.started().await);
+    while house.models.reply_bytes().0 < 900 {
+        tokio::task::yield_now().await;
+    }
+    let refused = house.models.start_turn(&ada, ask("more"), STORED).await.err();
+    assert!(matches!(refused, Some(ModelError::NoRoom(_))), "{refused:?}");
+    drop(turn);
+    until_open(&house.script, 0).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn killing_the_router_leaves_streams_and_routes_alone() {
+    let go = Arc::new(Notify::new());
+    let mut steps = vec![say("still "), Step::Await(go.clone())];
+    steps.extend(answer("here"));
+    let house = House::open(Script::new(&["m"], steps), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    let mut turn = house.turn(&ada).await;
+    until_open(&house.script, 1).await;
+    house.kill("models_sup/router");
+    assert_eq!(house.models.models().len(), 1);
+    go.notify_one();
+    assert_eq!(finished(&mut turn).await.0, "still here");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_model_that_is_gone_ends_its_queue_lets_its_turns_finish_and_may_come_back() {
+    let house = House::open(Script::new(&["m"], answer("fine")), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    let go = Arc::new(Notify::new());
+    let mut steps = vec![say("still "), Step::Await(go.clone())];
+    steps.extend(answer("here"));
+    house.script.then(Ok(steps));
+    let mut running = house.turn(&ada).await;
+    until_open(&house.script, 1).await;
+    let mut waiting = house.turn(&ada).await;
+    let routing = house.models.0.routing.clone();
+    let cards = routing.catalogue.load().models().map(|model| model.card.clone()).collect();
+    house.script.list_as(Ok(Vec::new()));
+    routing.refresh().await;
+    let (_, outcome, _) = finished(&mut waiting).await;
+    assert!(failed(FailureCode::ModelNotFound)(&outcome), "{outcome:?}");
+    let refused = house.models.start_turn(&ada, ask("hello"), STORED).await.err();
+    assert!(matches!(refused, Some(ModelError::UnknownModel(_))), "{refused:?}");
+
+    house.script.list_as(Ok(cards));
+    routing.refresh().await;
+    assert!(house.models.models().is_empty(), "its old worker still has a turn in hand");
+    go.notify_one();
+    assert_eq!(finished(&mut running).await.0, "still here");
+    while !routing.retiring.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    routing.refresh().await;
+    let mut back = house.turn(&ada).await;
+    assert_eq!(finished(&mut back).await.0, "fine");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_continued_conversation_sends_its_history_and_a_foreign_one_is_unknown() {
+    let house = House::open(Script::new(&["m"], answer("an answer")), ModelConfig::default()).await;
+    let (ada, eve) = (house.somebody().await, house.somebody().await);
+    let mut first = house.turn(&ada).await;
+    finished(&mut first).await;
+    let more = TurnOptions { conversation: first.conversation, ..STORED };
+    let mut second = house.models.start_turn(&ada, ask("and more?"), more).await.unwrap();
+    finished(&mut second).await;
+    let prompts = house.script.prompts();
+    let sent: Vec<&str> = prompts[1].1.messages.iter().map(|message| message.content.as_str()).collect();
+    assert_eq!(sent, ["hello", "an answer", "and more?"]);
+    let page = house.db.messages(ada.user, first.conversation.unwrap(), None, 50).await.unwrap();
+    let said: Vec<&str> = page.items.iter().map(|stored| stored.message.content.as_str()).collect();
+    assert_eq!(said, ["hello", "an answer", "and more?", "an answer"]);
+    let refused = house.models.start_turn(&eve, ask("let me in"), more).await.err();
+    assert_eq!(refused, Some(ModelError::UnknownConversation), "a17: foreign ids do not exist");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn halting_ends_what_runs_and_what_waits_with_the_text_kept() {
+    let house =
+        House::open(Script::new(&["m"], vec![say("so far"), Step::Stall]), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    let mut running = house.turn(&ada).await;
+    until_open(&house.script, 1).await;
+    let mut waiting = house.turn(&ada).await;
+    house.models.halt(PATIENCE).await;
+    for turn in [&mut running, &mut waiting] {
+        let (_, outcome, stored) = finished(turn).await;
+        assert!(failed(FailureCode::ServerShuttingDown)(&outcome), "{outcome:?}");
+        assert_eq!(stored, Some(true));
+    }
+    assert_eq!(house.stored(&ada, &running).await.1, TurnStatus::Interrupted);
+    house.close().await;
+}

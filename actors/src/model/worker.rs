@@ -1,0 +1,177 @@
+//! A ModelWorker: one slot of one model on one upstream, as an actor.
+//!
+//! It takes turns from its model's WaitingList and runs each to its end inside `handle`: the busy worker *is* the slot.
+//! Cancellation races the whole turn, so a caller that leaves frees the slot and ends the upstream request wherever
+//! the turn is: loading, before the first token or mid-stream.
+//!
+//! # When it breaks
+//!
+//! A panic or a kill drops the turn in hand, which settles as interrupted with its text so far; the supervisor brings the
+//! worker back, and it looks at the list again. Other turns do not notice.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::reply::FailureCode;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    checkpoint::Checkpoints,
+    failure::end_of,
+    metrics::ModelMetrics,
+    provider::{Batch, UpstreamError},
+    server::ModelServer,
+    turn::Job,
+    waiting_list::WaitingList,
+};
+use crate::{
+    bell::Bell,
+    db::DbHandle,
+    reply::{End, Notice},
+};
+
+/// While only the end is wanted and other turns want the processor too, reads closer together than this wait, so that one
+/// read brings more. A turn alone is not slowed: it would wait two milliseconds to save nobody anything.
+const UNARY_PACE: Duration = Duration::from_millis(1);
+
+/// How often a busy model server is asked again for one turn.
+const BUSY_TRIES: u32 = 10;
+const BUSY_WAIT_MIN: Duration = Duration::from_millis(500);
+const BUSY_WAIT_SPREAD_MS: u64 = 1_500;
+
+pub(super) enum WorkerMessage {
+    /// Look at the list.
+    Wake,
+}
+
+/// What a worker needs, kept outside it so that its successor has the same.
+pub(super) struct Seat {
+    pub index: usize,
+    /// By its canonical name, as in every metric.
+    pub model: Arc<str>,
+    pub list: Arc<WaitingList>,
+    pub bell: Bell<WorkerMessage>,
+    pub server: Arc<ModelServer>,
+    pub db: DbHandle,
+    pub checkpoint_every: Duration,
+    pub checkpoint_bytes: usize,
+    pub metrics: Arc<ModelMetrics>,
+    /// Cancelled when running turns must end now.
+    pub halt: CancellationToken,
+}
+
+pub(super) struct ModelWorker;
+
+impl Actor for ModelWorker {
+    type Msg = WorkerMessage;
+    type State = Arc<Seat>;
+    type Arguments = Arc<Seat>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        seat: Arc<Seat>,
+    ) -> Result<Arc<Seat>, ActorProcessingErr> {
+        Ok(seat)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        WorkerMessage::Wake: WorkerMessage,
+        seat: &mut Arc<Seat>,
+    ) -> Result<(), ActorProcessingErr> {
+        loop {
+            seat.bell.about_to_check();
+            if seat.halt.is_cancelled() {
+                return Ok(());
+            }
+            let Some((job, running)) = seat.list.next(seat.index) else { return Ok(()) };
+            let progress = job.progress.clone();
+            let busy = seat.metrics.busy(&seat.model);
+            // Boxed, so that an idle worker holds a pointer rather than the whole turn.
+            Box::pin(seat.run(job)).await;
+            drop(busy);
+            running.finished(u64::from(progress.usage().total_tokens()), progress.service_time());
+        }
+    }
+}
+
+impl Seat {
+    async fn run(&self, job: Job) {
+        job.progress.taken();
+        let end = tokio::select! {
+            biased;
+            () = job.writer.cancelled() => End::Cancelled,
+            () = self.halt.cancelled() => End::Interrupted(FailureCode::ServerShuttingDown),
+            end = self.answer(&job) => end,
+        };
+        job.writer.end(end);
+    }
+
+    async fn answer(&self, job: &Job) -> End {
+        let mut tries = 0;
+        loop {
+            match self.try_once(job).await {
+                Err(UpstreamError::Busy) if tries < BUSY_TRIES => tokio::time::sleep(busy_wait(job)).await,
+                Err(error) => return end_of(&error, self.server.model(), job.turn),
+                Ok(end) => return end,
+            }
+            tries += 1;
+        }
+    }
+
+    /// Ollama is busy for models that are not loaded only, so a load is as worth trying again as an answer.
+    async fn try_once(&self, job: &Job) -> Result<End, UpstreamError> {
+        if !self.server.is_loaded() {
+            job.writer.notice(Notice { loading: true, position: 0, eta: None });
+            self.server.load().await?;
+        }
+        job.progress.loaded();
+        self.stream(job).await
+    }
+
+    /// One call of the model server. An error after the first piece is an ending too, never a reason to try again.
+    async fn stream(&self, job: &Job) -> Result<End, UpstreamError> {
+        let mut stream = self.server.chat(&job.request).await?;
+        job.writer.started();
+        let mut checkpoints = Checkpoints::new(self.checkpoint_every, self.checkpoint_bytes, Instant::now());
+        let mut batch = Batch::default();
+        let mut began = false;
+        loop {
+            let may_wait = self.list.running() > 1 && job.writer.only_end_wanted();
+            stream.pace(may_wait.then_some(UNARY_PACE));
+            let read = stream.read(&mut batch).await;
+            if !batch.deltas.is_empty() {
+                began = true;
+                job.progress.received(batch.pieces);
+                if job.writer.push(batch.deltas.drain(..)).is_err() {
+                    return Ok(End::Failed {
+                        code: FailureCode::ReplyTooLarge,
+                        message: "the answer outgrew what one answer may hold; the text so far was kept"
+                            .to_owned(),
+                    });
+                }
+            }
+            match read {
+                Err(error) if began => return Ok(end_of(&error, self.server.model(), job.turn)),
+                Err(error) => return Err(error),
+                Ok(()) => {}
+            }
+            if let Some(finish) = batch.finish.take() {
+                job.progress.finished(finish.usage, finish.load);
+                return Ok(End::Complete(finish.reason));
+            }
+            if let Some(checkpoint) = checkpoints.due(job, Instant::now()) {
+                self.db.checkpoint(checkpoint);
+            }
+        }
+    }
+}
+
+/// Half a second to two, spread by the turn's identity so that turns refused together do not come back together.
+fn busy_wait(job: &Job) -> Duration {
+    let spread = job.turn.as_uuid().as_u128() as u64 % BUSY_WAIT_SPREAD_MS;
+    BUSY_WAIT_MIN + Duration::from_millis(spread)
+}

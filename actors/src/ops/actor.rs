@@ -1,0 +1,122 @@
+//! Looks around once a second and answers from what it saw; awaits nothing.
+
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    database::{Database, Ping, Sign},
+    message::{LiveTree, OpsMessage},
+    metrics::Metrics,
+    readiness::{self, Check, CountModels, Readiness},
+};
+use crate::{handle::GateCollector, tree::Tree};
+
+/// Time between two looks.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) struct OpsActor;
+
+/// Where it looks; outlives it.
+#[derive(Clone)]
+pub(super) struct Sources {
+    pub tree: Tree,
+    pub gates: GateCollector,
+    pub closing: CancellationToken,
+    pub tracker: TaskTracker,
+    pub ping: Ping,
+    pub models: CountModels,
+    pub metrics: Metrics,
+    /// Whether the database has ever answered.
+    pub heard: watch::Sender<bool>,
+}
+
+pub(super) struct State {
+    sources: Sources,
+    database: Database,
+    models: Check,
+    actors: Check,
+}
+
+impl State {
+    fn new(sources: Sources) -> Self {
+        let database = Database::new(sources.ping.clone(), sources.tracker.clone());
+        let models = readiness::models((sources.models)());
+        let actors = readiness::actors(&sources.tree.snapshot());
+        Self { sources, database, models, actors }
+    }
+
+    fn look(&mut self, me: ActorRef<OpsMessage>) {
+        self.database.ask(me);
+        self.models = readiness::models((self.sources.models)());
+        self.actors = readiness::actors(&self.sources.tree.snapshot());
+        self.sources.metrics.show(&self.readiness());
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness::of(vec![
+            self.database.check(),
+            self.models.clone(),
+            self.actors.clone(),
+            readiness::shutdown(self.sources.closing.is_cancelled()),
+        ])
+    }
+
+    fn tree(&self) -> LiveTree {
+        LiveTree { nodes: self.sources.tree.snapshot(), gates: self.sources.gates.snapshot() }
+    }
+}
+
+impl Actor for OpsActor {
+    type Msg = OpsMessage;
+    type State = State;
+    type Arguments = Sources;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        sources: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(State::new(sources))
+    }
+
+    async fn post_start(
+        &self,
+        me: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.look(me.clone());
+        // Ends with the actor.
+        me.send_interval(LOOK_INTERVAL, || OpsMessage::Look);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        // Whoever asked and left has no use for the answer: sending it may fail.
+        match message {
+            OpsMessage::Tree(_permit, port) => drop(port.send(state.tree())),
+            OpsMessage::Readiness(_permit, port) => drop(port.send(state.readiness())),
+            OpsMessage::Look => state.look(me),
+            OpsMessage::LookNow(_permit, port) => {
+                state.look(me);
+                drop(port.send(()));
+            }
+            OpsMessage::Database(sign) => {
+                state.database.note(sign);
+                if sign == Sign::Answered {
+                    // Noted first: whoever waits for this finds it in the next readiness.
+                    state.sources.heard.send_replace(true);
+                }
+                state.sources.metrics.show(&state.readiness());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether the database answers, asked in the background and never twice at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use ractor::ActorRef;
+use tokio::time::Instant;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::{message::OpsMessage, readiness::Check};
+use crate::db::DbError;
+
+/// Asks the database for a sign of life.
+pub(super) type Ping = Arc<dyn Fn() -> BoxFuture<'static, Result<(), DbError>> + Send + Sync>;
+
+/// How long one question may take.
+const PING_DEADLINE: Duration = Duration::from_secs(2);
+/// An answer says nothing any more after this long.
+pub(super) const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// What came of one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    Answered,
+    Failed,
+    /// The question found no room in the queue, which says that we are busy and nothing about the database.
+    NotAsked,
+}
+
+/// What is known of the database.
+pub(super) struct Database {
+    ping: Ping,
+    tracker: TaskTracker,
+    seen: Option<Seen>,
+    /// The question on its way; ended with the actor that asked.
+    asking: Option<AbortOnDropHandle<()>>,
+}
+
+struct Seen {
+    answers: bool,
+    at: Instant,
+}
+
+impl Database {
+    pub(super) fn new(ping: Ping, tracker: TaskTracker) -> Self {
+        Self { ping, tracker, seen: None, asking: None }
+    }
+
+    /// Asks, unless the last question is still on its way; `me` is told by [`OpsMessage::Database`].
+    pub(super) fn ask(&mut self, me: ActorRef<OpsMessage>) {
+        if self.asking.as_ref().is_some_and(|asking| !asking.is_finished()) {
+            return;
+        }
+        let answer = (self.ping)();
+        let asking = self.tracker.spawn(async move {
+            let sign = match tokio::time::timeout(PING_DEADLINE, answer).await {
+                Ok(Ok(())) => Sign::Answered,
+                Ok(Err(DbError::Overloaded)) => Sign::NotAsked,
+                Ok(Err(_)) | Err(_) => Sign::Failed,
+            };
+            // Fails only if the actor is gone, and with it whoever wanted to know.
+            let _ = me.cast(OpsMessage::Database(sign));
+        });
+        self.asking = Some(AbortOnDropHandle::new(asking));
+    }
+
+    pub(super) fn note(&mut self, sign: Sign) {
+        let answers = match sign {
+            Sign::Answered => true,
+            Sign::Failed => false,
+            Sign::NotAsked => return,
+        };
+        let before = self.seen.replace(Seen { answers, at: Instant::now() });
+        if before.is_some_and(|before| before.answers == answers) {
+            return;
+        }
+        if answers {
+            tracing::info!(dependency = "database", "dependency answers");
+        } else {
+            tracing::warn!(dependency = "database", "dependency does not answer");
+        }
+    }
+
+    pub(super) fn check(&self) -> Check {
+        let (ok, detail) = match &self.seen {
+            None => (false, "not seen yet".to_owned()),
+            Some(seen) if seen.at.elapsed() > STALE_AFTER => {
+                (false, format!("no news for {} s", seen.at.elapsed().as_secs()))
+            }
+            Some(Seen { answers: true, .. }) => (true, "answers".to_owned()),
+            Some(Seen { answers: false, .. }) => (false, "does not answer".to_owned()),
+        };
+        Check { name: "database", ok, detail }
+    }
+}

@@ -1,0 +1,156 @@
+//! The ops room: what an operator asks of a running service.
+//!
+//! ```text
+//!            each second                        at any time
+//! db.ping ───────▶ ╭──────────╮ ◀── readiness ── /readyz, /health
+//! models  ───────▶ │ OpsActor │
+//! Tree    ───────▶ ╰──────────╯ ◀── tree ─────── /actors, `deepersensor actors`
+//! ```
+//!
+//! Asking costs the dependencies nothing: answers come from what was seen at the last look, so no number of health
+//! checks becomes load on the database, and no frozen dependency makes a health check hang.
+//!
+//! # What makes the service unready
+//!
+//! The database not answering, a degraded room, and shutdown. Model servers do not: without them accounts, histories
+//! and the catalogue still work, a turn gets an honest 503, and every instance would leave the load balancer at once.
+//! Their check is there to be read.
+//!
+//! # When it breaks
+//!
+//! A killed OpsActor costs the questions in its mailbox ([`OpsError`]) and forgets what it saw: it is unready until the
+//! database has answered once.
+
+mod actor;
+mod database;
+mod message;
+mod metrics;
+mod readiness;
+#[cfg(test)]
+mod tests;
+
+pub use self::readiness::{Check, Readiness};
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use self::{
+    actor::{OpsActor, Sources},
+    database::Ping,
+    message::OpsMessage,
+    metrics::Metrics,
+    readiness::{CountModels, ModelCount},
+};
+use crate::{
+    db::DbHandle,
+    handle::{Gate, Handle, Slot},
+    model::Model,
+    room::RoomContext,
+    supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, child_name, child_path, spawn_child},
+};
+
+/// The room's place in the tree.
+const PATH: &str = "ops";
+/// Questions that may wait; operators and load balancers are few.
+const QUEUE: usize = 64;
+const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
+/// How long the start of the service waits for the database's first sign of life.
+const FIRST_SIGN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The room is full of questions or just being restarted; ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the ops room is unavailable")]
+pub struct OpsError;
+
+/// Asks the ops room; clones share one room.
+#[derive(Clone)]
+pub struct OpsHandle {
+    system: Arc<str>,
+    actor: Handle<OpsMessage>,
+    heard: watch::Receiver<bool>,
+}
+
+impl OpsHandle {
+    /// The live tree: `{"system":…,"nodes":[…],"gates":[…]}`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpsError`]: ask again.
+    pub async fn tree(&self) -> Result<Value, OpsError> {
+        let seen = self.actor.ask(OpsMessage::Tree).await.map_err(|_| OpsError)?;
+        Ok(json!({ "system": &*self.system, "nodes": seen.nodes, "gates": seen.gates }))
+    }
+
+    /// Whether requests should come here, and why not. Seen at most a second ago; shutdown shows at once.
+    ///
+    /// # Errors
+    ///
+    /// [`OpsError`]: count it as not ready.
+    pub async fn readiness(&self) -> Result<Readiness, OpsError> {
+        self.actor.ask(OpsMessage::Readiness).await.map_err(|_| OpsError)
+    }
+
+    /// Resolves when the database has answered once, after [`FIRST_SIGN_LIMIT`] at the latest.
+    pub(crate) async fn database_heard(&self) {
+        let mut heard = self.heard.clone();
+        let heard = heard.wait_for(|heard| *heard);
+        if !matches!(tokio::time::timeout(FIRST_SIGN_LIMIT, heard).await, Ok(Ok(_))) {
+            tracing::warn!("the database has not answered yet; the service is unready until it does");
+        }
+    }
+
+    /// Makes [`OpsHandle::readiness`] tell of what is so now, not of the last look.
+    pub(crate) async fn look(&self) {
+        // Refused or lost, the look of the next second takes its place.
+        let _ = self.actor.ask(OpsMessage::LookNow).await;
+    }
+}
+
+/// Makes the room. `models` lists the catalogue's snapshot; it must not wait.
+pub(crate) fn build(
+    ctx: &RoomContext,
+    db: DbHandle,
+    models: impl Fn() -> Vec<Model> + Send + Sync + 'static,
+) -> (OpsHandle, SupervisorSpec) {
+    let ping: Ping = Arc::new(move || {
+        let db = db.clone();
+        Box::pin(async move { db.ping().await })
+    });
+    build_on(ctx, ping, Arc::new(move || ModelCount::of(&models())))
+}
+
+fn build_on(ctx: &RoomContext, ping: Ping, models: CountModels) -> (OpsHandle, SupervisorSpec) {
+    let gate = Gate::new("ops", QUEUE);
+    ctx.gates.watch(&gate);
+    let actor = Handle::new(Slot::new(), gate, ANSWER_DEADLINE);
+    let (sign, heard) = watch::channel(false);
+    let sources = Sources {
+        tree: ctx.tree.clone(),
+        gates: ctx.gates.clone(),
+        closing: ctx.closing.clone(),
+        tracker: ctx.tracker.clone(),
+        ping,
+        models,
+        metrics: Metrics::register(&ctx.registry),
+        heard: sign,
+    };
+    let (id, slot) = ("actor", actor.slot().clone());
+    let name = child_name(&ctx.system, &child_path(PATH, id));
+    let child = ChildSpec::leaf(id, move |supervisor| {
+        let (name, slot, sources) = (name.clone(), slot.clone(), sources.clone());
+        async move {
+            let actor = spawn_child(&supervisor, name, OpsActor, sources).await?;
+            slot.publish(actor.clone());
+            Ok(actor.get_cell())
+        }
+    });
+    let room = SupervisorSpec {
+        path: PATH.to_owned(),
+        strategy: Strategy::OneForOne,
+        policy: Policy::default(),
+        children: Arc::new(vec![child]),
+    };
+    (OpsHandle { system: Arc::clone(&ctx.system), actor, heard }, room)
+}

@@ -1,0 +1,281 @@
+use std::{
+    future::pending,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use parking_lot::Mutex;
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use super::{database::STALE_AFTER, *};
+use crate::{
+    clock::Clock,
+    db::DbError,
+    handle::GateCollector,
+    supervisor::{SupervisorHandle, spawn_supervisor},
+    tree::Tree,
+};
+
+/// How the scripted database takes a question.
+#[derive(Clone, Copy)]
+enum Mood {
+    Well,
+    Down,
+    Frozen,
+    Busy,
+}
+
+/// A room whose database and models do what the test says.
+struct Room {
+    ops: OpsHandle,
+    supervisor: SupervisorHandle,
+    ctx: RoomContext,
+    mood: Arc<Mutex<Mood>>,
+    pings: Arc<AtomicUsize>,
+    models: Arc<Mutex<ModelCount>>,
+}
+
+async fn room() -> Room {
+    room_in(Mood::Well).await
+}
+
+async fn room_in(mood: Mood) -> Room {
+    let ctx = RoomContext {
+        system: format!("test-{}", Uuid::now_v7()).into(),
+        clock: Clock::system(),
+        tracker: TaskTracker::new(),
+        closing: CancellationToken::new(),
+        registry: Arc::new(Mutex::new(Registry::default())),
+        tree: Tree::new(),
+        gates: GateCollector::new(),
+    };
+    let (mood, pings) = (Arc::new(Mutex::new(mood)), Arc::new(AtomicUsize::new(0)));
+    let models = Arc::new(Mutex::new(ModelCount { known: 2, available: 2 }));
+    let (scripted, asked) = (Arc::clone(&mood), Arc::clone(&pings));
+    let ping: Ping = Arc::new(move || {
+        asked.fetch_add(1, Ordering::Relaxed);
+        let mood = *scripted.lock();
+        Box::pin(async move {
+            match mood {
+                Mood::Well => Ok(()),
+                Mood::Down => Err(DbError::Unavailable("10.0.0.7:5432 refused".to_owned())),
+                Mood::Frozen => pending().await,
+                Mood::Busy => Err(DbError::Overloaded),
+            }
+        })
+    });
+    let counted = Arc::clone(&models);
+    let (ops, spec) = build_on(&ctx, ping, Arc::new(move || *counted.lock()));
+    let supervisor = SupervisorHandle::new();
+    spawn_supervisor(None, &ctx.system, spec, ctx.tree.clone(), supervisor.clone()).await.unwrap();
+    Room { ops, supervisor, ctx, mood, pings, models }
+}
+
+impl Room {
+    /// Waits, on paused time, until the check named so says `ok`; returns it.
+    async fn until(&self, name: &str, ok: bool, patience: Duration) -> Check {
+        let deadline = Instant::now() + patience;
+        loop {
+            let check = self.check(name).await;
+            if check.ok == ok {
+                return check;
+            }
+            assert!(Instant::now() < deadline, "still {check:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn check(&self, name: &str) -> Check {
+        let seen = self.ops.readiness().await.unwrap();
+        seen.checks.into_iter().find(|check| check.name == name).unwrap()
+    }
+
+    async fn ready(&self) -> bool {
+        self.ops.readiness().await.unwrap().ready
+    }
+}
+
+const SOON: Duration = Duration::from_millis(50);
+/// One look, and the deadline of the question asked then.
+const ONE_LOOK: Duration = Duration::from_millis(1_100);
+
+#[tokio::test(start_paused = true)]
+async fn it_is_ready_once_the_database_has_answered() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    assert!(room.ready().await);
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_look_readiness_is_true_at_once() {
+    let room = room().await;
+    // What the room found when it started is out of date.
+    *room.models.lock() = ModelCount { known: 5, available: 5 };
+    let started = Instant::now();
+    room.ops.database_heard().await;
+    room.ops.look().await;
+    assert!(room.ready().await);
+    assert_eq!(room.check("models").await.detail, "5 of 5 available");
+    assert_eq!(started.elapsed(), Duration::ZERO, "not a look later");
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_start_does_not_wait_for_a_silent_database_for_ever() {
+    let room = room_in(Mood::Frozen).await;
+    let started = Instant::now();
+    room.ops.database_heard().await;
+    assert_eq!(started.elapsed(), FIRST_SIGN_LIMIT);
+    assert!(!room.ready().await);
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_refuses_makes_it_unready_until_it_answers_again() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    *room.mood.lock() = Mood::Down;
+    let check = room.until("database", false, ONE_LOOK).await;
+    assert_eq!(check.detail, "does not answer", "strangers learn no address");
+    assert!(!room.ready().await);
+    *room.mood.lock() = Mood::Well;
+    room.until("database", true, ONE_LOOK).await;
+    assert!(room.ready().await);
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d6_a_frozen_database_makes_it_unready_and_holds_up_no_question() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    *room.mood.lock() = Mood::Frozen;
+    let frozen = Instant::now();
+    while room.ready().await {
+        let asked = Instant::now();
+        room.ops.readiness().await.unwrap();
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        assert!(frozen.elapsed() < ONE_LOOK + Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    room.supervisor.stop().await;
+    // The question that never ended went with its actor.
+    room.ctx.tracker.close();
+    tokio::time::timeout(SOON, room.ctx.tracker.wait()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_number_of_health_checks_asks_the_database_more_than_once_a_second() {
+    let room = room().await;
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        room.ops.readiness().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let pings = room.pings.load(Ordering::Relaxed);
+    assert!((10..=11).contains(&pings), "{pings}");
+
+    *room.mood.lock() = Mood::Frozen;
+    let before = room.pings.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let pings = room.pings.load(Ordering::Relaxed) - before;
+    assert!((2..=5).contains(&pings), "one at a time, each for its deadline: {pings}");
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_is_no_news_of_the_database_and_old_news_count_for_nothing() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    *room.mood.lock() = Mood::Busy;
+    let busy = Instant::now();
+    let check = room.until("database", false, STALE_AFTER + ONE_LOOK).await;
+    assert!(busy.elapsed() > STALE_AFTER - ONE_LOOK, "it was not taken for a failure");
+    assert!(check.detail.starts_with("no news for "), "{}", check.detail);
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d6_models_that_do_not_answer_are_shown_and_change_nothing() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    assert_eq!(room.check("models").await.detail, "2 of 2 available");
+    *room.models.lock() = ModelCount { known: 2, available: 0 };
+    let check = room.until("models", false, ONE_LOOK).await;
+    assert_eq!(check.detail, "0 of 2 available");
+    assert!(room.ready().await);
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d8_a_degraded_room_makes_it_unready_and_is_named_without_its_actors() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    for _ in 0..6 {
+        room.ctx.tree.worker_exit("models_sup/secret-model:8b/worker-0", "boom");
+    }
+    assert!(room.check("actors").await.ok, "one model's trouble is not the instance's");
+    for _ in 0..6 {
+        room.ctx.tree.worker_exit("db_sup/readers/worker-0", "boom");
+    }
+    let check = room.until("actors", false, ONE_LOOK).await;
+    assert_eq!(check.detail, "degraded: db_sup");
+    assert!(!room.ready().await);
+    room.until("actors", true, Policy::default().healthy_after + ONE_LOOK).await;
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d7_shutdown_makes_it_unready_at_once() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    room.ctx.closing.cancel();
+    assert!(!room.ready().await);
+    assert!(!room.check("shutdown").await.ok);
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tree_shows_actors_and_gates() {
+    let room = room().await;
+    let tree = room.ops.tree().await.unwrap();
+    assert_eq!(tree["system"], *room.ctx.system);
+    let nodes = tree["nodes"].as_array().unwrap();
+    let node = nodes.iter().find(|node| node["path"] == "ops/actor").unwrap();
+    assert_eq!(node["status"], "running");
+    // The question itself is in the mailbox while it is answered.
+    let gate = json!({ "name": "ops", "in_use": 1, "capacity": QUEUE, "refused": 0 });
+    assert_eq!(tree["gates"], json!([gate]));
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_ops_actor_comes_back_and_looks_anew() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    let actor = room.ops.actor.slot().load().unwrap();
+    actor.kill();
+    actor.wait(None).await.unwrap();
+    assert_eq!(room.ops.readiness().await, Err(OpsError));
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while room.ops.readiness().await.is_err() {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    room.until("database", true, SOON).await;
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_are_metrics_too() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    let mut text = String::new();
+    encode(&mut text, &room.ctx.registry.lock()).unwrap();
+    for line in ["deepersensor_ready 1", "deepersensor_readiness_check_ok{check=\"database\"} 1"] {
+        assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
+    }
+    room.supervisor.stop().await;
+}

@@ -1,0 +1,181 @@
+//! The supervision tree: one list, top to bottom, in the order of starting. Stopping goes the other way.
+//!
+//! # When it breaks
+//!
+//! A leaf restarts without end; above its room's intensity the room is degraded and says so. Only supervisors' failures
+//! count against the root: when it gives up, [`System::failed`] resolves and the process ends, so that whatever started
+//! it can start it anew.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+
+use crate::{
+    auth::{self, AuthConfig, AuthHandle},
+    clock::Clock,
+    db::{self, DbConfig, DbHandle},
+    model::{self, ModelConfig, ModelHandle},
+    ops::{self, OpsHandle},
+    password,
+    rate_limit::{self, RateLimitConfig, RateLimitHandle},
+    room::RoomContext,
+    supervisor::{Policy, Root, SupervisorHandle},
+};
+
+/// How long running turns may take to notice that they must end, when the system stops.
+const HALT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long tasks outside actors may take to finish, when the system stops.
+pub(crate) const TASK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What [`System::stop`] waits for at most, as long as no room hangs.
+pub const STOP_PATIENCE: Duration = HALT_PATIENCE.saturating_add(TASK_PATIENCE);
+
+#[derive(Debug, Clone)]
+pub struct SystemConfig {
+    pub db: DbConfig,
+    pub auth: AuthConfig,
+    /// Concurrent password hashes; `None` is one less than the cores, at least one.
+    pub password_workers: Option<usize>,
+    pub rate_limit: RateLimitConfig,
+    pub model: ModelConfig,
+}
+
+/// A running tree and the handles into it.
+pub struct System {
+    pub db: DbHandle,
+    pub auth: AuthHandle,
+    pub limits: RateLimitHandle,
+    pub models: ModelHandle,
+    pub ops: OpsHandle,
+    pub registry: Arc<Mutex<Registry>>,
+    context: RoomContext,
+    root: Root,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the store cannot be opened: {0}")]
+    Store(String),
+    #[error("bad configuration: {0}")]
+    Config(String),
+    #[error("an actor did not start: {0}")]
+    Actor(String),
+}
+
+impl System {
+    /// Migrates the store, starts every room in dependency order and returns when all of them answer and
+    /// [`OpsHandle::readiness`] is true to it; a dependency that stays silent delays this by some seconds only.
+    ///
+    /// `name` prefixes every actor's name; two systems in one process need two names.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is left running.
+    pub async fn start(name: &str, config: SystemConfig, clock: Clock) -> Result<Self, StartError> {
+        let context = RoomContext::new(name, clock);
+
+        // Durable state; opening it runs the migrations.
+        let (db, db_sup) = db::build(&context, config.db).await?;
+        // argon2id, bounded.
+        let (passwords, password_sup) = password::build(&context, config.password_workers);
+        // Who is asking.
+        let (auth, auth_sup) = auth::build(&context, config.auth, db.clone(), passwords)?;
+        // May they spend one more request.
+        let (limits, limits_sup) = rate_limit::build(&context, config.rate_limit);
+        // What they ask of the models.
+        let models = model::build(&context, config.model, db.clone())?;
+        // What operators ask of us; readiness comes last.
+        let listed = models.handle.clone();
+        let (ops, ops_sup) = ops::build(&context, db.clone(), move || listed.models());
+
+        let rooms = [
+            (db_sup, SupervisorHandle::new()),
+            (password_sup, SupervisorHandle::new()),
+            (auth_sup, SupervisorHandle::new()),
+            (limits_sup, SupervisorHandle::new()),
+            (models.spec, models.supervisor),
+            (ops_sup, SupervisorHandle::new()),
+        ];
+        let children = rooms
+            .into_iter()
+            .map(|(spec, handle)| {
+                context.gates.watch(handle.gate());
+                spec.clone().into_child(spec.path, name, context.tree.clone(), handle)
+            })
+            .collect();
+        let root = Root::start(name, Policy::default(), children, context.tree.clone())
+            .await
+            .map_err(|error| StartError::Actor(error.to_string()))?;
+        // Together: two silent dependencies delay the start no longer than one.
+        tokio::join!(models.handle.first_catalogue(), ops.database_heard());
+        // Its last look may be older than the catalogue.
+        ops.look().await;
+        let registry = context.registry.clone();
+        Ok(Self { db, auth, limits, models: models.handle, ops, registry, context, root })
+    }
+
+    /// Resolves, with the cause, when the tree gave itself up: the process should then end with status 1.
+    pub async fn failed(&self) -> String {
+        self.root.failed().await
+    }
+
+    /// Refuses new turns from now on; running ones keep going.
+    pub fn begin_shutdown(&self) {
+        self.context.closing.cancel();
+    }
+
+    /// Ends the turns that still run as `server_shutting_down`, keeping their text; their readers are told.
+    pub async fn end_turns(&self) {
+        self.models.halt(HALT_PATIENCE).await;
+    }
+
+    /// Stops the rooms in reverse order: models (ending what still runs as `server_shutting_down`), …, the db last.
+    pub async fn stop(self) {
+        self.begin_shutdown();
+        self.end_turns().await;
+        self.root.stop().await;
+        self.context.tracker.close();
+        if tokio::time::timeout(TASK_PATIENCE, self.context.tracker.wait()).await.is_err() {
+            tracing::warn!(tasks = self.context.tracker.len(), "tasks were still running at the end");
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        clock::fresh_id,
+        model::{UpstreamConfig, UpstreamKind},
+    };
+
+    /// A whole system on SQLite with the built-in model.
+    pub(crate) fn config(data_dir: &Path) -> SystemConfig {
+        let demo = UpstreamConfig { name: "demo".to_owned(), kind: UpstreamKind::Demo };
+        SystemConfig {
+            db: DbConfig::new(data_dir.to_path_buf()),
+            auth: AuthConfig::new(data_dir.to_path_buf()),
+            password_workers: Some(1),
+            rate_limit: RateLimitConfig::new(60, 20),
+            model: ModelConfig { upstreams: vec![demo], ..ModelConfig::default() },
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_system_that_has_started_is_ready_and_shows_all_its_gates_at_once() {
+        let data_dir = std::env::temp_dir().join(format!("deepersensor-system-{}", fresh_id::<uuid::Uuid>()));
+        let system = System::start("at-once", config(&data_dir), Clock::system()).await.unwrap();
+        let seen = system.ops.readiness().await.unwrap();
+        assert!(seen.ready && seen.checks.iter().all(|check| check.ok), "{seen:?}");
+        let tree = system.ops.tree().await.unwrap();
+        let gates: Vec<_> =
+            tree["gates"].as_array().unwrap().iter().map(|gate| gate["name"].as_str().unwrap()).collect();
+        assert!(gates.contains(&"supervisor"), "{gates:?}");
+        system.stop().await;
+        std::fs::remove_dir_all(data_dir).unwrap();
+    }
+}
