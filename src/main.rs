@@ -1,3 +1,7 @@
 //! The `deepersensor` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    deepersensor::cli::run()
+}

@@ -1,0 +1,137 @@
+//! One whole service: the tree of actors and the server in front of it.
+//!
+//! `serve`, `demo` and the tests start it alike. It installs nothing into the process (no log, no signal handler), so
+//! that several can live side by side.
+//!
+//! # When it breaks
+//!
+//! A start that fails halfway stops what it started. [`App::failed`] tells when the tree gave itself up; the process
+//! should then end.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use actors::{clock::Clock, system::System};
+
+use crate::{config::Config, http::Server};
+
+/// Tells the actors' names of several services in one process apart.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+pub struct App {
+    server: Server,
+    system: Arc<System>,
+}
+
+impl App {
+    /// Starts the rooms in dependency order, then listens; readiness comes last.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be opened or migrated, or an address is taken: say so and exit.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let name = match STARTED.fetch_add(1, Ordering::Relaxed) {
+            0 => "deepersensor".to_owned(),
+            n => format!("deepersensor-{}", n + 1),
+        };
+        let system = Arc::new(System::start(&name, config.system, Clock::system()).await?);
+        match Server::start(config.http, Arc::clone(&system)).await {
+            Ok(server) => Ok(Self { server, system }),
+            Err(error) => {
+                stop_system(system).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Where clients are served.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// Where `/metrics` and `/actors` are served.
+    pub fn ops_addr(&self) -> SocketAddr {
+        self.server.ops_addr()
+    }
+
+    /// Resolves, with the cause, when the tree gave itself up.
+    pub async fn failed(&self) -> String {
+        self.system.failed().await
+    }
+
+    /// Stops gracefully: unready at once, streams get their grace, what was answered is stored.
+    pub async fn stop(self) {
+        self.server.shutdown().await;
+        stop_system(self.system).await;
+    }
+}
+
+/// Stops the rooms once nobody holds a handle to the tree any more.
+async fn stop_system(system: Arc<System>) {
+    match Arc::into_inner(system) {
+        Some(system) => system.stop().await,
+        None => tracing::error!(
+            "the server still holds the tree after its shutdown: leaving it to the process's end"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::config::Sources;
+
+    fn config(data_dir: &Path) -> Config {
+        let data_dir = data_dir.display().to_string();
+        let flags = [("DATA_DIR", data_dir.as_str()), ("APP_PORT", "0"), ("DEMO_MODEL", "true")];
+        let flags = flags.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec();
+        let mut config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+        config.http.drain_accept = Duration::ZERO;
+        config
+    }
+
+    async fn answers(address: SocketAddr) -> bool {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer.starts_with("HTTP/1.1 200 ")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_services_live_in_one_process_and_leave_nothing_listening() {
+        let dir = std::env::temp_dir().join(format!("deepersensor-app-{}", uuid::Uuid::now_v7()));
+        let (first, second) = (dir.join("first"), dir.join("second"));
+        let one = App::start(config(&first)).await.unwrap();
+        let other = App::start(config(&second)).await.unwrap();
+        let addresses = [one.addr(), one.ops_addr(), other.addr(), other.ops_addr()];
+        for address in addresses {
+            assert!(answers(address).await, "{address}");
+        }
+
+        let error = App::start(config(&first)).await.err().unwrap();
+        assert!(error.to_string().contains("store"), "a second service on one SQLite: {error}");
+
+        one.stop().await;
+        assert!(answers(other.addr()).await, "the other one goes on");
+        other.stop().await;
+        for address in addresses {
+            assert!(TcpStream::connect(address).await.is_err(), "{address} still listens");
+        }
+        App::start(config(&first)).await.unwrap().stop().await;
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,0 +1,146 @@
+//! `serve`: the real thing, until a signal or until the tree gives itself up.
+//!
+//! The first signal stops gracefully (at most [`STOP_MAX`]); a second one leaves at once.
+
+use std::{net::IpAddr, process::ExitCode, time::Duration};
+
+use actors::model::UpstreamKind;
+use http::Uri;
+use tracing::{error, info, warn};
+
+use super::{STATUS_FAILED, signals::Signals};
+use crate::{app::App, config::Config, logging};
+
+/// As long as all graces inside together, so that it only ends a stop that hangs.
+const STOP_MAX: Duration = Duration::from_secs(35);
+
+/// File descriptors beside those of clients: store, model servers, listeners, logs.
+const FILES_RESERVED: u64 = 512;
+
+pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    logging::init(&config.log)?;
+    let mut signals = Signals::install()?;
+    announce(&config);
+    raise_open_files(config.http.max_connections as u64);
+    let app = tokio::select! {
+        app = App::start(config) => app?,
+        name = signals.next() => {
+            info!(signal = name, "stopped before the start was over");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    info!(address = %app.addr(), ops = %app.ops_addr(), "serving");
+    Ok(until_over(app, &mut signals).await)
+}
+
+/// Serves until a signal or the tree's failure, then stops gracefully.
+pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
+    let failure = tokio::select! {
+        name = signals.next() => {
+            info!(signal = name, "stopping; a second signal leaves at once");
+            None
+        }
+        cause = app.failed() => Some(cause),
+    };
+    if let Some(cause) = &failure {
+        error!(cause, "the supervision tree gave itself up; the process ends with status 1");
+    }
+    let stopped = tokio::select! {
+        stopped = tokio::time::timeout(STOP_MAX, app.stop()) => stopped.is_ok(),
+        name = signals.next() => {
+            warn!(signal = name, "second signal: leaving at once");
+            return ExitCode::from(STATUS_FAILED);
+        }
+    };
+    if stopped {
+        info!("stopped");
+    } else {
+        error!(seconds = STOP_MAX.as_secs(), "stopping took too long: leaving");
+    }
+    if stopped && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::from(STATUS_FAILED) }
+}
+
+/// The first line: what this instance is about to be.
+fn announce(config: &Config) {
+    let store = if config.system.db.database_url.is_some() { "postgres" } else { "sqlite" };
+    let upstreams: Vec<&str> = config
+        .system
+        .model
+        .upstreams
+        .iter()
+        .map(|upstream| match &upstream.kind {
+            UpstreamKind::Ollama { base_url } => base_url.as_str(),
+            UpstreamKind::Demo => "demo model",
+        })
+        .collect();
+    info!(
+        address = %config.http.bind,
+        store,
+        upstreams = upstreams.join(", "),
+        data_dir = %config.data_dir().display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    for upstream in upstreams.iter().filter(|upstream| is_exposed(upstream)) {
+        // Hundreds of thousands of Ollama servers stand open in the internet (CVE-2026-7482): ours should not be one
+        // of them.
+        warn!(upstream, "this model server has a public address: put it on loopback or a private network");
+    }
+}
+
+/// Whether the upstream is named by an address that the whole internet can reach.
+fn is_exposed(base_url: &str) -> bool {
+    let host = base_url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    match host.and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok()) {
+        Some(IpAddr::V4(ip)) => {
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified())
+        }
+        Some(IpAddr::V6(ip)) => {
+            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
+        }
+        None => false,
+    }
+}
+
+/// Lifts the soft limit of open files to the hard one, and says when that is not enough for `connections`.
+fn raise_open_files(connections: u64) {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < connections + FILES_RESERVED => {
+            warn!(limit, connections, "fewer open files are allowed than connections may need");
+        }
+        Ok(_) => {}
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::system::STOP_PATIENCE;
+
+    use super::*;
+    use crate::http::{HttpConfig, STOP_AFTER_GRACE};
+
+    #[test]
+    fn d07_the_parts_of_a_stop_fit_into_the_whole() {
+        let http = HttpConfig::new(HttpConfig::OPS_DEFAULT);
+        assert!(http.drain_accept < http.drain_grace);
+        let parts = http.drain_grace + STOP_AFTER_GRACE + STOP_PATIENCE;
+        assert!(parts <= STOP_MAX, "{parts:?} is longer than {STOP_MAX:?}");
+    }
+
+    #[test]
+    fn g05_a_model_server_on_a_public_address_is_noticed() {
+        for url in ["http://8.8.8.8:11434", "http://[2001:4860::1]:11434"] {
+            assert!(is_exposed(url), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1:11434",
+            "http://10.1.2.3",
+            "http://[::1]:11434",
+            "http://ollama:11434",
+            "demo model",
+        ] {
+            assert!(!is_exposed(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The one table of configuration keys.
+//!
+//! Parsing, `check-config`, `.env.example` and the README's table all read it, so a key cannot exist in one place
+//! only. Defaults stand here as text and in the rooms' config structs as values; a test compares the two.
+
+/// One setting: its name, what it may hold and what it means.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub group: Group,
+    pub kind: Kind,
+    /// The value when no source gives one; empty for "not set".
+    pub default: &'static str,
+    /// One sentence for `.env.example` and the README.
+    pub help: &'static str,
+    /// A name it had before, still understood.
+    pub former: Option<&'static str>,
+}
+
+impl Key {
+    /// Whether `text` must not be shown as this key's value: it is a secret, or an address that carries credentials by
+    /// mistake.
+    pub(super) fn hides(&self, text: &str) -> bool {
+        self.kind == Kind::Secret || text.contains('@')
+    }
+}
+
+/// Where a key stands in the printed tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    Service,
+    Store,
+    Identity,
+    Edge,
+    Limits,
+    Models,
+}
+
+impl Group {
+    pub const ALL: [Self; 6] =
+        [Self::Service, Self::Store, Self::Identity, Self::Edge, Self::Limits, Self::Models];
+
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Store => "Store",
+            Self::Identity => "Identity",
+            Self::Edge => "Edge",
+            Self::Limits => "Limits per caller",
+            Self::Models => "Models",
+        }
+    }
+}
+
+/// What a key may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Also accepted as `<NAME>_FILE`; never printed, never taken from the command line.
+    Secret,
+    Path,
+    Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Switch,
+    /// A whole number within bounds.
+    Whole {
+        min: u64,
+        max: u64,
+    },
+    /// An IP address.
+    Address,
+    /// An IP address and a port.
+    Socket,
+    /// Comma-separated.
+    List(Item),
+}
+
+/// What a list holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item {
+    /// `http://host[:port]`.
+    Upstream,
+    /// `scheme://host[:port]`, as a browser sends it.
+    Origin,
+    /// An IP address or a CIDR range.
+    Network,
+}
+
+/// Names that belong to later work: refused rather than silently without effect.
+pub const NOT_SUPPORTED_YET: [(&str, &str); 3] = [
+    (
+        "REDIS_URL",
+        "each instance counts its own callers, so a caller of several instances has several limits",
+    ),
+    ("DATABASE_READ_URL", "reads and writes both go to DATABASE_URL"),
+    ("MIGRATE_DATABASE_URL", "migrations run with DATABASE_URL"),
+];
+
+const DAY: u64 = 86_400;
+const MIB: u64 = 1 << 20;
+
+macro_rules! keys {
+    ($($group:ident { $($name:ident $kind:expr, $default:literal, $help:literal $(, was $former:literal)? ;)+ })+) => {
+        $($(
+            #[doc = $help]
+            pub static $name: Key = Key {
+                name: stringify!($name),
+                group: Group::$group,
+                kind: $kind,
+                default: $default,
+                help: $help,
+                former: keys!(@former $($former)?),
+            };
+        )+)+
+
+        /// Every key, in the order in which it is printed.
+        pub static ALL: &[&Key] = &[$($(&$name),+),+];
+    };
+    (@former) => { None };
+    (@former $former:literal) => { Some($former) };
+}
+
+keys! {
+    Service {
+        APP_ENV Kind::Choice(&["local", "test", "production"]), "local",
+            "What this instance is for; `production` refuses weak secrets and the demo model.";
+        APP_HOST Kind::Address, "127.0.0.1", "Address to listen on; `0.0.0.0` or `::` for all.";
+        APP_PORT Kind::Whole { min: 0, max: 65_535 }, "8080", "Port to listen on; 0 takes a free one.";
+        OPS_BIND Kind::Socket, "127.0.0.1:9464",
+            "Where `/metrics` and `/actors` answer, without credentials; another free port if this default is taken.",
+            was "PROMETHEUS_BIND";
+        DATA_DIR Kind::Path, "./data", "Directory of SQLite and generated secrets; `demo` uses `./data/demo`.";
+        RUST_LOG Kind::Text, "info", "What to log, as `tracing` filter directives.";
+        LOG_FORMAT Kind::Choice(&["text", "json"]), "text", "How log lines are written.";
+        INSTANCE_COUNT Kind::Whole { min: 1, max: 1_000 }, "1",
+            "Running instances that share the model server; divides its slots, while limits are counted by each instance.";
+    }
+    Store {
+        DATABASE_URL Kind::Secret, "", "`postgres://…`; without it everything is kept in SQLite under `DATA_DIR`.";
+    }
+    Identity {
+        JWT_SECRET Kind::Secret, "",
+            "Master secret, at least 32 random bytes; without it one is generated into `DATA_DIR`.";
+        JWT_ISSUER Kind::Text, "deepersensor", "Issuer named in access tokens.";
+        JWT_ACCESS_TTL_SECS Kind::Whole { min: 30, max: DAY }, "900", "Seconds an access token lives.";
+        JWT_REFRESH_TTL_SECS Kind::Whole { min: 60, max: 365 * DAY }, "1209600",
+            "Seconds a session may rest before it ends.";
+        SESSION_MAX_SECS Kind::Whole { min: 60, max: 365 * DAY }, "2592000",
+            "Seconds after which a session ends, however busy.";
+        PASSWORD_WORKERS Kind::Whole { min: 1, max: 256 }, "",
+            "Passwords hashed at once, 19 MiB each; without it one less than the cores.";
+    }
+    Edge {
+        ALLOWED_ORIGINS Kind::List(Item::Origin), "",
+            "Origins whose pages may call this API from a browser, comma-separated, matched exactly.";
+        TRUSTED_PROXY_IPS Kind::List(Item::Network), "",
+            "Proxies whose `X-Forwarded-For` and `X-Request-Id` are believed: addresses or CIDR ranges, comma-separated.";
+        MAX_REQUEST_SIZE_BYTES Kind::Whole { min: 1_024, max: 64 * MIB }, "2097152", "Largest request body.";
+        MAX_INFLIGHT_REQUESTS Kind::Whole { min: 1, max: 1_000_000 }, "2048",
+            "Requests served at once; above, callers get 503.";
+        MAX_CONNECTIONS Kind::Whole { min: 1, max: 1_000_000 }, "4096", "Open connections; above, callers get 503.";
+        MAX_CONNECTIONS_PER_IP Kind::Whole { min: 1, max: 1_000_000 }, "64",
+            "Open connections of one address; loopback and trusted proxies are exempt.";
+    }
+    Limits {
+        RATE_LIMIT_ENABLED Kind::Switch, "true", "Whether requests are counted; queue and memory bounds always hold.";
+        RATE_LIMIT_REQUESTS_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "60",
+            "Requests per minute and user; an address gets five times that.";
+        RATE_LIMIT_BURST Kind::Whole { min: 1, max: 1_000_000 }, "20", "Requests a user may make at once.";
+    }
+    Models {
+        OLLAMA_BASE_URL Kind::List(Item::Upstream), "http://127.0.0.1:11434",
+            "The Ollama server; several are not supported yet.";
+        OLLAMA_NUM_PARALLEL Kind::Whole { min: 1, max: 1_024 }, "1",
+            "Answers one model generates at once on one server; the same number as there.";
+        DEMO_MODEL Kind::Switch, "false", "Also offers the built-in demo model, which needs no server; not in production.";
+        ALLOW_CLOUD_MODELS Kind::Switch, "false",
+            "Whether models may run that send prompts to somebody else's machine.";
+        MODEL_QUEUE_LIMIT Kind::Whole { min: 1, max: 100_000 }, "256", "Turns that may wait for one model.";
+        MODEL_QUEUE_PER_USER Kind::Whole { min: 1, max: 100_000 }, "64", "Turns of one user that may wait for one model.";
+        REPLY_BUDGET_BYTES Kind::Whole { min: 8 * MIB, max: 1 << 40 }, "268435456",
+            "Memory for all live answers together; near it, new turns get 503.";
+        UPSTREAM_FIRST_BYTE_TIMEOUT_SECS Kind::Whole { min: 1, max: DAY }, "600",
+            "Seconds a model server may take to load a model and read a prompt.";
+        UPSTREAM_IDLE_TIMEOUT_SECS Kind::Whole { min: 1, max: DAY }, "120",
+            "Seconds a model server may be silent within an answer.";
+    }
+}
+
+/// The key of that name, or of that former name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    ALL.iter().copied().find(|key| key.name == name || key.former == Some(name))
+}
+
+/// The known name nearest to a misspelt one, if any is near enough to be meant.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    const NEAR_ENOUGH: f64 = 0.75;
+    let wanted = name.to_ascii_uppercase().replace(['-', '.'], "_");
+    ALL.iter()
+        .map(|key| (strsim::normalized_damerau_levenshtein(&wanted, key.name), key.name))
+        .filter(|(likeness, _)| *likeness >= NEAR_ENOUGH)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_known_once() {
+        for (i, key) in ALL.iter().enumerate() {
+            assert!(ALL[..i].iter().all(|other| other.name != key.name), "{}", key.name);
+            assert!(NOT_SUPPORTED_YET.iter().all(|(name, _)| *name != key.name), "{}", key.name);
+            assert!(std::ptr::eq(find(key.name).unwrap(), *key));
+        }
+        assert_eq!(find("PROMETHEUS_BIND").unwrap().name, "OPS_BIND");
+    }
+
+    #[test]
+    fn a_misspelt_name_finds_its_neighbour() {
+        assert_eq!(nearest("RATE_LIMT_BURST"), Some("RATE_LIMIT_BURST"));
+        assert_eq!(nearest("app_port"), Some("APP_PORT"));
+        assert_eq!(nearest("app-port"), Some("APP_PORT"));
+        assert_eq!(nearest("COMPLETELY_ELSE"), None);
+    }
+}

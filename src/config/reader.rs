@@ -1,0 +1,199 @@
+//! Turns texts into typed values and remembers everything that was wrong with them.
+//!
+//! Reading never stops at a bad value: the problem is kept, the key's default stands in, and the caller asks for all
+//! problems at the end. The stand-ins are never used, because a configuration with a problem is no configuration.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
+
+use domain::secret::Secret;
+use http::Uri;
+use ipnet::IpNet;
+
+use super::{
+    keys::{Key, Kind},
+    problem::Problem,
+    sources::{Origin, Settings},
+};
+use crate::http::{LoopbackAddr, PageOrigin};
+
+/// Why a text is not a value: what it is, and what it should be.
+pub(crate) struct Bad {
+    what: String,
+    fix: String,
+}
+
+impl Bad {
+    pub(crate) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { what: what.into(), fix: fix.into() }
+    }
+}
+
+pub(crate) struct Reader<'a> {
+    settings: &'a Settings,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    /// `problems` are those that were found while the sources were read.
+    pub(crate) const fn new(settings: &'a Settings, problems: Vec<Problem>) -> Self {
+        Self { settings, problems }
+    }
+
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    /// The key's value as `parse` understands it; `None` when it is not set.
+    pub(crate) fn optional<T>(&mut self, key: &Key, parse: impl Fn(&str) -> Result<T, Bad>) -> Option<T> {
+        let raw = self.settings.get(key)?;
+        match parse(raw.text.trim()) {
+            Ok(value) => Some(value),
+            Err(bad) => {
+                let shown = if key.hides(&raw.text) { String::new() } else { format!("{:?} ", raw.text) };
+                self.problems
+                    .push(Problem::new(key.name, format!("{shown}{}", bad.what), bad.fix).from(&raw.origin));
+                parse(key.default).ok()
+            }
+        }
+    }
+
+    /// Whether any source gave the key a value of its own.
+    pub(crate) fn is_given(&self, key: &Key) -> bool {
+        self.settings.get(key).is_some_and(|raw| raw.origin != Origin::Default)
+    }
+
+    pub(crate) fn text(&mut self, key: &Key) -> String {
+        self.optional(key, |text| Ok(text.to_owned())).unwrap_or_default()
+    }
+
+    pub(crate) fn secret(&mut self, key: &Key) -> Option<Secret<String>> {
+        self.optional(key, |text| Ok(Secret::new(text.to_owned())))
+    }
+
+    pub(crate) fn switch(&mut self, key: &Key) -> bool {
+        self.optional(key, |text| {
+            text.parse().map_err(|_| Bad::new("is neither true nor false", "give true or false"))
+        })
+        .unwrap_or_default()
+    }
+
+    /// The position of the value among the key's choices.
+    pub(crate) fn choice(&mut self, key: &Key) -> usize {
+        let Kind::Choice(names) = key.kind else { return 0 };
+        self.optional(key, |text| {
+            names
+                .iter()
+                .position(|name| *name == text)
+                .ok_or_else(|| Bad::new("is not known here", format!("give one of {}", names.join(", "))))
+        })
+        .unwrap_or_default()
+    }
+
+    /// A whole number within the key's bounds, in any type that holds those bounds.
+    pub(crate) fn whole<T: TryFrom<u64>>(&mut self, key: &Key) -> Option<T> {
+        let (min, max) = if let Kind::Whole { min, max } = key.kind { (min, max) } else { (0, u64::MAX) };
+        let fix = format!("give a whole number from {min} to {max}");
+        self.optional(key, |text| {
+            let number = text.parse::<u64>().map_err(|_| Bad::new("is not a whole number", fix.as_str()))?;
+            if !(min..=max).contains(&number) {
+                return Err(Bad::new("is out of bounds", fix.as_str()));
+            }
+            T::try_from(number).map_err(|_| Bad::new("is out of bounds", fix.as_str()))
+        })
+    }
+
+    pub(crate) fn count(&mut self, key: &Key) -> usize {
+        self.whole(key).unwrap_or_default()
+    }
+
+    pub(crate) fn seconds(&mut self, key: &Key) -> Duration {
+        Duration::from_secs(self.whole(key).unwrap_or_default())
+    }
+
+    pub(crate) fn address(&mut self, key: &Key) -> Option<IpAddr> {
+        self.optional(key, |text| parsed(text, "is not an IP address", "give one such as 127.0.0.1 or ::1"))
+    }
+
+    /// An address with a port that only this machine can reach.
+    pub(crate) fn loopback(&mut self, key: &Key) -> Option<LoopbackAddr> {
+        let fix = "give one such as 127.0.0.1:9464 or [::1]:9464, and collect metrics from this machine";
+        self.optional(key, |text| {
+            let address = parsed::<SocketAddr>(text, "is not an address with a port", fix)?;
+            LoopbackAddr::try_from(address)
+                .map_err(|_| Bad::new("is not a loopback address, but answers without credentials", fix))
+        })
+    }
+
+    /// The comma-separated items, blanks between them ignored.
+    pub(crate) fn list<T>(&mut self, key: &Key, parse: impl Fn(&str) -> Result<T, Bad>) -> Vec<T> {
+        self.optional(key, |text| {
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(&parse).collect()
+        })
+        .unwrap_or_default()
+    }
+}
+
+fn parsed<T: FromStr>(text: &str, what: &str, fix: &str) -> Result<T, Bad> {
+    text.parse().map_err(|_| Bad::new(what, fix))
+}
+
+/// An address or a CIDR range.
+pub(crate) fn network(item: &str) -> Result<IpNet, Bad> {
+    item.parse::<IpNet>().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        Bad::new(
+            format!("contains {item:?}, which is no network"),
+            "give addresses or ranges such as 10.0.0.0/8",
+        )
+    })
+}
+
+pub(crate) fn origin(item: &str) -> Result<PageOrigin, Bad> {
+    item.parse().map_err(|_| {
+        Bad::new(
+            format!("contains {item:?}, which is no origin"),
+            "give origins such as https://chat.example.org; wildcards are not supported",
+        )
+    })
+}
+
+/// The base address of a model server, without a slash at its end.
+pub(crate) fn upstream(item: &str) -> Result<String, Bad> {
+    let bad = |what: &str, fix: &str| Bad::new(format!("contains {item:?}, {what}"), fix.to_owned());
+    let uri = item
+        .parse::<Uri>()
+        .map_err(|_| bad("which is no URL", "give addresses such as http://127.0.0.1:11434"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => {
+            return Err(bad(
+                "but model servers are spoken to without TLS",
+                "give its http:// address on a private network",
+            ));
+        }
+        _ => return Err(bad("which does not start with http://", "put http:// in front of it")),
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Bad::new("contains credentials", "give the address alone"));
+    }
+    if uri.host().is_none_or(str::is_empty) || uri.query().is_some() || item.contains('#') {
+        return Err(bad("which is no base address", "give scheme, host and port only"));
+    }
+    Ok(item.trim_end_matches('/').to_owned())
+}
+
+/// The address of a Postgres database; whatever else it says is judged by connecting.
+pub(crate) fn postgres(text: &str) -> Result<Secret<String>, Bad> {
+    let known = ["postgres://", "postgresql://"];
+    if known.iter().any(|scheme| text.starts_with(scheme)) {
+        Ok(Secret::new(text.to_owned()))
+    } else {
+        Err(Bad::new(
+            "does not start with postgres://",
+            "give postgres://user:password@host/database, or remove the name to use SQLite in DATA_DIR",
+        ))
+    }
+}

@@ -1,0 +1,134 @@
+//! Rules that span several keys, and what `APP_ENV=production` demands on top.
+
+use actors::model::{UpstreamConfig, UpstreamKind};
+
+use super::{Config, Environment, keys, problem::Problem};
+
+/// Passwords that stand in examples, ours and other people's.
+const SAMPLE_PASSWORDS: [&str; 9] =
+    ["postgres", "password", "passwd", "secret", "changeme", "change-me", "example", "deepersensor", "admin"];
+
+/// Judges a configuration whose values are all well-formed.
+pub(crate) fn judge(config: &Config, problems: &mut Vec<Problem>) {
+    listeners(config, problems);
+    sessions(config, problems);
+    queues(config, problems);
+    secrets(config, problems);
+    if config.system.model.instance_count > 1 {
+        several_instances(config, problems);
+    }
+    if config.environment == Environment::Production {
+        production(config, problems);
+    }
+}
+
+fn listeners(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(ops) = config.http.ops_bind else { return };
+    let ops = ops.get();
+    if ops.port() != 0 && ops == config.http.bind {
+        problems.push(Problem::new(
+            keys::OPS_BIND.name,
+            "is the address of the service",
+            "give another port",
+        ));
+    }
+}
+
+fn sessions(config: &Config, problems: &mut Vec<Problem>) {
+    let auth = &config.system.auth;
+    if auth.access_ttl > auth.refresh_idle {
+        problems.push(Problem::new(
+            keys::JWT_ACCESS_TTL_SECS.name,
+            "is longer than JWT_REFRESH_TTL_SECS: access would outlive its session",
+            "make it the shorter of the two",
+        ));
+    }
+    if auth.refresh_idle > auth.session_max {
+        problems.push(Problem::new(
+            keys::JWT_REFRESH_TTL_SECS.name,
+            "is longer than SESSION_MAX_SECS, so it never has an effect",
+            "make it at most SESSION_MAX_SECS",
+        ));
+    }
+}
+
+fn queues(config: &Config, problems: &mut Vec<Problem>) {
+    let model = &config.system.model;
+    if model.queue_per_user > model.queue_limit {
+        problems.push(Problem::new(
+            keys::MODEL_QUEUE_PER_USER.name,
+            "is larger than MODEL_QUEUE_LIMIT, so it never has an effect",
+            "make it at most MODEL_QUEUE_LIMIT",
+        ));
+    }
+    if config.system.model.upstreams.is_empty() {
+        problems.push(Problem::new(
+            keys::OLLAMA_BASE_URL.name,
+            "names no model server",
+            "give an address such as http://127.0.0.1:11434",
+        ));
+    }
+    let is_server = |upstream: &&UpstreamConfig| upstream.kind != UpstreamKind::Demo;
+    if model.upstreams.iter().filter(is_server).count() > 1 {
+        problems.push(Problem::new(
+            keys::OLLAMA_BASE_URL.name,
+            "names several servers, which is not supported yet",
+            "name one",
+        ));
+    }
+}
+
+fn secrets(config: &Config, problems: &mut Vec<Problem>) {
+    if let Some(weakness) = config.system.auth.secret.as_ref().and_then(actors::auth::secret_weakness) {
+        problems.push(Problem::new(
+            keys::JWT_SECRET.name,
+            weakness,
+            "draw one with `openssl rand -base64 48`, or remove the name to have one generated in DATA_DIR",
+        ));
+    }
+}
+
+fn several_instances(config: &Config, problems: &mut Vec<Problem>) {
+    if config.system.db.database_url.is_none() {
+        problems.push(Problem::new(
+            keys::INSTANCE_COUNT.name,
+            "is above 1, but SQLite serves one instance only",
+            "set DATABASE_URL to a Postgres that all instances share",
+        ));
+    }
+    if config.system.auth.secret.is_none() {
+        problems.push(Problem::new(
+            keys::INSTANCE_COUNT.name,
+            "is above 1, but each instance would generate a secret of its own",
+            "give all instances the same JWT_SECRET",
+        ));
+    }
+}
+
+fn production(config: &Config, problems: &mut Vec<Problem>) {
+    if config.offers_demo_model() {
+        problems.push(Problem::new(
+            keys::DEMO_MODEL.name,
+            "is true, which production refuses",
+            "remove it, and name a model server in OLLAMA_BASE_URL",
+        ));
+    }
+    if let Some(url) = &config.system.db.database_url
+        && password_of(url.reveal()).is_some_and(|password| {
+            SAMPLE_PASSWORDS.iter().any(|sample| sample.eq_ignore_ascii_case(password))
+        })
+    {
+        problems.push(Problem::new(
+            keys::DATABASE_URL.name,
+            "holds a sample password, which production refuses",
+            "give the database user a password of its own",
+        ));
+    }
+}
+
+/// The password inside `scheme://user:password@host/…`.
+fn password_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let (credentials, _) = rest.split('/').next()?.rsplit_once('@')?;
+    credentials.split_once(':').map(|(_, password)| password)
+}

@@ -1,0 +1,270 @@
+use std::{fs, path::PathBuf};
+
+use super::*;
+
+/// A directory of this test alone, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = std::env::temp_dir().join(format!("deepersensor-config-{}", uuid::Uuid::now_v7()));
+        fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const GOOD_SECRET: &str = "qX3vN8rT1zLk5WbYc0JhMf7UeD2sPaGo9iRt";
+
+fn environment(pairs: &[(&str, &str)]) -> Sources {
+    let environment = pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    Sources { environment, ..Sources::default() }
+}
+
+fn problems(sources: &Sources) -> Vec<Problem> {
+    Config::load(sources).err().map(|Problems(all)| all).unwrap_or_default()
+}
+
+/// The only problem of this environment, as it is printed.
+fn only(pairs: &[(&str, &str)]) -> String {
+    let problems = problems(&environment(pairs));
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    problems[0].to_string()
+}
+
+#[test]
+fn without_any_source_the_tables_defaults_are_the_rooms_defaults() {
+    let config = Config::load(&Sources::default()).unwrap();
+    let data_dir = PathBuf::from("./data");
+    let bind = "127.0.0.1:8080".parse().unwrap();
+    let shown = |value: &dyn std::fmt::Debug| format!("{value:#?}");
+    assert_eq!(shown(&config.http), shown(&HttpConfig::new(bind)));
+    assert_eq!(shown(&config.system.db), shown(&DbConfig::new(data_dir.clone())));
+    assert_eq!(shown(&config.system.auth), shown(&AuthConfig::new(data_dir)));
+    assert_eq!(shown(&config.system.model), shown(&ModelConfig::default()));
+    assert_eq!(shown(&config.system.rate_limit), shown(&RateLimitConfig::new(60, 20)));
+    assert_eq!(config.system.password_workers, None);
+    assert_eq!(keys::OPS_BIND.default, HttpConfig::OPS_DEFAULT.to_string());
+    assert_eq!(config.environment, Environment::Local);
+    assert_eq!(config.log, LogConfig { filter: "info".to_owned(), format: LogFormat::Text });
+}
+
+#[test]
+fn each_source_wins_over_those_before_it() {
+    let scratch = Scratch::new();
+    let mut sources = Sources {
+        file: Some(scratch.file(
+            "c.toml",
+            "APP_PORT = 1\nJWT_ISSUER = \"file\"\nLOG_FORMAT = \"json\"\nRATE_LIMIT_BURST = 3\n",
+        )),
+        env_file: Some(scratch.file(".env", "JWT_ISSUER=dotenv\nRATE_LIMIT_BURST=4\nAPP_PORT=2\n")),
+        environment: environment(&[("APP_PORT", "3"), ("RATE_LIMIT_BURST", "5")]).environment,
+        flags: vec![("APP_PORT".to_owned(), "4".to_owned())],
+        ..Sources::default()
+    };
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(config.http.bind.port(), 4);
+    assert_eq!(config.system.rate_limit.user.burst, 5);
+    assert_eq!(config.system.auth.issuer, "dotenv");
+    assert_eq!(config.log.format, LogFormat::Json);
+
+    sources.flags.clear();
+    sources.environment.clear();
+    assert_eq!(Config::load(&sources).unwrap().http.bind.port(), 2);
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_with_source_and_fix() {
+    let scratch = Scratch::new();
+    let file = scratch.file("c.toml", "RATE_LIMT_BURST = 3\nAPP_PORT = \"80a\"\n[models]\nx = 1\n");
+    let sources = Sources {
+        file: Some(file.clone()),
+        env_file: Some(scratch.file(".env", "app_host=1.2.3.4\n")),
+        environment: environment(&[("JWT_ACCESS_TTL_SECS", "5"), ("TRUSTED_PROXY_IPS", "10.0.0.0/8, home")])
+            .environment,
+        ..Sources::default()
+    };
+    let error = Config::load(&sources).unwrap_err().to_string();
+    let file = file.display();
+    for part in [
+        "the configuration has 6 problems".to_owned(),
+        format!(
+            "RATE_LIMT_BURST ({file}): is not a configuration key\n    fix: did you mean RATE_LIMIT_BURST?"
+        ),
+        format!(
+            "APP_PORT ({file}): \"80a\" is not a whole number\n    fix: give a whole number from 0 to 65535"
+        ),
+        format!("models ({file}): is a table"),
+        "fix: did you mean APP_HOST?".to_owned(),
+        "JWT_ACCESS_TTL_SECS (environment): \"5\" is out of bounds".to_owned(),
+        "TRUSTED_PROXY_IPS (environment): \"10.0.0.0/8, home\" contains \"home\", which is no network"
+            .to_owned(),
+    ] {
+        assert!(error.contains(&part), "{part}\n--- is not in ---\n{error}");
+    }
+}
+
+#[test]
+fn names_of_others_in_the_environment_are_left_alone() {
+    assert_eq!(
+        problems(&environment(&[("PATH", "/bin"), ("OLLAMA_HOST", "x"), ("RUST_BACKTRACE", "1")])),
+        []
+    );
+}
+
+#[test]
+fn names_of_later_work_are_refused_wherever_they_stand() {
+    for name in ["REDIS_URL", "DATABASE_READ_URL", "MIGRATE_DATABASE_URL", "REDIS_URL_FILE"] {
+        assert!(only(&[(name, "x")]).contains("is not supported yet"), "{name}");
+        assert_eq!(problems(&environment(&[(name, "")])), [], "an empty {name} asks for nothing");
+    }
+}
+
+#[test]
+fn a_secret_comes_from_a_file_as_well() {
+    let scratch = Scratch::new();
+    let path = scratch.file("jwt", &format!("{GOOD_SECRET}\n"));
+    let path = path.to_str().unwrap();
+    let config = Config::load(&environment(&[("JWT_SECRET_FILE", path)])).unwrap();
+    assert_eq!(config.system.auth.secret.unwrap().reveal(), GOOD_SECRET);
+
+    let both = only(&[("JWT_SECRET_FILE", path), ("JWT_SECRET", GOOD_SECRET)]);
+    assert!(both.contains("JWT_SECRET is set too"), "{both}");
+    assert!(only(&[("JWT_SECRET_FILE", "/nonexistent")]).contains("cannot read /nonexistent"));
+    let empty = scratch.file("empty", "\n");
+    assert!(only(&[("DATABASE_URL_FILE", empty.to_str().unwrap())]).contains("is empty"));
+
+    // A plain key has no file form, and a later source's secret wins in either form.
+    let sources = Sources {
+        env_file: Some(scratch.file(".env", "JWT_SECRET=short\n")),
+        ..environment(&[("JWT_SECRET_FILE", path)])
+    };
+    assert_eq!(Config::load(&sources).unwrap().system.auth.secret.unwrap().reveal(), GOOD_SECRET);
+    let sources = Sources { flags: vec![("APP_PORT_FILE".into(), "x".into())], ..Sources::default() };
+    assert!(problems(&sources)[0].what.contains("is not a configuration key"));
+}
+
+#[test]
+fn a08_empty_short_and_sample_secrets_are_refused_everywhere() {
+    assert!(only(&[("JWT_SECRET", "")]).contains("is set, but empty"));
+    assert!(only(&[("JWT_SECRET", "  ")]).contains("is set, but empty"));
+    let regular = "abc".repeat(20);
+    for secret in ["short", "your-256-bit-secret", "change-me-change-me-change-me-change-me", &regular] {
+        let problem = only(&[("JWT_SECRET", secret)]);
+        assert!(problem.starts_with("JWT_SECRET") && problem.contains("openssl rand"), "{problem}");
+    }
+    assert_eq!(problems(&environment(&[("JWT_SECRET", GOOD_SECRET)])), []);
+}
+
+#[test]
+fn production_refuses_what_is_fine_at_home() {
+    let database = "postgres://deeper:Postgres@db/deeper";
+    let home = [("DEMO_MODEL", "true"), ("DATABASE_URL", database), ("APP_ENV", "test")];
+    assert_eq!(problems(&environment(&home)), []);
+    let mut production = home;
+    production[2] = ("APP_ENV", "production");
+    let keys: Vec<_> = problems(&environment(&production)).into_iter().map(|problem| problem.key).collect();
+    assert_eq!(keys, ["DEMO_MODEL", "DATABASE_URL"]);
+    assert_eq!(
+        problems(&environment(&[("APP_ENV", "production")])),
+        [],
+        "SQLite and a generated secret are fine"
+    );
+}
+
+#[test]
+fn several_instances_need_a_shared_store_and_secret() {
+    let two = problems(&environment(&[("INSTANCE_COUNT", "2")]));
+    assert_eq!(two.len(), 2);
+    let shared = [("INSTANCE_COUNT", "2"), ("JWT_SECRET", GOOD_SECRET), ("DATABASE_URL", "postgres://db/x")];
+    assert_eq!(problems(&environment(&shared)), []);
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_refused() {
+    assert!(only(&[("JWT_REFRESH_TTL_SECS", "600")]).contains("access would outlive its session"));
+    assert!(only(&[("SESSION_MAX_SECS", "86400")]).contains("JWT_REFRESH_TTL_SECS"));
+    assert!(only(&[("MODEL_QUEUE_LIMIT", "8")]).contains("MODEL_QUEUE_PER_USER"));
+    assert!(only(&[("OPS_BIND", "0.0.0.0:9464")]).contains("without credentials"));
+    assert!(only(&[("OPS_BIND", "127.0.0.1:8080")]).contains("is the address of the service"));
+    assert!(only(&[("OLLAMA_BASE_URL", ",")]).contains("names no model server"));
+}
+
+#[test]
+fn b10_only_exact_origins_are_taken() {
+    let config =
+        Config::load(&environment(&[("ALLOWED_ORIGINS", "https://a.example, http://localhost:5173")]));
+    let origins = ["https://a.example", "http://localhost:5173"].map(|text| text.parse().unwrap());
+    assert_eq!(config.unwrap().http.allowed_origins, origins);
+    for origin in [
+        "*",
+        "null",
+        "https://a.example/",
+        "https://*.example",
+        "a.example",
+        "HTTPS://a.example",
+        "https://a:443",
+    ] {
+        assert!(only(&[("ALLOWED_ORIGINS", origin)]).contains("which is no origin"), "{origin}");
+    }
+}
+
+#[test]
+fn the_model_server_is_one_and_may_be_named_twice() {
+    let config = Config::load(&environment(&[
+        ("OLLAMA_BASE_URL", "http://a:11434/, http://a:11434"),
+        ("DEMO_MODEL", "true"),
+    ]));
+    let upstreams = config.unwrap().system.model.upstreams;
+    let names: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    assert_eq!(names, ["ollama", "demo"]);
+    assert_eq!(upstreams[0].kind, UpstreamKind::Ollama { base_url: "http://a:11434".to_owned() });
+    let several = only(&[("OLLAMA_BASE_URL", "http://a:11434, http://b:11434")]);
+    assert!(several.contains("several servers, which is not supported yet"), "{several}");
+    for url in ["https://a", "a:11434", "http://", "ftp://a", "http://a?x=1"] {
+        assert!(only(&[("OLLAMA_BASE_URL", url)]).starts_with("OLLAMA_BASE_URL (environment)"), "{url}");
+    }
+}
+
+#[test]
+fn the_former_name_of_the_operations_address_still_works() {
+    let config = Config::load(&environment(&[("PROMETHEUS_BIND", "127.0.0.1:9000")])).unwrap();
+    assert_eq!(config.http.ops_bind.unwrap().get().to_string(), "127.0.0.1:9000");
+    assert!(only(&[("PROMETHEUS_BIND", "[::1]:1"), ("OPS_BIND", "[::1]:2")]).contains("is set too"));
+}
+
+#[test]
+fn f04_no_problem_and_no_report_repeats_a_secret() {
+    const CANARY: &str = "canary7391";
+    let scratch = Scratch::new();
+    let sources = Sources {
+        file: Some(scratch.file("c.toml", &format!("JWT_SECRET = \"{CANARY}\nx"))),
+        env_file: Some(scratch.file(".env", &format!("JWT_SECRET={CANARY} {CANARY}\n"))),
+        ..environment(&[
+            ("DATABASE_URL", CANARY),
+            ("JWT_SECRET", CANARY),
+            ("OLLAMA_BASE_URL", &format!("http://u:{CANARY}@h")),
+        ])
+    };
+    let (settings, config) = Config::examine(&sources);
+    assert!(!report(&settings).contains(CANARY));
+    let error = config.unwrap_err();
+    assert_eq!(error.0.len(), 5, "{error}");
+    assert!(!format!("{error} {error:?}").contains(CANARY), "{error}");
+
+    let (settings, config) = Config::examine(&environment(&[("JWT_SECRET", GOOD_SECRET)]));
+    let report = report(&settings);
+    assert!(report.contains("[secret, 36 bytes]"), "{report}");
+    assert!(!report.contains(GOOD_SECRET) && !format!("{config:?}").contains(GOOD_SECRET));
+}

@@ -1,0 +1,50 @@
+//! Parts of a request that may be any JSON: measured as text before they are parsed.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::http::ApiError;
+
+/// What several parts may have together.
+pub(super) struct Allowance {
+    param: &'static str,
+    most_bytes: usize,
+    left_bytes: usize,
+}
+
+impl Allowance {
+    pub(super) const fn new(param: &'static str, most_bytes: usize) -> Self {
+        Self { param, most_bytes, left_bytes: most_bytes }
+    }
+
+    /// # Errors
+    ///
+    /// 400 naming the allowance's `param` when `given` and those before it are too much together.
+    pub(super) fn take(&mut self, given: &RawValue) -> Result<(), ApiError> {
+        let left = self.left_bytes.checked_sub(given.get().len());
+        self.left_bytes = left.ok_or_else(|| too_large(self.most_bytes).at(self.param))?;
+        Ok(())
+    }
+}
+
+/// Parses `given` if its text has at most `most_bytes`.
+///
+/// # Errors
+///
+/// 400 naming the `param` when it is larger, or not of this shape.
+pub(super) fn parsed<'a, T: Deserialize<'a>>(
+    given: &'a RawValue,
+    most_bytes: usize,
+    param: impl Fn() -> String,
+) -> Result<T, ApiError> {
+    if given.get().len() > most_bytes {
+        return Err(too_large(most_bytes).at(param()));
+    }
+    // serde's own text quotes values; the field's name has to do.
+    serde_json::from_str(given.get())
+        .map_err(|_| ApiError::invalid("a field has the wrong type or value").at(param()))
+}
+
+fn too_large(most_bytes: usize) -> ApiError {
+    ApiError::invalid(format!("this is larger than {most_bytes} bytes of JSON"))
+}

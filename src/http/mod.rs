@@ -1,0 +1,51 @@
+//! The front end's plumbing: sockets, the way every request goes, and everything clients read that is not an answer.
+//!
+//! ```text
+//! listener ─▶ connections (caps) ─▶ connection (hyper, timers) ─▶ pipeline ─▶ route
+//! ```
+//!
+//! # When it breaks
+//!
+//! A panicking route costs its caller a 500 and nobody else anything. A connection task that dies takes only its own
+//! connection along. Running out of descriptors pauses accepting; connections that are already open do not notice.
+
+mod body;
+mod call;
+mod client_ip;
+mod config;
+mod connection;
+mod connections;
+mod cors;
+mod credentials;
+mod error;
+mod framing;
+mod headers;
+mod host;
+mod json;
+mod lifecycle;
+mod listener;
+mod metrics;
+mod pipeline;
+mod refusal;
+mod reply;
+mod request_id;
+mod route;
+mod server;
+mod socket;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use config::{HttpConfig, LoopbackAddr, NotLoopback};
+pub use cors::{NotAnOrigin, PageOrigin};
+pub use server::{STOP_AFTER_GRACE, Server};
+
+pub(crate) use call::Call;
+pub(crate) use error::{ApiError, ErrorObject};
+#[cfg(test)]
+pub(crate) use headers::error_reply;
+pub(crate) use json::append as append_json;
+pub(crate) use reply::{Reply, json as json_reply, stream as stream_reply, text as text_reply};
+pub(crate) use request_id::RequestId;
+#[cfg(test)]
+pub(crate) use route::RouteTable;
+pub(crate) use route::{Limit, Patience, Route, route};

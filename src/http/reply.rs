@@ -1,0 +1,113 @@
+//! What goes back: a whole body or a stream, and the accounts that close when it ends.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use hyper::body::{Body, Frame, SizeHint};
+use serde::Serialize;
+
+use super::{json, metrics::Flight, socket::Serving};
+
+pub(crate) type Reply = Response<ReplyBody>;
+
+type Streaming = Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>;
+
+/// A reply's body. Dropping it, sent or not, closes the request's accounts.
+#[derive(Default)]
+pub(crate) struct ReplyBody {
+    content: Content,
+    /// The request's place in flight; held until the last byte was handed to the socket.
+    flight: Option<Flight>,
+    /// Tells the connection that this reply is still being written.
+    serving: Option<Serving>,
+}
+
+#[derive(Default)]
+enum Content {
+    #[default]
+    Empty,
+    Whole(Bytes),
+    Stream(Streaming),
+}
+
+impl ReplyBody {
+    pub(crate) fn carry(&mut self, flight: Flight, serving: Serving) {
+        self.flight = Some(flight);
+        self.serving = Some(serving);
+    }
+
+    /// The whole content; nothing of one that grows.
+    pub(crate) fn into_whole(self) -> Bytes {
+        match self.content {
+            Content::Whole(bytes) => bytes,
+            Content::Empty | Content::Stream(_) => Bytes::new(),
+        }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.content {
+            Content::Empty => Poll::Ready(None),
+            Content::Stream(stream) => stream.as_mut().poll_frame(cx),
+            Content::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.content = Content::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+fn reply(status: StatusCode, content_type: &'static str, content: Content) -> Reply {
+    let mut reply = Response::new(ReplyBody { content, flight: None, serving: None });
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+/// Answers with `value` as JSON.
+pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Reply {
+    let mut body = Vec::with_capacity(256);
+    json::append(&mut body, value);
+    reply(status, "application/json", Content::Whole(body.into()))
+}
+
+pub(crate) fn text(content_type: &'static str, body: String) -> Reply {
+    reply(StatusCode::OK, content_type, Content::Whole(body.into()))
+}
+
+/// Answers 200 with a body that grows.
+pub(crate) fn stream(
+    content_type: &'static str,
+    body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
+) -> Reply {
+    reply(StatusCode::OK, content_type, Content::Stream(Box::pin(body)))
+}

@@ -1,0 +1,176 @@
+//! The running front end: the listener for clients and the one for operators.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use actors::{
+    auth::AuthError,
+    rate_limit::{Decision, LimitError},
+    system::System,
+};
+use domain::principal::Principal;
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::{
+    config::{HttpConfig, LoopbackAddr},
+    connections::Connections,
+    lifecycle::Lifecycle,
+    listener::Listener,
+    metrics::HttpMetrics,
+    pipeline::{Doors, Hosts, Pipeline},
+    route::RouteTable,
+};
+use crate::router;
+
+/// How long turns that were ended have to be stored and told to their readers.
+const WIND_UP: Duration = Duration::from_secs(2);
+
+/// How long connections have to send what they were told last.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// What [`Server::shutdown`] needs at most after its grace.
+pub const STOP_AFTER_GRACE: Duration = WIND_UP.saturating_add(FLUSH);
+
+/// Connections operators may open; nobody else can reach that listener.
+const OPS_CONNECTIONS: usize = 64;
+
+/// A running front end; dropping it does not stop it, [`Server::shutdown`] does.
+pub struct Server {
+    addr: SocketAddr,
+    ops_addr: SocketAddr,
+    system: Arc<System>,
+    config: Arc<HttpConfig>,
+    metrics: Arc<HttpMetrics>,
+    clients: Lifecycle,
+    operators: Lifecycle,
+}
+
+impl Server {
+    /// Opens both listeners and serves.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` and the like name the address.
+    pub async fn start(config: HttpConfig, system: Arc<System>) -> io::Result<Self> {
+        let metrics = Arc::new(HttpMetrics::register(&mut system.registry.lock()));
+        let socket = bind(config.bind).await?;
+        let ops_socket = bind_ops(config.ops_bind).await?;
+        let (addr, ops_addr) = (socket.local_addr()?, ops_socket.local_addr()?);
+        let config = Arc::new(config);
+        let (clients, operators) = (Lifecycle::default(), Lifecycle::default());
+        let hosts = if addr.ip().is_loopback() { Hosts::LoopbackOrProxied } else { Hosts::Any };
+        let (clients_table, operators_table) =
+            (RouteTable::new(router::clients())?, RouteTable::new(router::operators())?);
+        let open = |socket, table, hosts, limit, lifecycle: &Lifecycle| {
+            let pipeline =
+                Pipeline::new(Arc::clone(&system), table, Arc::clone(&config), hosts, Arc::clone(&metrics));
+            start_listener(socket, pipeline, limit, &config, &metrics, lifecycle);
+        };
+        open(socket, clients_table, hosts, config.max_connections, &clients);
+        open(ops_socket, operators_table, Hosts::Loopback, OPS_CONNECTIONS, &operators);
+        Ok(Self { addr, ops_addr, system, config, metrics, clients, operators })
+    }
+
+    /// Where clients connect.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where operators connect.
+    pub const fn ops_addr(&self) -> SocketAddr {
+        self.ops_addr
+    }
+
+    /// Requests between their head and the end of their reply.
+    pub fn in_flight(&self) -> usize {
+        self.metrics.in_flight()
+    }
+
+    /// Stops in phases (D7): not ready at once, accepting a little longer, then closing what is idle and waiting for
+    /// what runs; what still runs after the grace is told `server_shutting_down`. When it returns, nothing of the front
+    /// end holds the system any more.
+    pub async fn shutdown(self) {
+        let Self { system, config, clients, operators, .. } = self;
+        let began = Instant::now();
+        system.begin_shutdown();
+        // Load balancers learn by asking; there is nothing to wait for but their next question.
+        sleep(config.drain_accept).await;
+        let grace_ends = began + config.drain_grace;
+        // Operators may look on for as long as clients are served, and are no reason to take longer.
+        let end_operators = async {
+            let _ = timeout_at(grace_ends, clients.tasks.wait()).await;
+            stop(&operators, Instant::now(), std::future::ready(())).await;
+        };
+        tokio::join!(stop(&clients, grace_ends, system.end_turns()), end_operators);
+    }
+}
+
+/// Ends a listener: drained until `grace_ends`; then `end_work` ends what replies wait for, so that they end with its
+/// words; then those that wait for something else are told; then whoever does not listen is dropped.
+pub(crate) async fn stop(lifecycle: &Lifecycle, grace_ends: Instant, end_work: impl Future<Output = ()>) {
+    lifecycle.draining.cancel();
+    lifecycle.tasks.close();
+    if timeout_at(grace_ends, lifecycle.tasks.wait()).await.is_ok() {
+        return;
+    }
+    let all_ended = async { tokio::join!(end_work, lifecycle.tasks.wait()) };
+    if timeout(WIND_UP, all_ended).await.is_ok() {
+        return;
+    }
+    lifecycle.ending.cancel();
+    if timeout(FLUSH, lifecycle.tasks.wait()).await.is_ok() {
+        return;
+    }
+    lifecycle.ended.cancel();
+    lifecycle.tasks.wait().await;
+}
+
+pub(crate) fn start_listener<S: Doors>(
+    socket: TcpListener,
+    pipeline: Arc<Pipeline<S>>,
+    max_connections: usize,
+    config: &Arc<HttpConfig>,
+    metrics: &HttpMetrics,
+    lifecycle: &Lifecycle,
+) {
+    let connections =
+        Connections::new(max_connections, config.max_connections_per_address, metrics.connections.clone());
+    let listener =
+        Listener { socket, pipeline, connections, config: Arc::clone(config), lifecycle: lifecycle.clone() };
+    lifecycle.tasks.spawn(listener.run());
+}
+
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+/// The default gives way to another service on this machine; an address somebody chose does not.
+async fn bind_ops(chosen: Option<LoopbackAddr>) -> io::Result<TcpListener> {
+    if let Some(address) = chosen {
+        return bind(address.get()).await;
+    }
+    match bind(HttpConfig::OPS_DEFAULT).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            bind(SocketAddr::new(HttpConfig::OPS_DEFAULT.ip(), 0)).await
+        }
+        outcome => outcome,
+    }
+}
+
+impl Doors for System {
+    async fn take_address(&self, address: std::net::IpAddr) -> Result<Option<Decision>, LimitError> {
+        self.limits.take_address(address, 1).await
+    }
+
+    async fn authenticate(&self, token: &str) -> Result<Principal, AuthError> {
+        self.auth.authenticate(token).await
+    }
+
+    async fn take_principal(&self, principal: &Principal) -> Result<Option<Decision>, LimitError> {
+        self.limits.take_principal(principal, 1).await
+    }
+}

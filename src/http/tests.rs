@@ -1,0 +1,171 @@
+//! The front end over real sockets, with a script in place of the rooms.
+
+mod bounds;
+pub(crate) mod client;
+mod shutdown;
+mod way;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use actors::{
+    auth::AuthError,
+    rate_limit::{Decision, LimitError, Scope},
+};
+use bytes::Bytes;
+use domain::{
+    principal::{Access, Principal, Role},
+    quota::{Quota, Verdict},
+};
+use http::{Method, StatusCode};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+use uuid::Uuid;
+
+use self::client::{Answer, PATIENCE, rest, until};
+use super::{
+    config::HttpConfig,
+    lifecycle::Lifecycle,
+    metrics::HttpMetrics,
+    pipeline::{Doors, Hosts, Pipeline},
+    reply,
+    route::{Limit, Route, RouteTable, route},
+    server::start_listener,
+};
+
+/// The rooms, as the tests want them.
+struct Script {
+    address_allowed: bool,
+    /// What the pipeline asked, in order.
+    asked: Mutex<Vec<&'static str>>,
+    /// Told when a handler or a body that holds a [`Tell`] is dropped.
+    dropped: mpsc::UnboundedSender<()>,
+}
+
+struct Tell(mpsc::UnboundedSender<()>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+fn decision(scope: Scope, allowed: bool) -> Decision {
+    let quota = Quota { permits: 60, period: Duration::from_secs(60), burst: 20 };
+    let retry_after = if allowed { Duration::ZERO } else { Duration::from_millis(1_500) };
+    let reset_after = Duration::from_secs(20);
+    Decision { scope, verdict: Verdict { quota, allowed, remaining: 7, retry_after, reset_after } }
+}
+
+impl Doors for Script {
+    async fn take_address(&self, _: std::net::IpAddr) -> Result<Option<Decision>, LimitError> {
+        self.asked.lock().push("address");
+        Ok(Some(decision(Scope::Address, self.address_allowed)))
+    }
+
+    async fn authenticate(&self, token: &str) -> Result<Principal, AuthError> {
+        self.asked.lock().push("credentials");
+        let role = match token {
+            "user" => Role::User,
+            "admin" => Role::Admin,
+            "stuck" => return std::future::pending().await,
+            "unknowable" => return Err(AuthError::Unavailable("the store is away".into())),
+            _ => return Err(AuthError::BadToken),
+        };
+        Ok(Principal { user: Uuid::from_u128(1).into(), session: Uuid::from_u128(2).into(), role })
+    }
+
+    async fn take_principal(&self, _: &Principal) -> Result<Option<Decision>, LimitError> {
+        self.asked.lock().push("principal");
+        Ok(Some(decision(Scope::User, true)))
+    }
+}
+
+fn routes() -> Vec<Route<Script>> {
+    use Access::{Admin, Public, User};
+    let hello = |_, _| async { Ok(reply::json(StatusCode::OK, "hello")) };
+    vec![
+        route(Method::GET, "/hello", Public, Limit::Request, hello),
+        route(Method::GET, "/mine", User, Limit::Request, hello),
+        route(Method::GET, "/theirs", Admin, Limit::Request, hello),
+        route(Method::GET, "/healthz", Public, Limit::Reserved, hello),
+        route(Method::POST, "/echo", Public, Limit::Request, |_, mut call| async move {
+            let body: Value = call.chat(Ok).await?;
+            Ok(reply::json(StatusCode::OK, &json!({ "echo": body, "client": call.client })))
+        }),
+        route(Method::POST, "/log-in", Public, Limit::Request, |_, mut call| async move {
+            let body: Value = call.account().await?;
+            Ok(reply::json(StatusCode::OK, &body))
+        }),
+        route(Method::POST, "/mine", User, Limit::Request, hello),
+        route(Method::GET, "/panic", Public, Limit::Request, |_, _| async { panic!("on purpose") }),
+        route(Method::GET, "/never", Public, Limit::Request, |script: Arc<Script>, _| async move {
+            let _tell = Tell(script.dropped.clone());
+            std::future::pending().await
+        }),
+        route(Method::GET, "/endless", Public, Limit::Request, |script: Arc<Script>, _| async move {
+            let tell = Tell(script.dropped.clone());
+            let body = futures_util::stream::repeat_with(move || {
+                let _held = &tell;
+                Ok(Frame::data(Bytes::from_static(&[b'x'; 16 << 10])))
+            });
+            Ok(reply::stream("text/plain", StreamBody::new(body)))
+        }),
+    ]
+}
+
+struct Rig {
+    addr: SocketAddr,
+    script: Arc<Script>,
+    metrics: Arc<HttpMetrics>,
+    lifecycle: Lifecycle,
+    dropped: mpsc::UnboundedReceiver<()>,
+}
+
+impl Rig {
+    async fn start(change: impl FnOnce(&mut HttpConfig)) -> Self {
+        Self::with(true, change).await
+    }
+
+    async fn with(address_allowed: bool, change: impl FnOnce(&mut HttpConfig)) -> Self {
+        Self::named(Hosts::LoopbackOrProxied, address_allowed, change).await
+    }
+
+    async fn named(hosts: Hosts, address_allowed: bool, change: impl FnOnce(&mut HttpConfig)) -> Self {
+        let mut config = HttpConfig::new("127.0.0.1:0".parse().unwrap());
+        config.max_request_bytes = 1_000;
+        change(&mut config);
+        let config = Arc::new(config);
+        let (tell, dropped) = mpsc::unbounded_channel();
+        let script = Arc::new(Script { address_allowed, asked: Mutex::default(), dropped: tell });
+        let metrics = Arc::new(HttpMetrics::register(&mut Registry::default()));
+        let lifecycle = Lifecycle::default();
+        let table = RouteTable::new(routes()).unwrap();
+        let pipeline =
+            Pipeline::new(Arc::clone(&script), table, Arc::clone(&config), hosts, Arc::clone(&metrics));
+        let socket = TcpListener::bind(config.bind).await.unwrap();
+        let addr = socket.local_addr().unwrap();
+        start_listener(socket, pipeline, config.max_connections, &config, &metrics, &lifecycle);
+        Self { addr, script, metrics, lifecycle, dropped }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    async fn send(&self, bytes: impl AsRef<[u8]>) -> Answer {
+        client::send(self.addr, bytes.as_ref()).await
+    }
+
+    async fn ask(&self, line: &str, headers: &[&str], body: &str) -> Answer {
+        client::ask(self.addr, line, headers, body).await
+    }
+}

@@ -1,0 +1,14 @@
+//! The routes: read a request, call a few handles, write a reply. What they read and write is defined beside them and
+//! converts from the domain's types explicitly, so that the wire cannot change by accident.
+
+pub(crate) mod admin;
+pub(crate) mod auth;
+pub(crate) mod chat;
+pub(crate) mod conversations;
+pub(crate) mod health;
+mod list;
+pub(crate) mod models;
+pub(crate) mod openapi;
+pub(crate) mod ops;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! `/v1/models`: what can be asked, in OpenAI's shape with fields of our own.
+
+use std::sync::Arc;
+
+use actors::{
+    model::{Model, ModelState},
+    system::System,
+};
+use domain::model_name::ModelName;
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::list::List;
+use crate::http::{ApiError, Call, Reply, json_reply};
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ModelCard {
+    #[schema(example = "llama3.2:latest")]
+    id: String,
+    object: &'static str,
+    /// Unix seconds; 0 when its server does not tell.
+    created: i64,
+    owned_by: &'static str,
+    /// `available`, `unreachable` or `degraded`.
+    state: &'static str,
+    capabilities: Vec<String>,
+    context_length: Option<u32>,
+    family: String,
+    parameter_size: String,
+    quantization: String,
+    size_bytes: u64,
+    queue: Queue,
+}
+
+/// How busy the model is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Queue {
+    /// Turns it runs at once.
+    slots: usize,
+    running: usize,
+    waiting: usize,
+}
+
+impl From<Model> for ModelCard {
+    fn from(model: Model) -> Self {
+        Self {
+            id: model.display_name,
+            object: "model",
+            created: model.modified_at.map_or(0, |at| at.timestamp()),
+            owned_by: "deepersensor",
+            state: match model.state {
+                ModelState::Available => "available",
+                ModelState::Unreachable => "unreachable",
+                ModelState::Degraded => "degraded",
+            },
+            capabilities: model.capabilities,
+            context_length: model.context_length,
+            family: model.family,
+            parameter_size: model.parameter_size,
+            quantization: model.quantization,
+            size_bytes: model.size_bytes,
+            queue: Queue { slots: model.slots, running: model.running, waiting: model.waiting },
+        }
+    }
+}
+
+/// Lists the models, by name.
+#[utoipa::path(get, path = "/v1/models", tag = "models", security(("token" = [])), responses(
+    (status = 200, body = List<ModelCard>), (status = 401), (status = 429)))]
+pub(crate) async fn list(system: Arc<System>, _call: Call) -> Result<Reply, ApiError> {
+    let models = system.models.models().into_iter().map(ModelCard::from).collect();
+    Ok(json_reply(StatusCode::OK, &List::new(models, None)))
+}
+
+/// Tells about one model. Its name may hold slashes and a colon, raw or percent-encoded.
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "models", security(("token" = [])),
+    params(("id" = String, Path, description = "Any spelling of the model's name")), responses(
+    (status = 200, body = ModelCard), (status = 401), (status = 404), (status = 429)))]
+pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    // A name that is none cannot be shown back: it may hold anything.
+    let name = ModelName::parse(call.param()).map_err(|_| ApiError::not_found("there is no such model"))?;
+    let model = system.models.model(&name).ok_or_else(|| ApiError::model_not_found(name.as_str()))?;
+    Ok(json_reply(StatusCode::OK, &ModelCard::from(model)))
+}

@@ -1,0 +1,261 @@
+//! The command as people run it: real processes, real signals, nothing left behind.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test that fails is a test that fails")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    time::{Duration, Instant},
+};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A working directory of one test, removed at its end; it is also the data directory's parent.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = std::env::temp_dir().join(format!("deepersensor-cli-{}", uuid::Uuid::now_v7()));
+        fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    /// The command with these arguments, in an environment of nothing but what a service here needs.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_deepersensor"));
+        command
+            .args(arguments)
+            .current_dir(&self.0)
+            .env_clear()
+            .env("APP_PORT", "0")
+            .env("LOG_FORMAT", "json")
+            // Nobody listens there: the discard port is privileged and unused.
+            .env("OLLAMA_BASE_URL", "http://127.0.0.1:9");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A process under way, killed if its test ends before it does.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    /// Starts the command and reads one of its two outputs line by line; the other one goes where the test's goes.
+    fn start(mut command: Command, reads_stdout: bool) -> Self {
+        if reads_stdout {
+            command.stdout(Stdio::piped());
+        } else {
+            command.stderr(Stdio::piped()).stdout(Stdio::null());
+        }
+        let mut child = command.spawn().unwrap();
+        let output: Box<dyn Read + Send> = if reads_stdout {
+            Box::new(child.stdout.take().unwrap())
+        } else {
+            Box::new(child.stderr.take().unwrap())
+        };
+        let (sender, lines) = mpsc::channel();
+        // Ends with the output, that is with the process.
+        std::thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok()
+        });
+        Self { child, lines }
+    }
+
+    /// Reads up to the first line that contains `wanted`, and returns all of them.
+    fn until(&self, wanted: &str) -> Vec<String> {
+        let mut read = Vec::new();
+        loop {
+            let line = self
+                .lines
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|error| panic!("{error} while waiting for {wanted:?} after {read:#?}"));
+            read.push(line);
+            if read[read.len() - 1].contains(wanted) {
+                return read;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the end of the output, then of the process, and returns its status.
+    fn status(mut self) -> Option<i32> {
+        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A service that says it serves, and the two addresses it names.
+fn serving(scratch: &Scratch) -> (Running, String, String) {
+    let mut command = scratch.command(&["serve", "--set", "OPS_BIND=127.0.0.1:0"]);
+    command.env("DEMO_MODEL", "true");
+    let service = Running::start(command, false);
+    let lines = service.until("\"message\":\"serving\"");
+    let starting: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!(starting["message"], "starting");
+    assert_eq!(starting["store"], "sqlite");
+    assert_eq!(starting["upstreams"], "http://127.0.0.1:9, demo model");
+    assert_eq!(starting["data_dir"], "./data");
+    let serving: serde_json::Value = serde_json::from_str(&lines[lines.len() - 1]).unwrap();
+    let text = |name: &str| serving[name].as_str().unwrap().to_owned();
+    (service, text("address"), text("ops"))
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn create_admin(scratch: &Scratch) -> Output {
+    let mut command = scratch.command(&["admin", "create", "--email", "root@example.org"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"four words of one's own\n").unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn check_config_tells_all_problems_and_a_wrong_configuration_starts_nothing() {
+    let scratch = Scratch::new();
+    assert!(scratch.run(&["check-config"]).status.success());
+    fs::write(scratch.0.join(".env"), "APP_PROT=1\nRATE_LIMIT_BURST=none\n").unwrap();
+    for verb in ["check-config", "serve", "demo", "migrate", "healthcheck"] {
+        let output = scratch.run(&[verb]);
+        assert_eq!(output.status.code(), Some(2), "{verb}");
+        let said = stderr(&output);
+        assert!(said.contains("did you mean APP_PORT?") && said.contains("RATE_LIMIT_BURST"), "{said}");
+    }
+    assert!(!scratch.0.join("data").exists());
+}
+
+#[test]
+fn a08_every_sample_secret_of_our_documents_is_refused() {
+    let scratch = Scratch::new();
+    for secret in
+        ["", "secret", "change-me-to-32-random-bytes-please", "your-super-secret-jwt-key-goes-here!"]
+    {
+        for verb in ["serve", "check-config"] {
+            let output = scratch.command(&[verb]).env("JWT_SECRET", secret).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{secret:?}");
+            assert!(stderr(&output).contains("JWT_SECRET"), "{}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn a_service_is_healthy_shows_its_actors_keeps_its_store_to_itself_and_stops_on_sigterm() {
+    let scratch = Scratch::new();
+    let (service, address, ops) = serving(&scratch);
+    let port = format!("APP_PORT={}", address.rsplit(':').next().unwrap());
+    let healthcheck = ["healthcheck", "--set", &port];
+    let healthy = scratch.run(&healthcheck);
+    assert!(healthy.status.success(), "{}", stderr(&healthy));
+
+    let tree = scratch.run(&["actors", "--address", &ops]);
+    let drawn = stdout(&tree);
+    for name in ["db_sup", "auth_sup", "limits_sup", "models_sup", "ops", "gates"] {
+        assert!(drawn.contains(name), "{name} is not in\n{drawn}{}", stderr(&tree));
+    }
+
+    let second = scratch.run(&["serve", "--set", "OPS_BIND=127.0.0.1:0"]);
+    assert_eq!(second.status.code(), Some(1), "two services on one SQLite: {}", stderr(&second));
+
+    let created = create_admin(&scratch);
+    assert!(stdout(&created).starts_with("created administrator root@example.org"), "{}", stderr(&created));
+    let again = create_admin(&scratch);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("taken"), "{}", stderr(&again));
+
+    service.signal("TERM");
+    assert_eq!(service.status(), Some(0));
+    assert_eq!(scratch.run(&healthcheck).status.code(), Some(1), "nobody listens there any more");
+    assert!(scratch.run(&["migrate"]).status.success());
+}
+
+#[test]
+fn d07_a_second_signal_leaves_at_once() {
+    let scratch = Scratch::new();
+    let (service, ..) = serving(&scratch);
+    service.signal("TERM");
+    service.until("stopping");
+    let began = Instant::now();
+    service.signal("INT");
+    assert_eq!(service.status(), Some(1));
+    assert!(began.elapsed() < Duration::from_millis(1_500), "a graceful stop alone takes two seconds");
+}
+
+#[test]
+fn the_demo_chats_prints_curl_lines_that_work_and_keeps_its_user() {
+    let scratch = Scratch::new();
+    let demo = || Running::start(scratch.command(&["demo"]), true);
+    let first = demo();
+    let said = first.until("Serving until Ctrl-C");
+    let text = said.join("\n");
+    assert!(text.contains("deepersensor-demo:latest") && text.contains(" tokens in "), "{text}");
+    let user = scratch.0.join("data/demo/user.json");
+    let kept = fs::read(&user).unwrap();
+    assert!(!text.contains(password(&user).as_str()), "the password stays in its file");
+
+    let answers = copy_and_paste(&scratch.0, &said);
+    for part in
+        [r#""email":"you@example.org""#, r#""object":"list""#, "event: chunk", "event: done", r#""nodes":"#]
+    {
+        assert!(answers.contains(part), "{part} is not in\n{answers}");
+    }
+    first.signal("INT");
+    assert_eq!(first.status(), Some(0));
+
+    let second = demo();
+    second.until("Serving until Ctrl-C");
+    assert_eq!(fs::read(&user).unwrap(), kept);
+    second.signal("INT");
+    assert_eq!(second.status(), Some(0));
+}
+
+fn password(user: &Path) -> String {
+    let user: serde_json::Value = serde_json::from_slice(&fs::read(user).unwrap()).unwrap();
+    user["password"].as_str().unwrap().to_owned()
+}
+
+/// Runs the printed lines in one shell, as a reader would.
+fn copy_and_paste(dir: &Path, said: &[String]) -> String {
+    let is_command = |line: &&str| line.starts_with("TOKEN=") || line.starts_with("curl ");
+    let script: Vec<&str> = said.iter().map(|line| line.trim()).filter(is_command).collect();
+    assert_eq!(script.len(), 5, "{said:#?}");
+    // Nothing of this machine's own settings, such as a proxy, may stand between.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut shell = Command::new("sh");
+    shell.arg("-ec").arg(script.join("\n")).current_dir(dir).env_clear().env("PATH", path);
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
