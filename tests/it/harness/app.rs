@@ -1,0 +1,280 @@
+//! One whole service of one test, and the accounts that use it.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use actors::clock::Clock;
+use deepersensor::{
+    app::App,
+    config::{Config, Sources},
+};
+use domain::{principal::Role, secret::Secret};
+use serde_json::{Value, json};
+use support::{
+    fake_ollama::{self, FakeOllama, Model},
+    fault_proxy::FaultProxy,
+    postgres::Cluster,
+    process::Scratch,
+};
+use tokio::time::timeout;
+
+use super::{Call, Database, PATIENCE, Store, leftovers};
+
+/// Drawn once for these tests; [`crate::auth`] forges tokens with it.
+pub(crate) const SECRET: &str = "Zk7rQ2vX9mB4tL8sW1yC6hN3dF5gJ0pA-it";
+
+/// Passes every rule for passwords.
+pub(crate) const PASSWORD: &str = "seven quiet herons";
+
+/// A model with four slots that answers at once.
+pub(crate) const MODEL: &str = "qwen3:8b";
+
+type Tune = Box<dyn FnOnce(&mut Config)>;
+
+/// How a service is started. Limits per caller are out of the way unless a test sets them.
+pub(crate) struct Options {
+    store: Store,
+    ollama: fake_ollama::Config,
+    settings: BTreeMap<String, String>,
+    is_ollama_proxied: bool,
+    is_postgres_proxied: bool,
+    tune: Vec<Tune>,
+}
+
+impl Options {
+    pub(crate) fn on(store: Store) -> Self {
+        let settings = [
+            ("APP_ENV", "test"),
+            ("APP_PORT", "0"),
+            ("JWT_SECRET", SECRET),
+            ("OLLAMA_NUM_PARALLEL", "4"),
+            ("RATE_LIMIT_REQUESTS_PER_MINUTE", "1000000"),
+            ("RATE_LIMIT_BURST", "1000000"),
+        ];
+        Self {
+            store,
+            ollama: fake_ollama::Config::with([Model::new(MODEL).parallel(4)]),
+            settings: settings.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
+            is_ollama_proxied: false,
+            is_postgres_proxied: false,
+            tune: Vec::new(),
+        }
+    }
+
+    /// What the fake Ollama offers, in place of [`MODEL`].
+    pub(crate) fn models(mut self, models: impl IntoIterator<Item = Model>) -> Self {
+        self.ollama.models = models.into_iter().collect();
+        self
+    }
+
+    /// Sets a configuration key as the environment would.
+    pub(crate) fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.settings.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Puts [`TestApp::ollama_proxy`] between the service and its Ollama.
+    pub(crate) fn ollama_through_a_proxy(mut self) -> Self {
+        self.is_ollama_proxied = true;
+        self
+    }
+
+    /// Puts [`TestApp::postgres_proxy`] between the service and its Postgres.
+    pub(crate) fn postgres_through_a_proxy(mut self) -> Self {
+        self.is_postgres_proxied = true;
+        self
+    }
+
+    /// Changes a bound that has no key, mostly a time that would make a test slow.
+    pub(crate) fn tune(mut self, change: impl FnOnce(&mut Config) + 'static) -> Self {
+        self.tune.push(Box::new(change));
+        self
+    }
+}
+
+/// A running service. [`TestApp::finish`] must end it.
+pub(crate) struct TestApp {
+    app: Option<App>,
+    config: Config,
+    pub(crate) ollama: FakeOllama,
+    pub(crate) database: Database,
+    ollama_proxy: Option<FaultProxy>,
+    postgres_proxy: Option<FaultProxy>,
+    /// Removed when the test is over.
+    _scratch: Scratch,
+}
+
+/// Somebody who is signed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) user: String,
+    pub(crate) email: String,
+    pub(crate) access: String,
+    pub(crate) refresh: String,
+}
+
+impl TestApp {
+    pub(crate) async fn start(options: Options) -> Self {
+        let scratch = Scratch::new("it", None).unwrap();
+        let data_dir = scratch.path().join("data");
+        let database = Database::make(options.store, &data_dir).await;
+        let ollama = FakeOllama::start(options.ollama).await.unwrap();
+        let mut settings = options.settings;
+        settings.insert("DATA_DIR".to_owned(), data_dir.display().to_string());
+
+        let mut ollama_proxy = None;
+        let mut upstream = ollama.addr();
+        if options.is_ollama_proxied {
+            let proxy = FaultProxy::start(upstream).await.unwrap();
+            upstream = proxy.addr();
+            ollama_proxy = Some(proxy);
+        }
+        settings.entry("OLLAMA_BASE_URL".to_owned()).or_insert_with(|| format!("http://{upstream}"));
+
+        let mut postgres_proxy = None;
+        if let Database::Postgres { url, .. } = &database {
+            let mut url = url.clone();
+            if options.is_postgres_proxied {
+                let server = Cluster::shared().await.unwrap().addr();
+                let proxy = FaultProxy::start(server).await.unwrap();
+                url = url.replace(&server.to_string(), &proxy.addr().to_string());
+                postgres_proxy = Some(proxy);
+            }
+            settings.insert("DATABASE_URL".to_owned(), url);
+        }
+
+        let sources = Sources { environment: settings, ..Sources::default() };
+        let mut config = Config::load(&sources).unwrap();
+        // Services of parallel tests must not fight for the one default.
+        config.http.ops_bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).try_into().ok();
+        // Nobody balances load between tests.
+        config.http.drain_accept = Duration::ZERO;
+        for change in options.tune {
+            change(&mut config);
+        }
+        let app = timeout(PATIENCE, App::start(config.clone())).await.unwrap().unwrap();
+        Self { app: Some(app), config, ollama, database, ollama_proxy, postgres_proxy, _scratch: scratch }
+    }
+
+    /// A service with the usual options.
+    pub(crate) async fn on(store: Store) -> Self {
+        Self::start(Options::on(store)).await
+    }
+
+    fn app(&self) -> &App {
+        self.app.as_ref().unwrap()
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.app().addr()
+    }
+
+    pub(crate) fn ops_addr(&self) -> SocketAddr {
+        self.app().ops_addr()
+    }
+
+    /// What actors' names begin with.
+    pub(crate) async fn system_name(&self) -> String {
+        self.actors().await["system"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn ollama_proxy(&self) -> &FaultProxy {
+        self.ollama_proxy.as_ref().expect("the options ask for a proxy")
+    }
+
+    pub(crate) fn postgres_proxy(&self) -> &FaultProxy {
+        self.postgres_proxy.as_ref().expect("the options ask for a proxy and Postgres")
+    }
+
+    pub(crate) fn call(&self, method: &str, path: &str) -> Call {
+        Call::new(self.addr(), method, path)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Call {
+        self.call("GET", path)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Call {
+        self.call("POST", path).json(body)
+    }
+
+    /// A chat request that is answered whole.
+    pub(crate) fn chat(&self, session: &Session, body: &Value) -> Call {
+        self.post("/v1/chat", body).bearer(&session.access)
+    }
+
+    /// A chat request that is answered as it comes; [`Call::open`] it.
+    pub(crate) fn stream(&self, session: &Session, body: &Value) -> Call {
+        self.post("/v1/chat/stream", body).bearer(&session.access)
+    }
+
+    /// Creates an account with [`PASSWORD`] and signs it in: two requests of this address, none of the account's own.
+    pub(crate) async fn sign_up_and_in(&self, email: &str) -> Session {
+        let credentials = json!({"email": email, "password": PASSWORD});
+        let created = self.post("/v1/auth/signup", &credentials).send().await.expect_status(201).json();
+        self.sign_in(email, created["id"].as_str().unwrap()).await
+    }
+
+    /// Creates an administrator from the command line's side and signs it in.
+    pub(crate) async fn administrator(&self, email: &str) -> Session {
+        // The names of its actors are the process's.
+        static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _one = ONE_AT_A_TIME.lock().await;
+        let (config, password) = (self.config.system.clone(), Secret::new(PASSWORD.to_owned()));
+        let created = actors::admin::create_account(config, Clock::system(), email, password, Role::Admin);
+        self.sign_in(email, &created.await.unwrap().id.to_string()).await
+    }
+
+    async fn sign_in(&self, email: &str, user: &str) -> Session {
+        let credentials = json!({"email": email, "password": PASSWORD});
+        let tokens = self.post("/v1/auth/login", &credentials).send().await.expect_status(200).json();
+        let text = |name| tokens[name].as_str().unwrap().to_owned();
+        let (access, refresh) = (text("access_token"), text("refresh_token"));
+        Session { user: user.to_owned(), email: email.to_owned(), access, refresh }
+    }
+
+    /// The operators' metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        Call::new(self.ops_addr(), "GET", "/metrics").send().await.expect_status(200).text()
+    }
+
+    /// The operators' view of the tree.
+    pub(crate) async fn actors(&self) -> Value {
+        Call::new(self.ops_addr(), "GET", "/actors").send().await.expect_status(200).json()
+    }
+
+    /// Waits until nothing is under way in the service or at its Ollama.
+    pub(crate) async fn quiet(&self) {
+        leftovers::quiet(self).await;
+    }
+
+    /// Stops the service and leaves the store and the fake server to look at.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(app) = self.app.take() {
+            timeout(PATIENCE, app.stop()).await.expect("the service stops in time");
+        }
+    }
+
+    /// Asserts that nothing is left under way, stops the service, and asserts that nothing is left in the store.
+    ///
+    /// Heal what you broke before. A service that was stopped already is only looked at from outside.
+    pub(crate) async fn finish(mut self) {
+        if self.app.is_some() {
+            self.quiet().await;
+        }
+        self.stop().await;
+        leftovers::nothing_streams(&self).await;
+        self.database.clone().remove().await;
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if self.app.is_some() && !std::thread::panicking() {
+            panic!("a test must end with `finish`, which looks for what is left");
+        }
+    }
+}

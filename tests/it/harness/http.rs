@@ -1,0 +1,234 @@
+//! A client that is one connection per request and keeps what it was sent.
+
+use std::{fmt, net::SocketAddr};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use super::PATIENCE;
+
+/// A request before it is sent.
+#[must_use = "a request does nothing until it is sent"]
+pub(crate) struct Call {
+    addr: SocketAddr,
+    request: http::request::Builder,
+    body: Bytes,
+}
+
+impl Call {
+    pub(crate) fn new(addr: SocketAddr, method: &str, path: &str) -> Self {
+        let request = Request::builder().method(method).uri(path).header("host", addr.to_string());
+        Self { addr, request, body: Bytes::new() }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub(crate) fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    pub(crate) fn json(self, value: &Value) -> Self {
+        self.body("application/json", value.to_string())
+    }
+
+    pub(crate) fn body(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.header("content-type", content_type)
+    }
+
+    /// Sends the request and reads the whole reply.
+    pub(crate) async fn send(self) -> Reply {
+        self.open().await.whole().await
+    }
+
+    /// Sends the request and reads the reply's head; dropping the result hangs up.
+    pub(crate) async fn open(self) -> Opened {
+        let request = self.request.body(Full::new(self.body)).unwrap();
+        let what = format!("{} {}", request.method(), request.uri());
+        let opening = async {
+            let stream = TcpStream::connect(self.addr).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+            let mut connections = JoinSet::new();
+            connections.spawn(async move {
+                // How it ends is what the request sees.
+                let _ = connection.await;
+            });
+            let reply = sender.send_request(request).await;
+            let (head, body) =
+                reply.unwrap_or_else(|error| panic!("no reply to {what}: {error}")).into_parts();
+            let (status, headers) = (head.status.as_u16(), head.headers);
+            Opened {
+                what: what.clone(),
+                status,
+                headers,
+                raw: Vec::new(),
+                read: 0,
+                body,
+                _connection: connections,
+            }
+        };
+        timeout(PATIENCE, opening).await.unwrap_or_else(|_| panic!("no reply to {what} in time"))
+    }
+}
+
+/// A whole reply.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    what: String,
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn new(what: String, status: u16, headers: HeaderMap, body: Bytes) -> Self {
+        Self { what, status, headers, body }
+    }
+
+    pub(crate) fn expect_status(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    /// Asserts a refusal in our own words: the status, the code, and a request id that the header has too.
+    pub(crate) fn expect_error(self, status: u16, code: &str) -> Self {
+        let reply = self.expect_status(status);
+        let error = &reply.json()["error"];
+        assert_eq!(error["code"], code, "{reply:?}");
+        assert_eq!(error["request_id"], reply.header("x-request-id").expect("a request id"), "{reply:?}");
+        assert!(!error["message"].as_str().unwrap().is_empty() && error["type"].is_string(), "{reply:?}");
+        reply
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.to_vec()).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, status, headers, body } = self;
+        write!(f, "{what} -> {status} {headers:#?}\n{}", String::from_utf8_lossy(body))
+    }
+}
+
+/// One server-sent event.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) event: String,
+    pub(crate) id: String,
+    pub(crate) data: Value,
+    /// When its last byte was read.
+    pub(crate) at: Instant,
+}
+
+/// A reply whose body is still coming.
+pub(crate) struct Opened {
+    what: String,
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// All of the body so far.
+    pub(crate) raw: Vec<u8>,
+    /// How much of `raw` was given out as frames.
+    read: usize,
+    body: Incoming,
+    _connection: JoinSet<()>,
+}
+
+impl Opened {
+    pub(crate) fn expect_status(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.what);
+        self
+    }
+
+    /// The next event; comments are skipped. `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
+        loop {
+            while let Some(length) = self.raw[self.read..].windows(2).position(|two| two == b"\n\n") {
+                let text = String::from_utf8(self.raw[self.read..self.read + length].to_vec()).unwrap();
+                self.read += length + 2;
+                if !text.starts_with(':') {
+                    return Some(frame(&text));
+                }
+            }
+            if !self.more().await {
+                let rest = &self.raw[self.read..];
+                assert!(rest.is_empty(), "ends within a frame: {:?}", String::from_utf8_lossy(rest));
+                return None;
+            }
+        }
+    }
+
+    /// All events to the end.
+    pub(crate) async fn rest(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.next().await {
+            frames.push(frame);
+        }
+        frames
+    }
+
+    /// Reads the body to its end.
+    pub(crate) async fn whole(mut self) -> Reply {
+        while self.more().await {}
+        Reply::new(self.what, self.status, self.headers, self.raw.into())
+    }
+
+    /// Reads on; `false` at the end.
+    async fn more(&mut self) -> bool {
+        let what = &self.what;
+        let next = timeout(PATIENCE, self.body.frame()).await;
+        match next.unwrap_or_else(|_| panic!("the reply to {what} stopped coming")) {
+            None => false,
+            Some(Err(error)) => panic!("the reply to {what} broke off: {error}"),
+            Some(Ok(piece)) => {
+                self.raw.extend_from_slice(&piece.into_data().unwrap_or_default());
+                true
+            }
+        }
+    }
+}
+
+fn frame(text: &str) -> Frame {
+    let mut frame = Frame { event: String::new(), id: String::new(), data: Value::Null, at: Instant::now() };
+    for line in text.split('\n') {
+        match line.split_once(": ").unwrap_or_else(|| panic!("not a field: {line:?}")) {
+            ("event", event) => frame.event = event.to_owned(),
+            ("id", id) => frame.id = id.to_owned(),
+            ("data", data) => frame.data = serde_json::from_str(data).unwrap(),
+            other => panic!("unknown field {other:?}"),
+        }
+    }
+    frame
+}
+
+/// Headers from text, for replies that were read by hand.
+pub(super) fn headers(lines: &[&str]) -> HeaderMap {
+    let pair = |line: &&str| {
+        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a header: {line:?}"));
+        let name: HeaderName = name.parse().unwrap();
+        (name, HeaderValue::from_str(value.trim()).unwrap())
+    };
+    lines.iter().map(pair).collect()
+}

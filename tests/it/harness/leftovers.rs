@@ -1,0 +1,97 @@
+//! What must not be left when a test ends: slots, places in queues, permits, requests, open turns.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{PATIENCE, TestApp};
+
+/// The ends of replies reach us before the service has closed its books: how often we look again.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A gauge that is not shown before the first turn.
+const SLOTS: &str = "deepersensor_model_slots_busy";
+
+/// Gauges that count work under way and are always shown.
+const WORK: [&str; 4] = [
+    "deepersensor_model_queue_places",
+    "deepersensor_gate_in_use",
+    "deepersensor_db_settlements_kept",
+    "deepersensor_http_requests_in_flight",
+];
+
+/// Waits until nothing is under way in the service or at its Ollama.
+pub(super) async fn quiet(app: &TestApp) {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let metrics = app.metrics().await;
+        let left = left_in(&metrics);
+        let counters = app.ollama.control().counters();
+        if left.is_empty() && counters.in_flight == 0 {
+            return;
+        }
+        assert!(Instant::now() < give_up, "still under way: {left:#?}, at the fake Ollama: {counters:#?}");
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The samples that say that something is under way.
+fn left_in(metrics: &str) -> Vec<&str> {
+    for name in WORK {
+        assert!(metrics.contains(&format!("# TYPE {name} gauge")), "there is no metric {name}");
+    }
+    metrics.lines().filter(|sample| is_left(sample)).collect()
+}
+
+fn is_left(sample: &str) -> bool {
+    let Some((series, value)) = sample.rsplit_once(' ') else { return false };
+    let name = series.split('{').next().unwrap_or_default();
+    // Whoever asks is being served.
+    let own = if name == "deepersensor_http_requests_in_flight" { "1" } else { "0" };
+    (name == SLOTS || WORK.contains(&name)) && value != own
+}
+
+/// Asserts that the store holds no turn and no message that somebody still writes.
+pub(super) async fn nothing_streams(app: &TestApp) {
+    for table in ["turns", "messages"] {
+        let open = format!("SELECT count(*) FROM {table} WHERE status = 'streaming'");
+        assert_eq!(app.database.number(&open).await, 0, "{table} left streaming");
+    }
+    let in_flight = app.ollama.control().counters().in_flight;
+    assert_eq!(in_flight, 0, "the fake Ollama still answers after the service is gone");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use support::fake_ollama::{Model, Scenario};
+
+    use super::*;
+    use crate::harness::{MODEL, Options, Store};
+
+    #[tokio::test]
+    async fn the_teardown_sees_a_turn_that_runs_and_one_that_waits() {
+        let stalling = Model::new(MODEL).scenario(Scenario::Stall { after: 1 });
+        let options = Options::on(Store::Sqlite).set("OLLAMA_NUM_PARALLEL", 1).models([stalling]);
+        let app = TestApp::start(options).await;
+        let ada = app.sign_up_and_in("ada@example.org").await;
+        let body = json!({"model": MODEL, "messages": [{"role": "user", "content": "hi"}]});
+        let mut running = app.ask(&ada, &body).await;
+        running.until("start").await;
+        let mut waiting = app.ask(&ada, &body).await;
+        waiting.until("queue").await;
+
+        let metrics = app.metrics().await;
+        let left = left_in(&metrics);
+        for sample in [
+            "deepersensor_model_slots_busy{model=\"qwen3:8b\"} 1",
+            "deepersensor_model_queue_places{model=\"qwen3:8b\"} 1",
+            "deepersensor_http_requests_in_flight 3",
+        ] {
+            assert!(left.contains(&sample), "{sample} is not in {left:#?}");
+        }
+        assert_eq!(app.database.number("SELECT count(*) FROM turns WHERE status = 'streaming'").await, 2);
+        drop((running, waiting));
+        app.finish().await;
+    }
+}

@@ -1,0 +1,102 @@
+//! Where a service under test keeps its data, and a way to look at it beside the service.
+//!
+//! All tests share one Postgres cluster, each in a database cloned from a template that was migrated once.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use deepersensor::config::{Config, Sources};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use support::postgres::Cluster;
+use tokio::sync::OnceCell;
+
+const TEMPLATE: &str = "template_of_tests";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Sqlite,
+    Postgres,
+}
+
+/// One test's own data.
+#[derive(Debug, Clone)]
+pub(crate) enum Database {
+    Sqlite(PathBuf),
+    Postgres { name: String, url: String },
+}
+
+impl Database {
+    pub(crate) async fn make(store: Store, data_dir: &Path) -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        match store {
+            Store::Sqlite => Self::Sqlite(data_dir.join("deepersensor.db")),
+            Store::Postgres => {
+                let cluster = migrated(data_dir).await;
+                let name = format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed));
+                cluster.clone_database(TEMPLATE, &name).await.unwrap();
+                let url = cluster.url(&name);
+                Self::Postgres { name, url }
+            }
+        }
+    }
+
+    /// The one number that a statement gives.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        match self {
+            Self::Sqlite(path) => {
+                let mut connection = sqlite(path).await;
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            }
+            Self::Postgres { url, .. } => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    /// The first column of all rows, which is text.
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        match self {
+            Self::Sqlite(path) => {
+                let mut connection = sqlite(path).await;
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
+            }
+            Self::Postgres { url, .. } => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    pub(crate) async fn remove(self) {
+        // SQLite's file goes with its directory.
+        if let Self::Postgres { name, .. } = self {
+            Cluster::shared().await.unwrap().drop_database(&name).await.unwrap();
+        }
+    }
+}
+
+async fn sqlite(path: &Path) -> SqliteConnection {
+    SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.unwrap()
+}
+
+/// The shared cluster, in which the template exists.
+async fn migrated(data_dir: &Path) -> &'static Cluster {
+    static MIGRATED: OnceCell<()> = OnceCell::const_new();
+    let cluster = Cluster::shared().await.unwrap();
+    MIGRATED
+        .get_or_init(|| async {
+            cluster.create_database(TEMPLATE).await.unwrap();
+            let environment = [
+                ("DATABASE_URL".to_owned(), cluster.url(TEMPLATE)),
+                ("DATA_DIR".to_owned(), data_dir.display().to_string()),
+            ];
+            let sources = Sources { environment: environment.into(), ..Sources::default() };
+            let config = Config::load(&sources).unwrap();
+            actors::db::migrate(&config.system.db).await.unwrap();
+        })
+        .await;
+    cluster
+}

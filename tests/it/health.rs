@@ -1,0 +1,86 @@
+//! `/health`, `/healthz`, `/readyz`
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::harness::{Options, PATIENCE, Reply, Store, TestApp, both_stores, snapshot};
+
+async fn get(app: &TestApp, path: &str) -> Reply {
+    app.get(path).send().await
+}
+
+fn checks(health: &Value) -> &[Value] {
+    health["checks"].as_array().unwrap()
+}
+
+/// Waits until readiness is this: the database is looked at after the start, and then each second.
+async fn until_ready_is(app: &TestApp, status: u16) -> Reply {
+    until_ready(app, |reply| reply.status == status).await
+}
+
+async fn until_ready(app: &TestApp, met: impl Fn(&Reply) -> bool) -> Reply {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let reply = get(app, "/readyz").await;
+        if met(&reply) {
+            return reply;
+        }
+        assert!(Instant::now() < give_up, "it stays {reply:?}");
+        assert_eq!(get(app, "/healthz").await.status, 200);
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+both_stores! {
+    async fn a_service_that_has_started_is_healthy_and_ready(store) {
+        let app = TestApp::on(store).await;
+        assert_eq!(
+            snapshot(&get(&app, "/healthz").await),
+            "200\ncontent-type: application/json\nx-request-id: ‹uuid v7›\n{\n  \"status\": \"ok\"\n}\n"
+        );
+        let all_ok = |reply: &Reply| checks(&reply.json()).iter().all(|check| check["ok"] == true);
+        let ready = until_ready(&app, all_ok).await.expect_status(200).json();
+        assert_eq!(ready["status"], "ok");
+        assert!(checks(&ready).iter().all(|check| check.get("detail").is_none()));
+        let health = get(&app, "/health").await.expect_status(200).json();
+        let names: Vec<_> = checks(&health).iter().map(|check| &check["name"]).collect();
+        assert!(names.contains(&&json!("database")), "{names:?}");
+        assert!(checks(&health).iter().all(|check| check["detail"].is_string()));
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn d06_without_its_database_a_service_is_alive_but_not_ready_and_recovers_by_itself() {
+    let app = TestApp::start(Options::on(Store::Postgres).postgres_through_a_proxy()).await;
+    until_ready_is(&app, 200).await;
+    for frozen in [false, true] {
+        if frozen {
+            app.postgres_proxy().freeze();
+        } else {
+            app.postgres_proxy().cut().await;
+        }
+        let refused = until_ready_is(&app, 503).await.json();
+        assert_eq!(refused["status"], "unavailable");
+        let failed: Vec<_> = checks(&refused).iter().filter(|check| check["ok"] == false).collect();
+        assert_eq!(failed, [&json!({"name": "database", "ok": false})]);
+        assert_eq!(get(&app, "/health").await.status, 503);
+        app.postgres_proxy().heal().await.unwrap();
+        until_ready_is(&app, 200).await;
+    }
+    app.sign_up_and_in("ada@example.org").await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn d06_readiness_does_not_depend_on_model_servers() {
+    let app = TestApp::on(Store::Sqlite).await;
+    app.ollama.control().close().await;
+    until_ready_is(&app, 200).await;
+    let health = get(&app, "/health").await.expect_status(200).json();
+    assert!(checks(&health).iter().any(|check| check["name"] == "models"));
+    app.ollama.control().reopen().await.unwrap();
+    app.finish().await;
+}

@@ -1,0 +1,30 @@
+//! The service as it is lived: booted whole on free ports, in front of a scripted Ollama, with real databases.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test that fails is a test that fails"
+)]
+
+mod admin;
+mod auth;
+mod cancel;
+mod chat;
+mod conversations;
+mod database;
+mod faults;
+mod harness;
+mod health;
+mod http;
+mod killed;
+mod limits;
+mod logs;
+mod models;
+mod openapi;
+mod ops;
+mod queue;
+mod shutdown;
+mod slow_reader;
+mod stream;
+mod turn;

@@ -1,0 +1,84 @@
+//! `GET /openapi.json`
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::harness::{Store, TestApp};
+
+/// The routes for clients, as the README promises them.
+const ROUTES: [&str; 16] = [
+    "get /health",
+    "get /healthz",
+    "get /openapi.json",
+    "get /readyz",
+    "get /v1/admin/actors",
+    "get /v1/auth/me",
+    "get /v1/conversations",
+    "get /v1/conversations/{id}",
+    "get /v1/conversations/{id}/messages",
+    "get /v1/models",
+    "get /v1/models/{id}",
+    "post /v1/auth/login",
+    "post /v1/auth/refresh",
+    "post /v1/auth/signup",
+    "post /v1/chat",
+    "post /v1/chat/stream",
+];
+
+/// Every `$ref` within a value.
+fn references<'v>(value: &'v Value, found: &mut BTreeSet<&'v str>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_document_names_every_route_and_refers_to_nothing_that_is_missing() {
+    let app = TestApp::on(Store::Sqlite).await;
+    let reply = app.get("/openapi.json").send().await.expect_status(200);
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    let document = reply.json();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3."));
+    let named: BTreeSet<_> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(move |method| format!("{method} {path}"))
+        })
+        .collect();
+    assert_eq!(named.iter().map(String::as_str).collect::<Vec<_>>(), ROUTES);
+
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn every_operation_tells_what_it_answers_and_whom() {
+    let app = TestApp::on(Store::Sqlite).await;
+    let document = app.get("/openapi.json").send().await.expect_status(200).json();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let answers = operation["responses"].as_object().unwrap();
+            assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
+            assert_eq!(
+                answers.contains_key("401"),
+                path.starts_with("/v1") && !path.ends_with("signup"),
+                "{path}"
+            );
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
+        }
+    }
+    app.finish().await;
+}
