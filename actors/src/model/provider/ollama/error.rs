@@ -119,7 +119,7 @@ mod tests {
     fn paths_addresses_and_control_characters_do_not_travel() {
         assert_eq!(
             sanitise(
-                "open /root/.ollama/models/blobs/sha256-1: no\tsuch\nfile \u{7} at 'C:\\models\\x' via http://10.0.0.1:80/x"
+                "open /usr/share/ollama/.ollama/models/blobs/sha256-1: no\tsuch\nfile \u{7} at 'C:\\models\\x' via http://10.0.0.1:80/x"
             ),
             "open […] no such file at […] via […]"
         );

@@ -1,0 +1,139 @@
+//! The systems of one experiment side by side, and the rounds that compare them.
+//!
+//! Rounds are short and interleave the systems, each round beginning with another one, so that what else happens on
+//! the machine meets all of them; ratios are taken inside a round.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use support::nginx::Nginx;
+use tokio::time::timeout;
+
+use crate::{
+    client::Connection,
+    process::{CpuSnapshot, Family},
+    request::{Dialect, Kind, Request},
+    servers::{FakeOllama, Gateway, Pace, Place, start_nginx},
+    table::{GATEWAY, NGINX, Row},
+};
+
+/// For a first answer, which may have to wait for a model that is not loaded.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+/// A round takes a few seconds; one that takes longer hangs.
+const ROUND_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything an experiment needs to be run.
+pub struct Run<'a> {
+    pub place: &'a Place,
+    pub access_token: &'a str,
+    pub rounds: usize,
+    /// How long a system is measured in a round.
+    pub window: Duration,
+    pub is_quick: bool,
+}
+
+/// One of the compared systems.
+pub struct System {
+    pub name: &'static str,
+    pub dialect: Dialect,
+    pub addr: SocketAddr,
+    /// `None` for the model server itself, which shares its core with the load.
+    family: Option<Family>,
+}
+
+/// The servers of an experiment; they end with it.
+pub struct Ground {
+    _fake: FakeOllama,
+    _nginx: Nginx,
+    pub gateway: Gateway,
+    pub systems: Vec<System>,
+}
+
+impl Ground {
+    pub async fn start(run: &Run<'_>, pace: Pace, slots: usize) -> Result<Self> {
+        let fake = FakeOllama::start(run.place, pace, slots).await?;
+        let (nginx, nginx_family) = start_nginx(run.place, fake.addr).await?;
+        let gateway = Gateway::start(run.place, fake.addr, slots).await?;
+        let systems = vec![
+            System { name: "no proxy", dialect: Dialect::Ollama, addr: fake.addr, family: None },
+            System { name: NGINX, dialect: Dialect::Ollama, addr: nginx.addr(), family: Some(nginx_family) },
+            System {
+                name: GATEWAY,
+                dialect: Dialect::Gateway,
+                addr: gateway.addr,
+                family: Some(gateway.family()),
+            },
+        ];
+        Ok(Self { _fake: fake, _nginx: nginx, gateway, systems })
+    }
+
+    /// The same request for each system, after each has answered one like it.
+    pub async fn requests(&self, run: &Run<'_>, kind: Kind, tokens: u64) -> Result<Vec<Request>> {
+        let mut requests = Vec::new();
+        for system in &self.systems {
+            let mut request = system.request(run, kind, tokens);
+            let mut connection = Connection::open(system.addr).await?;
+            let answer = async {
+                if kind == Kind::StampedStream {
+                    system.request(run, kind, 1).send(&mut connection, |_| {}).await
+                } else {
+                    request.verify(&mut connection).await
+                }
+            };
+            let answered = timeout(ANSWER_PATIENCE, answer).await;
+            let answered = answered.with_context(|| format!("{} does not answer", system.name))?;
+            answered.with_context(|| format!("{} answers wrongly", system.name))?;
+            requests.push(request);
+        }
+        Ok(requests)
+    }
+
+    /// Leaves the others out of what follows.
+    pub fn keep_only(&mut self, name: &str) {
+        self.systems.retain(|system| system.name == name);
+    }
+}
+
+impl System {
+    fn request(&self, run: &Run<'_>, kind: Kind, tokens: u64) -> Request {
+        Request::new(self.dialect, kind, tokens, self.addr, run.access_token)
+    }
+
+    /// Starts to count its processor time.
+    pub fn meter(&self) -> Result<Meter<'_>> {
+        let start = self.family.as_ref().map(|family| Ok::<_, anyhow::Error>((family, family.cpu()?)));
+        Ok(Meter(start.transpose()?))
+    }
+
+    pub fn resident_bytes(&self) -> Result<u64> {
+        self.family.as_ref().context("the model server's memory is not measured")?.resident_bytes()
+    }
+}
+
+pub struct Meter<'a>(Option<(&'a Family, CpuSnapshot)>);
+
+impl Meter<'_> {
+    /// Microseconds of processor time so far; NaN for a system that is not measured.
+    pub fn micros(&self) -> Result<f64> {
+        let Some((family, start)) = &self.0 else { return Ok(f64::NAN) };
+        Ok(family.cpu()?.since(start).as_secs_f64() * 1e6)
+    }
+}
+
+/// Measures every system once per round.
+pub async fn interleave(
+    run: &Run<'_>,
+    systems: &[System],
+    mut measure: impl AsyncFnMut(usize, &System) -> Result<Vec<f64>>,
+) -> Result<Vec<Row>> {
+    let mut rows: Vec<_> =
+        systems.iter().map(|system| Row { name: system.name, rounds: Vec::new() }).collect();
+    for round in 0..run.rounds {
+        for at in (0..systems.len()).map(|turn| (round + turn) % systems.len()) {
+            let figures = timeout(ROUND_PATIENCE, measure(at, &systems[at])).await;
+            let figures = figures.with_context(|| format!("{} hangs", systems[at].name))?;
+            rows[at].rounds.push(figures.with_context(|| systems[at].name)?);
+        }
+    }
+    Ok(rows)
+}

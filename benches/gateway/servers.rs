@@ -1,0 +1,202 @@
+//! The three programs of a run: the fake Ollama, nginx as a plain proxy, and the service itself.
+//!
+//! Fake server and load share one core, the measured systems the other. Dropping a server ends its process; if the
+//! benchmark is killed, they end with it.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::json;
+use support::{
+    nginx::{self, Nginx},
+    process::{self, Scratch, Service},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    client::Connection,
+    process::{Family, pinned},
+    request::MODEL,
+};
+
+const START_PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const EMAIL: &str = "load@example.org";
+const PASSWORD: &str = "a long enough passphrase";
+
+/// Where everything is found and kept.
+pub struct Place {
+    pub gateway: PathBuf,
+    pub fake: PathBuf,
+    pub load_core: usize,
+    pub system_core: usize,
+    /// Holds the gateway's data and all logs; one account lives through all its restarts.
+    pub scratch: Scratch,
+}
+
+/// How the fake model answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// 0 is full speed.
+    pub tokens_per_second: u32,
+    pub stamps: bool,
+}
+
+impl Pace {
+    pub const FULL: Self = Self { tokens_per_second: 0, stamps: false };
+
+    pub const fn stamped(tokens_per_second: u32) -> Self {
+        Self { tokens_per_second, stamps: true }
+    }
+}
+
+pub struct FakeOllama {
+    _service: Service,
+    pub addr: SocketAddr,
+}
+
+impl FakeOllama {
+    /// Starts it with `slots` answers at once.
+    pub async fn start(place: &Place, pace: Pace, slots: usize) -> Result<Self> {
+        /// Longer than any answer asked for.
+        const TOKENS_MAX: &str = "100000";
+        let out = place.scratch.path().join("fake.out");
+        let mut command = pinned(place.load_core, &place.fake)?;
+        command.args(["--models", MODEL, "--tokens", TOKENS_MAX, "--slots", &slots.to_string()]);
+        command.args(["--tokens-per-s", &pace.tokens_per_second.to_string()]);
+        if pace.stamps {
+            command.arg("--stamp-tokens");
+        }
+        command.stdout(File::create(&out)?).stderr(File::create(place.scratch.path().join("fake.err"))?);
+        let mut service = Service::start(command, None, &place.scratch, "TERM")?;
+        let give_up = Instant::now() + START_PATIENCE;
+        loop {
+            let said = fs::read_to_string(&out)?;
+            if let Some(url) = said.strip_suffix('\n') {
+                let addr =
+                    url.trim_start_matches("http://").parse().context("no address of the fake server")?;
+                return Ok(Self { _service: service, addr });
+            }
+            ensure!(service.ended()?.is_none() && Instant::now() < give_up, "the fake server does not start");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// A plain proxy before `upstream`, on the measured systems' core.
+pub async fn start_nginx(place: &Place, upstream: SocketAddr) -> Result<(Nginx, Family)> {
+    let nginx = Nginx::start(&nginx::plain_sse_proxy(upstream)).await?;
+    // It listens before its worker exists, and an answer comes from the worker.
+    get(nginx.addr(), "/api/version").await?;
+    let family = Family::of(nginx.pid());
+    family.pin(place.system_core)?;
+    Ok((nginx, family))
+}
+
+/// `deepersensor serve` with authentication, limits, queue and store on, and bounds above what the load needs.
+pub struct Gateway {
+    service: Service,
+    pub addr: SocketAddr,
+    ops: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts it with as many slots as the model server has.
+    pub async fn start(place: &Place, upstream: SocketAddr, slots: usize) -> Result<Self> {
+        let log = place.scratch.path().join("gateway.log");
+        let (port, ops_port) = (process::free_port()?, process::free_port()?);
+        let mut command = pinned(place.system_core, &place.gateway)?;
+        command.arg("serve").env_clear();
+        configure(&mut command, place, upstream, slots);
+        command.env("APP_PORT", port.to_string()).env("OPS_BIND", format!("127.0.0.1:{ops_port}"));
+        command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
+        let service = Service::start(command, None, &place.scratch, "TERM")?;
+        let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let mut gateway = Self { service, addr: loopback(port), ops: loopback(ops_port) };
+        gateway.wait_until_ready(&log).await?;
+        Ok(gateway)
+    }
+
+    pub fn family(&self) -> Family {
+        Family::of(self.service.pid())
+    }
+
+    async fn wait_until_ready(&mut self, log: &Path) -> Result<()> {
+        let give_up = Instant::now() + START_PATIENCE;
+        loop {
+            let answer = get(self.addr, "/readyz").await;
+            if matches!(answer, Ok((200, _))) {
+                return Ok(());
+            }
+            if self.service.ended()?.is_some() || Instant::now() > give_up {
+                bail!("the gateway does not get ready ({answer:?}):\n{}", fs::read_to_string(log)?);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Makes the account of the benchmark.
+    pub async fn sign_up(&self) -> Result<()> {
+        let body = json!({ "email": EMAIL, "password": PASSWORD });
+        let (status, reply) = post(self.addr, "/v1/auth/signup", &body.to_string()).await?;
+        ensure!(status == 201, "cannot sign up: {status} {reply}");
+        Ok(())
+    }
+
+    /// Signs in and returns the access token, which outlives a restart.
+    pub async fn log_in(&self) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Tokens {
+            access_token: String,
+        }
+        let body = json!({ "email": EMAIL, "password": PASSWORD });
+        let (status, reply) = post(self.addr, "/v1/auth/login", &body.to_string()).await?;
+        ensure!(status == 200, "cannot sign in: {status} {reply}");
+        Ok(serde_json::from_str::<Tokens>(&reply)?.access_token)
+    }
+
+    /// A counter's present value.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let (status, text) = get(self.ops, "/metrics").await?;
+        ensure!(status == 200, "no metrics: {status}");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value
+            .with_context(|| format!("there is no metric {name}"))?
+            .parse()
+            .context("a metric without a number")
+    }
+}
+
+fn configure(command: &mut Command, place: &Place, upstream: SocketAddr, slots: usize) {
+    command
+        .env("DATA_DIR", place.scratch.path().join("data"))
+        .env("OLLAMA_BASE_URL", format!("http://{upstream}"))
+        .env("OLLAMA_NUM_PARALLEL", slots.to_string())
+        .env("MODEL_QUEUE_LIMIT", "4096")
+        .env("MODEL_QUEUE_PER_USER", "4096")
+        .env("RATE_LIMIT_REQUESTS_PER_MINUTE", "1000000")
+        .env("RATE_LIMIT_BURST", "1000000");
+}
+
+async fn get(addr: SocketAddr, path: &str) -> Result<(u16, String)> {
+    fetch(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n")).await
+}
+
+async fn post(addr: SocketAddr, path: &str, body: &str) -> Result<(u16, String)> {
+    let length = body.len();
+    fetch(addr, &format!("POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")).await
+}
+
+async fn fetch(addr: SocketAddr, request: &str) -> Result<(u16, String)> {
+    let mut connection = Connection::open(addr).await?;
+    let mut body = Vec::new();
+    let status = connection.ask(request.as_bytes(), |piece| body.extend_from_slice(piece)).await?;
+    Ok((status, String::from_utf8(body)?))
+}
