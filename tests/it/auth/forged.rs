@@ -7,22 +7,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
+use super::REFUSED;
 use crate::harness::{SECRET, Session, Store, TestApp, snapshot};
-
-const REFUSED: &str = r#"401
-content-type: application/json
-www-authenticate: Bearer
-x-request-id: ‹uuid v7›
-{
-  "error": {
-    "code": "unauthenticated",
-    "message": "the token is not valid, or no longer",
-    "type": "authentication_error",
-    "param": null,
-    "request_id": "‹uuid v7›"
-  }
-}
-"#;
 
 /// A good token taken apart, to be put together again with one thing changed.
 struct Forge {

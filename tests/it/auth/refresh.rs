@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use super::REFUSED;
 use crate::harness::{Options, Reply, Store, TestApp, both_stores, snapshot};
 
 const TOKENS: &str = r#"200
@@ -15,21 +16,6 @@ x-request-id: ‹uuid v7›
   "refresh_token": "‹refresh token›",
   "token_type": "Bearer",
   "expires_in": 900
-}
-"#;
-
-const REFUSED: &str = r#"401
-content-type: application/json
-www-authenticate: Bearer
-x-request-id: ‹uuid v7›
-{
-  "error": {
-    "code": "unauthenticated",
-    "message": "the token is not valid, or no longer",
-    "type": "authentication_error",
-    "param": null,
-    "request_id": "‹uuid v7›"
-  }
 }
 "#;
 
