@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use domain::kind::Kind;
-
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     #[error("malformed e-mail address")]
@@ -25,16 +23,4 @@ pub enum AuthError {
     Unavailable(String),
     #[error("broken: {0}")]
     Internal(String),
-}
-
-impl AuthError {
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::MalformedEmail | Self::WeakPassword(_) => Kind::Invalid,
-            Self::EmailTaken => Kind::Conflict,
-            Self::BadCredentials | Self::BadToken => Kind::Unauthenticated,
-            Self::Overloaded { .. } | Self::Unavailable(_) => Kind::Overloaded,
-            Self::Internal(_) => Kind::Internal,
-        }
-    }
 }

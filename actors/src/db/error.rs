@@ -1,7 +1,5 @@
 //! The ways the db room fails.
 
-use domain::kind::Kind;
-
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DbError {
     #[error("the queue of the database is full")]
@@ -24,14 +22,5 @@ impl DbError {
     /// Whether the database, not the request, is at fault: nothing else will fare better right now.
     pub(super) const fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout)
-    }
-
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Overloaded | Self::Unavailable(_) | Self::Timeout => Kind::Overloaded,
-            Self::Conflict(_) => Kind::Conflict,
-            Self::NotFound => Kind::NotFound,
-            Self::Broken(_) => Kind::Internal,
-        }
     }
 }

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use domain::kind::Kind;
-
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     #[error("no model {0}")]
     UnknownModel(String),
     #[error("no such conversation")]
     UnknownConversation,
-    #[error("the model cannot do this: {0}")]
-    Unsupported(&'static str),
     /// This user has as many turns waiting as one user may.
     #[error("too many turns of this user are waiting")]
     UserQueueFull { retry_after: Duration },
@@ -28,20 +24,4 @@ pub enum ModelError {
     ShuttingDown,
     #[error("broken: {0}")]
     Internal(String),
-}
-
-impl ModelError {
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::UnknownModel(_) | Self::UnknownConversation => Kind::NotFound,
-            Self::Unsupported(_) => Kind::Invalid,
-            Self::UserQueueFull { .. } => Kind::Limited,
-            Self::QueueFull { .. }
-            | Self::NoRoom(_)
-            | Self::Degraded
-            | Self::Unavailable(_)
-            | Self::ShuttingDown => Kind::Overloaded,
-            Self::Internal(_) => Kind::Internal,
-        }
-    }
 }

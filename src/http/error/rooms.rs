@@ -43,7 +43,6 @@ impl From<ModelError> for ApiError {
             ModelError::UnknownConversation => {
                 Self::not_found("there is no such conversation").at("conversation_id")
             }
-            ModelError::Unsupported(what) => Self::invalid(format!("the model cannot do this: {what}")),
             ModelError::UserQueueFull { retry_after } => {
                 let message = "too many of your turns are waiting for this model";
                 Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, Kind::Limited, message)
