@@ -1,8 +1,9 @@
 //! What the tests and the benchmark stand on.
 //!
 //! A scripted Ollama that can be slow, lie or die on purpose ([`fake_ollama`]), a proxy that breaks the network
-//! between two parties ([`fault_proxy`]), and the real servers a deployment has: [`postgres`] and [`nginx`], started
-//! on free ports in a temporary directory and ended with the test process, however it ends ([`process`]).
+//! between two parties ([`fault_proxy`]), the service itself as a process ([`gateway`]), and the real servers a
+//! deployment has: [`postgres`], [`redis`] and [`nginx`], started on free ports in a temporary directory and ended with
+//! the test process, however it ends ([`process`]).
 //!
 //! Nothing here depends on the project's other crates, so every one of them may use it in its tests.
 
@@ -10,6 +11,8 @@ mod clock;
 mod door;
 pub mod fake_ollama;
 pub mod fault_proxy;
+pub mod gateway;
 pub mod nginx;
 pub mod postgres;
 pub mod process;
+pub mod redis;

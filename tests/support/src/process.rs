@@ -231,6 +231,18 @@ impl Drop for Service {
     }
 }
 
+/// A size that the kernel tells of a process in `/proc/PID/status` (`VmRSS`, `VmHWM`), in bytes.
+///
+/// # Errors
+///
+/// When the process is gone.
+pub fn memory(pid: u32, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("the kernel does not tell {name} of process {pid}"))? * 1024)
+}
+
 /// Makes `command` run as `account`.
 pub fn run_as(command: &mut Command, account: Option<Account>) {
     if let Some(Account { uid, gid }) = account {
