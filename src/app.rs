@@ -16,7 +16,8 @@ use std::{
     },
 };
 
-use actors::{clock::Clock, system::System};
+use actors::{auth::AuthError, clock::Clock, system::System};
+use domain::secret::Secret;
 
 use crate::{config::Config, http::Server};
 
@@ -57,6 +58,15 @@ impl App {
     /// Where `/metrics` and `/actors` are served.
     pub fn ops_addr(&self) -> SocketAddr {
         self.server.ops_addr()
+    }
+
+    /// The code that makes the first administrator, as long as there is none.
+    ///
+    /// # Errors
+    ///
+    /// The store is away: the service goes on, and the next start asks again.
+    pub async fn first_admin_code(&self) -> Result<Option<Secret<String>>, AuthError> {
+        self.system.auth.first_admin_code().await
     }
 
     /// Resolves, with the cause, when the tree gave itself up.

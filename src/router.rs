@@ -1,7 +1,8 @@
 //! Every path of the service, on one screen.
 
 use actors::system::System;
-use domain::principal::Access::{Admin, Public, User};
+use domain::principal::Access::{Admin, Anybody, Public, Scope, Session};
+use domain::principal::Scope::{Chat as Chatting, Conversations, Models};
 use http::Method;
 
 use crate::{
@@ -10,27 +11,56 @@ use crate::{
         Patience::Chat,
         Route, route,
     },
-    routes::{admin, auth, chat, conversations, health, models, openapi, ops},
+    routes::{
+        admin::{audit, invites, signing_keys, tree, users},
+        api_keys,
+        auth::{account, sessions, sign_in},
+        chat, conversations, health, jwks, models, openapi, ops,
+    },
 };
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
+const PATCH: Method = Method::PATCH;
+const DELETE: Method = Method::DELETE;
 
 /// What clients can ask.
 pub(crate) fn clients() -> Vec<Route<System>> {
     vec![
-        route(POST, "/v1/auth/signup", Public, Request, auth::sign_up),
-        route(POST, "/v1/auth/login", Public, Request, auth::log_in),
-        route(POST, "/v1/auth/refresh", Public, Request, auth::refresh),
-        route(GET, "/v1/auth/me", User, Request, auth::me),
-        route(GET, "/v1/models", User, Request, models::list),
-        route(GET, "/v1/models/{*id}", User, Request, models::read),
-        route(POST, "/v1/chat", User, Request, chat::reply).with_patience(Chat),
-        route(POST, "/v1/chat/stream", User, Request, chat::stream).with_patience(Chat),
-        route(GET, "/v1/conversations", User, Request, conversations::list),
-        route(GET, "/v1/conversations/{id}", User, Request, conversations::read),
-        route(GET, "/v1/conversations/{id}/messages", User, Request, conversations::messages),
-        route(GET, "/v1/admin/actors", Admin, Reserved, admin::actors),
+        route(POST, "/v1/auth/signup", Public, Request, sign_in::sign_up),
+        route(POST, "/v1/auth/login", Public, Request, sign_in::log_in),
+        route(POST, "/v1/auth/refresh", Public, Request, sign_in::refresh),
+        route(POST, "/v1/auth/logout", Session, Reserved, sessions::log_out),
+        route(POST, "/v1/auth/password", Session, Request, account::change_password),
+        route(GET, "/v1/auth/me", Anybody, Request, account::me),
+        route(GET, "/v1/auth/sessions", Session, Request, sessions::list),
+        route(DELETE, "/v1/auth/sessions/{id}", Session, Request, sessions::end),
+        route(POST, "/v1/api-keys", Session, Request, api_keys::create),
+        route(GET, "/v1/api-keys", Session, Request, api_keys::list),
+        route(DELETE, "/v1/api-keys/{id}", Session, Request, api_keys::revoke),
+        route(GET, "/.well-known/jwks.json", Public, Request, jwks::keys),
+        route(GET, "/v1/models", Scope(Models), Request, models::list),
+        route(GET, "/v1/models/{*id}", Scope(Models), Request, models::read),
+        route(POST, "/v1/chat", Scope(Chatting), Request, chat::reply).with_patience(Chat),
+        route(POST, "/v1/chat/stream", Scope(Chatting), Request, chat::stream).with_patience(Chat),
+        route(GET, "/v1/conversations", Scope(Conversations), Request, conversations::list),
+        route(GET, "/v1/conversations/{id}", Scope(Conversations), Request, conversations::read),
+        route(GET, "/v1/conversations/{id}/messages", Scope(Conversations), Request, conversations::messages),
+        route(GET, "/v1/admin/users", Admin, Reserved, users::list),
+        route(GET, "/v1/admin/users/{id}", Admin, Reserved, users::read),
+        route(PATCH, "/v1/admin/users/{id}", Admin, Reserved, users::change),
+        route(DELETE, "/v1/admin/users/{id}", Admin, Reserved, users::delete),
+        route(GET, "/v1/admin/users/{id}/sessions", Admin, Reserved, users::sessions),
+        route(DELETE, "/v1/admin/users/{id}/sessions", Admin, Reserved, users::end_sessions),
+        route(GET, "/v1/admin/users/{id}/api-keys", Admin, Reserved, users::keys),
+        route(DELETE, "/v1/admin/api-keys/{id}", Admin, Reserved, users::revoke_key),
+        route(POST, "/v1/admin/invites", Admin, Reserved, invites::create),
+        route(GET, "/v1/admin/invites", Admin, Reserved, invites::list),
+        route(DELETE, "/v1/admin/invites/{id}", Admin, Reserved, invites::revoke),
+        route(GET, "/v1/admin/audit", Admin, Reserved, audit::list),
+        route(POST, "/v1/admin/signing-keys", Admin, Reserved, signing_keys::rotate),
+        route(GET, "/v1/admin/signing-keys", Admin, Reserved, signing_keys::list),
+        route(GET, "/v1/admin/actors", Admin, Reserved, tree::actors),
         route(GET, "/health", Public, Reserved, health::details),
         route(GET, "/healthz", Public, Reserved, health::process),
         route(GET, "/readyz", Public, Reserved, health::readiness),
@@ -76,11 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn a17_only_sign_in_health_and_the_description_are_public() {
+    fn a17_only_sign_in_health_public_keys_and_the_description_are_public() {
         let table = RouteTable::new(clients()).unwrap();
         let public: BTreeSet<_> =
             table.routes().filter(|route| route.access == Public).map(|route| route.path).collect();
         let expected = [
+            "/.well-known/jwks.json",
             "/health",
             "/healthz",
             "/openapi.json",
@@ -91,5 +122,15 @@ mod tests {
         ];
         assert_eq!(public.into_iter().collect::<Vec<_>>(), expected);
         assert!(RouteTable::new(operators()).is_ok());
+    }
+
+    #[test]
+    fn d05_health_logging_out_and_administration_are_served_even_when_we_are_full() {
+        for route in clients() {
+            let is_reserved = route.path.starts_with("/health")
+                || route.path.starts_with("/v1/admin/")
+                || ["/readyz", "/v1/auth/logout"].contains(&route.path);
+            assert_eq!(route.limit == Reserved, is_reserved, "{} {}", route.method, route.path);
+        }
     }
 }

@@ -136,11 +136,132 @@ fn stderr(output: &Output) -> String {
 }
 
 fn create_admin(scratch: &Scratch) -> Output {
-    let mut command = scratch.command(&["admin", "create", "--email", "root@example.org"]);
+    with_password(scratch, &["admin", "create", "--email", "root@example.org"])
+}
+
+/// A verb that reads a password from its standard input.
+fn with_password(scratch: &Scratch, arguments: &[&str]) -> Output {
+    let mut command = scratch.command(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"four words of one's own\n").unwrap();
     child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a18_the_first_administrators_code_is_printed_on_demand_and_never_into_a_stored_log() {
+    let scratch = Scratch::new();
+    let (service, ..) = serving(&scratch);
+    let told = service.until("deepersensor admin first-code");
+    assert_eq!(told.iter().filter(|line| line.contains("no administrator yet")).count(), 1, "{told:#?}");
+    let first_code = || scratch.run(&["admin", "first-code"]);
+    let printed = first_code();
+    let code = stdout(&printed);
+    assert!(code.starts_with("dsi_") && code.lines().count() == 1, "{code}{}", stderr(&printed));
+    assert_eq!(stdout(&first_code()), code, "the same until it is used");
+
+    assert!(create_admin(&scratch).status.success());
+    let over = first_code();
+    assert_eq!((over.status.code(), stdout(&over).as_str()), (Some(1), ""));
+    assert!(stderr(&over).contains("there is an administrator already"), "{}", stderr(&over));
+
+    service.signal("TERM");
+    for line in told.into_iter().chain(std::iter::from_fn(|| service.lines.recv_timeout(PATIENCE).ok())) {
+        assert!(!line.contains("dsi_"), "the code is in the log: {line}");
+    }
+    assert_eq!(service.status(), Some(0));
+}
+
+#[test]
+fn administrators_invite_list_and_reset_passwords_at_the_command_line() {
+    let scratch = Scratch::new();
+    assert!(create_admin(&scratch).status.success());
+    let reset = |email| with_password(&scratch, &["admin", "reset-password", "--email", email]);
+    let done = reset("root@example.org");
+    assert!(stdout(&done).starts_with("changed the password of root@example.org"), "{}", stderr(&done));
+    let unknown = reset("nobody@example.org");
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("no such account"), "{}", stderr(&unknown));
+
+    let invited = scratch.run(&["admin", "invite", "--role", "admin", "--note", "for Eve", "--days", "7"]);
+    let code = stdout(&invited);
+    assert!(code.starts_with("dsi_") && code.lines().count() == 1, "{code}{}", stderr(&invited));
+    assert_eq!(scratch.run(&["admin", "invite", "--role", "owner"]).status.code(), Some(2));
+
+    let listed = stdout(&scratch.run(&["admin", "list"]));
+    assert!(listed.lines().count() == 1 && listed.contains(" admin root@example.org"), "{listed}");
+    assert_eq!(stdout(&scratch.run(&["admin", "list", "--search", "nobody"])), "");
+}
+
+#[test]
+fn verbs_name_their_store_and_only_some_make_one() {
+    let scratch = Scratch::new();
+    let existing: [&[&str]; 5] = [
+        &["admin", "list"],
+        &["admin", "invite"],
+        &["admin", "reset-password", "--email", "root@example.org"],
+        &["keys", "list"],
+        &["keys", "rotate"],
+    ];
+    for verb in existing {
+        let refused = scratch.run(verb);
+        assert_eq!(refused.status.code(), Some(1), "{verb:?}");
+        assert!(
+            stderr(&refused).contains("there is no store in ./data: set DATA_DIR, or"),
+            "{}",
+            stderr(&refused)
+        );
+    }
+    assert!(!scratch.0.join("data").exists());
+
+    let made = create_admin(&scratch);
+    assert_eq!(stderr(&made), "store: SQLite ./data\n");
+    for verb in existing.into_iter().filter(|verb| !verb.contains(&"reset-password")) {
+        assert_eq!(stderr(&scratch.run(verb)), "store: SQLite ./data\n", "{verb:?}");
+    }
+    let elsewhere = scratch.command(&["migrate"]).env("DATA_DIR", "./other").output().unwrap();
+    assert_eq!(stderr(&elsewhere), "store: SQLite ./other\n");
+}
+
+#[test]
+fn a05_where_sign_up_is_closed_accounts_are_made_here_and_invites_are_warned_of() {
+    let scratch = Scratch::new();
+    let arguments = ["admin", "create", "--email", "ada@example.org", "--role", "user"];
+    let created = with_password(&scratch, &arguments);
+    assert!(stdout(&created).starts_with("created user ada@example.org"), "{}", stderr(&created));
+    assert!(stdout(&scratch.run(&["admin", "list"])).contains(" user ada@example.org"));
+    let invite = |mode| scratch.command(&["admin", "invite"]).env("SIGNUP_MODE", mode).output().unwrap();
+    let closed = invite("closed");
+    assert!(
+        closed.status.success() && stderr(&closed).contains("SIGNUP_MODE is closed"),
+        "{}",
+        stderr(&closed)
+    );
+    assert!(!stderr(&invite("invite")).contains("SIGNUP_MODE"));
+}
+
+#[test]
+fn refusals_are_said_once_and_with_what_to_do() {
+    let scratch = Scratch::new();
+    fs::write(scratch.0.join("short"), "short\n").unwrap();
+    let email = ["admin", "create", "--email", "root@example.org", "--password-file", "short"];
+    let weak = stderr(&scratch.run(&email));
+    assert!(
+        weak.ends_with("deepersensor: password refused: a password needs at least 8 characters\n"),
+        "{weak}"
+    );
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for (setting, hint) in [
+        (format!("APP_PORT={}", address.port()), "set APP_PORT or APP_HOST"),
+        (format!("OPS_BIND={address}"), "set OPS_BIND"),
+    ] {
+        let refused = scratch.run(&["serve", "--set", &setting]);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = stderr(&refused);
+        assert!(said.contains(&format!("cannot listen on {address}: ")) && said.contains(hint), "{said}");
+    }
 }
 
 #[test]
@@ -157,12 +278,25 @@ fn check_config_tells_all_problems_and_a_wrong_configuration_starts_nothing() {
     assert!(!scratch.0.join("data").exists());
 }
 
+/// What our documents print as a value of the secret, commented out or not.
+fn sample_secrets() -> Vec<&'static str> {
+    let documents = [
+        include_str!("../.env.example"),
+        include_str!("../README.md"),
+        include_str!("../DESIGN.md"),
+        include_str!("../CHANGELOG.md"),
+    ];
+    let values = documents.into_iter().flat_map(|text| text.split("JWT_SECRET=").skip(1));
+    values.map(|rest| rest.split(|c: char| c.is_whitespace() || "`\"'".contains(c)).next().unwrap()).collect()
+}
+
 #[test]
 fn a08_every_sample_secret_of_our_documents_is_refused() {
     let scratch = Scratch::new();
-    for secret in
-        ["", "secret", "change-me-to-32-random-bytes-please", "your-super-secret-jwt-key-goes-here!"]
-    {
+    let printed = sample_secrets();
+    assert!(!printed.is_empty(), ".env.example prints one at least");
+    let others = ["secret", "change-me-to-32-random-bytes-please", "your-super-secret-jwt-key-goes-here!"];
+    for secret in printed.into_iter().chain(others) {
         for verb in ["serve", "check-config"] {
             let output = scratch.command(&[verb]).env("JWT_SECRET", secret).output().unwrap();
             assert_eq!(output.status.code(), Some(2), "{secret:?}");
@@ -202,6 +336,33 @@ fn a_service_is_healthy_shows_its_actors_keeps_its_store_to_itself_and_stops_on_
 }
 
 #[test]
+fn a09_keys_are_rotated_and_listed_beside_a_running_service() {
+    let scratch = Scratch::new();
+    let (service, ..) = serving(&scratch);
+    let list = || {
+        let listed = stdout(&scratch.run(&["keys", "list"]));
+        let rows = listed.lines().map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        rows.skip(1).map(|row| <[String; 4]>::try_from(row).unwrap()).collect::<Vec<_>>()
+    };
+    let before = list();
+    assert_eq!(before.len(), 1);
+    assert_eq!(before[0][1..3], ["HS256", "signing"]);
+
+    let rotated = stdout(&scratch.run(&["keys", "rotate", "--algorithm", "EdDSA"]));
+    let after = list();
+    assert_eq!((&after[0], &after[1][1..3]), (&before[0], &["EdDSA".to_owned(), "next".to_owned()][..]));
+    let [kid, .., signs_from] = &after[1];
+    assert_eq!(rotated.trim_end(), format!("key {kid} (EdDSA) signs from {signs_from}"));
+    assert!(signs_from.ends_with('Z') && kid.len() == 11);
+
+    let refused = scratch.run(&["keys", "rotate", "--algorithm", "none"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("HS256 or EdDSA"), "{}", stderr(&refused));
+    service.signal("TERM");
+    assert_eq!(service.status(), Some(0));
+}
+
+#[test]
 fn d07_a_second_signal_leaves_at_once() {
     let scratch = Scratch::new();
     let (service, ..) = serving(&scratch);
@@ -224,6 +385,8 @@ fn the_demo_chats_prints_curl_lines_that_work_and_keeps_its_user() {
     let user = scratch.0.join("data/demo/user.json");
     let kept = fs::read(&user).unwrap();
     assert!(!text.contains(password(&user).as_str()), "the password stays in its file");
+    let administer = "DATA_DIR=./data/demo deepersensor admin create --email root@example.org";
+    assert!(text.contains(administer), "{text}");
 
     let answers = copy_and_paste(&scratch.0, &said);
     for part in

@@ -7,13 +7,13 @@
 //!
 //! Nothing is half done: each call is one transaction, and one whose outcome is unknown says so.
 
-use domain::{account::User, password::Password, principal::Role};
 use tokio::time::timeout;
 
 use crate::{
     auth::{self, AuthError, AuthHandle},
     clock::Clock,
-    db, password,
+    db, password, rate_limit,
+    rate_limit::RateLimitConfig,
     room::RoomContext,
     supervisor::{Policy, Root, SupervisorHandle},
     system::{StartError, SystemConfig, TASK_PATIENCE},
@@ -27,23 +27,20 @@ pub enum AdminError {
     Auth(#[from] AuthError),
 }
 
-/// Creates an account with a role.
+/// Starts the rooms that accounts need for as long as `work` takes.
 ///
 /// # Errors
 ///
-/// [`AdminError::Auth`] says what is wrong with the e-mail or the password; after [`AuthError::Unavailable`] the
-/// account may exist or not: try again, and [`AuthError::EmailTaken`] means that it does.
-pub async fn create_account(
+/// What `work` said, or why it could not begin. After [`AuthError::Unavailable`] a change is made or not.
+pub async fn with_accounts<T, E: From<StartError>>(
     config: SystemConfig,
     clock: Clock,
-    email: &str,
-    password: Password,
-    role: Role,
-) -> Result<User, AdminError> {
+    work: impl AsyncFnOnce(&AuthHandle) -> Result<T, E>,
+) -> Result<T, E> {
     let accounts = Accounts::open(config, clock).await?;
-    let created = accounts.auth.create_account(email, password, role).await;
+    let done = work(&accounts.auth).await;
     accounts.close().await;
-    Ok(created?)
+    done
 }
 
 /// The part of the tree that knows accounts.
@@ -60,8 +57,11 @@ impl Accounts {
         config.db.exclusive = false;
         let context = RoomContext::new(Self::NAME, clock);
         let (db, db_sup) = db::build(&context, config.db).await?;
-        let (passwords, password_sup) = password::build(&context, config.password_workers);
-        let (auth, auth_sup) = auth::build(&context, config.auth, db, passwords)?;
+        let (passwords, password_sup) = password::build(&context, config.password)?;
+        // Whoever holds the store needs no patience.
+        let off = RateLimitConfig { enabled: false, ..config.rate_limit };
+        let (limits, _) = rate_limit::build(&context, off).await?;
+        let (auth, auth_sup) = auth::build(&context, config.auth, db, passwords, limits)?;
         let children = [db_sup, password_sup, auth_sup]
             .map(|spec| {
                 spec.clone().into_child(spec.path, Self::NAME, context.tree.clone(), SupervisorHandle::new())
@@ -86,7 +86,7 @@ impl Accounts {
 
 #[cfg(test)]
 mod tests {
-    use domain::secret::Secret;
+    use domain::{password::Password, principal::Role, secret::Secret};
 
     use super::*;
     use crate::{
@@ -102,8 +102,10 @@ mod tests {
     async fn an_administrator_made_beside_a_running_service_can_sign_in_there() {
         let data_dir = std::env::temp_dir().join(format!("deepersensor-admin-{}", fresh_id::<uuid::Uuid>()));
         let service = System::start("beside", config(&data_dir), Clock::system()).await.unwrap();
-        let create = |email: &'static str, text: &'static str| {
-            create_account(config(&data_dir), Clock::system(), email, password(text), Role::Admin)
+        let create = async |email: &'static str, text: &'static str| {
+            let create =
+                async |auth: &AuthHandle| Ok(auth.create_account(email, password(text), Role::Admin).await?);
+            with_accounts::<_, AdminError>(config(&data_dir), Clock::system(), create).await
         };
         let created = create("root@example.org", "four words of my own").await.unwrap();
         assert_eq!(created.role, Role::Admin);

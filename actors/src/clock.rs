@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use uuid::Uuid;
 
 /// Tells the time; tests give it a hand they can move.
@@ -11,8 +11,9 @@ pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
 
 impl Clock {
     pub fn system() -> Self {
+        // As fine as both stores keep it, so that what was just made reads the same later.
         #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-        Self(Arc::new(Utc::now))
+        Self(Arc::new(|| Utc::now().trunc_subsecs(6)))
     }
 
     /// A clock that says what `tell` says.

@@ -17,7 +17,7 @@ use crate::{
     db::{self, DbConfig, DbHandle},
     model::{self, ModelConfig, ModelHandle},
     ops::{self, OpsHandle},
-    password,
+    password::{self, PasswordConfig},
     rate_limit::{self, RateLimitConfig, RateLimitHandle},
     room::RoomContext,
     supervisor::{Policy, Root, SupervisorHandle},
@@ -36,8 +36,7 @@ pub const STOP_PATIENCE: Duration = HALT_PATIENCE.saturating_add(TASK_PATIENCE);
 pub struct SystemConfig {
     pub db: DbConfig,
     pub auth: AuthConfig,
-    /// Concurrent password hashes; `None` is one less than the cores, at least one.
-    pub password_workers: Option<usize>,
+    pub password: PasswordConfig,
     pub rate_limit: RateLimitConfig,
     pub model: ModelConfig,
 }
@@ -79,11 +78,11 @@ impl System {
         // Durable state; opening it runs the migrations.
         let (db, db_sup) = db::build(&context, config.db).await?;
         // argon2id, bounded.
-        let (passwords, password_sup) = password::build(&context, config.password_workers);
+        let (passwords, password_sup) = password::build(&context, config.password)?;
+        // May they spend one more request, or guess one more password.
+        let (limits, limits_sup) = rate_limit::build(&context, config.rate_limit).await?;
         // Who is asking.
-        let (auth, auth_sup) = auth::build(&context, config.auth, db.clone(), passwords)?;
-        // May they spend one more request.
-        let (limits, limits_sup) = rate_limit::build(&context, config.rate_limit);
+        let (auth, auth_sup) = auth::build(&context, config.auth, db.clone(), passwords, limits.clone())?;
         // What they ask of the models.
         let models = model::build(&context, config.model, db.clone())?;
         // What operators ask of us; readiness comes last.
@@ -93,8 +92,8 @@ impl System {
         let rooms = [
             (db_sup, SupervisorHandle::new()),
             (password_sup, SupervisorHandle::new()),
-            (auth_sup, SupervisorHandle::new()),
             (limits_sup, SupervisorHandle::new()),
+            (auth_sup, SupervisorHandle::new()),
             (models.spec, models.supervisor),
             (ops_sup, SupervisorHandle::new()),
         ];
@@ -108,12 +107,23 @@ impl System {
         let root = Root::start(name, Policy::default(), children, context.tree.clone())
             .await
             .map_err(|error| StartError::Actor(error.to_string()))?;
-        // Together: two silent dependencies delay the start no longer than one.
-        tokio::join!(models.handle.first_catalogue(), ops.database_heard());
-        // Its last look may be older than the catalogue.
-        ops.look().await;
         let registry = context.registry.clone();
-        Ok(Self { db, auth, limits, models: models.handle, ops, registry, context, root })
+        let system = Self { db, auth, limits, models: models.handle, ops, registry, context, root };
+        // Nobody can sign in before there is a key to sign with.
+        if let Err(error) = system.auth.open_keys().await {
+            system.stop().await;
+            return Err(error);
+        }
+        // Together: two silent dependencies delay the start no longer than one.
+        tokio::join!(system.models.first_catalogue(), system.ops.database_heard());
+        // Its last look may be older than the catalogue.
+        system.ops.look().await;
+        Ok(system)
+    }
+
+    /// The clock that all rooms go by.
+    pub fn clock(&self) -> &Clock {
+        &self.context.clock
     }
 
     /// Resolves, with the cause, when the tree gave itself up: the process should then end with status 1.
@@ -159,7 +169,7 @@ pub(crate) mod tests {
         SystemConfig {
             db: DbConfig::new(data_dir.to_path_buf()),
             auth: AuthConfig::new(data_dir.to_path_buf()),
-            password_workers: Some(1),
+            password: PasswordConfig { workers: Some(1), ..PasswordConfig::default() },
             rate_limit: RateLimitConfig::new(60, 20),
             model: ModelConfig { upstreams: vec![demo], ..ModelConfig::default() },
         }

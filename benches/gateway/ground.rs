@@ -99,6 +99,11 @@ impl System {
         Request::new(self.dialect, kind, tokens, self.addr, run.access_token)
     }
 
+    /// The same under another name, to be asked for something else.
+    pub fn named(&self, name: &'static str) -> Self {
+        Self { name, dialect: self.dialect, addr: self.addr, family: self.family.clone() }
+    }
+
     /// Starts to count its processor time.
     pub fn meter(&self) -> Result<Meter<'_>> {
         let start = self.family.as_ref().map(|family| Ok::<_, anyhow::Error>((family, family.cpu()?)));

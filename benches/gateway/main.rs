@@ -13,6 +13,7 @@ mod client;
 mod closed_loop;
 mod full_speed;
 mod ground;
+mod identity;
 mod memory;
 mod paced;
 mod process;
@@ -68,6 +69,7 @@ enum Part {
     Memory,
     Lone,
     Stored,
+    Identity,
 }
 
 impl Part {
@@ -79,6 +81,7 @@ impl Part {
             Self::Memory => memory::measure(run).await,
             Self::Lone => paced::lone(run).await,
             Self::Stored => stored::measure(run).await,
+            Self::Identity => identity::measure(run).await,
         }
     }
 }

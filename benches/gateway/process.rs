@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use support::process::{children_of, find_program};
+use support::process::{children_of, find_program, memory};
 
 /// A process and its children, found once: none of the systems starts more while it is measured.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Family {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
-        self.0.iter().map(|pid| status_field(&pid.to_string(), "VmRSS")).map(|kib| Ok(kib? * 1024)).sum()
+        self.0.iter().map(|pid| memory(*pid, "VmRSS")).sum()
     }
 
     /// Lets it run on `core` only.
@@ -95,11 +95,4 @@ pub fn machine() -> String {
         kernel.trim(),
         load.split(' ').next().unwrap_or_default()
     )
-}
-
-fn status_field(pid: &str, name: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.with_context(|| format!("the kernel does not tell {name} of process {pid}"))
 }

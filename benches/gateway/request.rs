@@ -69,13 +69,8 @@ impl Request {
                 (path, format!("Authorization: Bearer {access_token}\r\n"))
             }
         };
-        let body = body.to_string();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n{credentials}Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let mut request =
-            Self { dialect, kind, tokens, bytes: (head + &body).into_bytes(), marks: Vec::new() };
+        let text = with_body(addr, &format!("POST {path}"), &credentials, &body.to_string());
+        let mut request = Self { dialect, kind, tokens, bytes: text.into_bytes(), marks: Vec::new() };
         request.mark(match dialect {
             Dialect::Ollama => format!("\"eval_count\":{tokens},"),
             Dialect::Gateway => format!("\"completion_tokens\":{tokens},"),
@@ -86,6 +81,15 @@ impl Request {
         if kind == Kind::Stored {
             request.mark("\"stored\":true".to_owned());
         }
+        request
+    }
+
+    /// Asks the gateway at `addr` for something that is no chat (`GET /path`), of which every good reply holds `mark`.
+    pub fn other(addr: SocketAddr, what: &str, headers: &str, body: &str, mark: &str) -> Self {
+        let bytes = with_body(addr, what, headers, body).into_bytes();
+        let mut request =
+            Self { dialect: Dialect::Gateway, kind: Kind::Whole, tokens: 0, bytes, marks: Vec::new() };
+        request.mark(mark.to_owned());
         request
     }
 
@@ -130,6 +134,14 @@ impl Request {
         ensure!(is_good, "{:?} gave a bad reply, status {status}: {}", self.dialect, excerpt(&tail.0));
         Ok(())
     }
+}
+
+/// A request in full; each of `headers` ends with its line.
+pub fn with_body(addr: SocketAddr, what: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "{what} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// The last bytes of a body; all of them if it is small.

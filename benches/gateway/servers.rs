@@ -6,24 +6,25 @@
 use std::{
     fs::{self, File},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::json;
 use support::{
+    gateway,
     nginx::{self, Nginx},
-    process::{self, Scratch, Service},
+    process::{Scratch, Service},
 };
 use tokio::time::{Instant, sleep};
 
 use crate::{
     client::Connection,
     process::{Family, pinned},
-    request::MODEL,
+    request::{MODEL, with_body},
 };
 
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -102,50 +103,27 @@ pub async fn start_nginx(place: &Place, upstream: SocketAddr) -> Result<(Nginx, 
 
 /// `deepersensor serve` with authentication, limits, queue and store on, and bounds above what the load needs.
 pub struct Gateway {
-    service: Service,
+    process: gateway::Gateway,
     pub addr: SocketAddr,
-    ops: SocketAddr,
 }
 
 impl Gateway {
     /// Starts it with as many slots as the model server has.
     pub async fn start(place: &Place, upstream: SocketAddr, slots: usize) -> Result<Self> {
-        let log = place.scratch.path().join("gateway.log");
-        let (port, ops_port) = (process::free_port()?, process::free_port()?);
         let mut command = pinned(place.system_core, &place.gateway)?;
-        command.arg("serve").env_clear();
+        command.env_clear();
         configure(&mut command, place, upstream, slots);
-        command.env("APP_PORT", port.to_string()).env("OPS_BIND", format!("127.0.0.1:{ops_port}"));
-        command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
-        let service = Service::start(command, None, &place.scratch, "TERM")?;
-        let loopback = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        let mut gateway = Self { service, addr: loopback(port), ops: loopback(ops_port) };
-        gateway.wait_until_ready(&log).await?;
-        Ok(gateway)
+        let process = gateway::Gateway::start(command, &place.scratch).await?;
+        Ok(Self { addr: process.addr, process })
     }
 
     pub fn family(&self) -> Family {
-        Family::of(self.service.pid())
-    }
-
-    async fn wait_until_ready(&mut self, log: &Path) -> Result<()> {
-        let give_up = Instant::now() + START_PATIENCE;
-        loop {
-            let answer = get(self.addr, "/readyz").await;
-            if matches!(answer, Ok((200, _))) {
-                return Ok(());
-            }
-            if self.service.ended()?.is_some() || Instant::now() > give_up {
-                bail!("the gateway does not get ready ({answer:?}):\n{}", fs::read_to_string(log)?);
-            }
-            sleep(LOOK_EVERY).await;
-        }
+        Family::of(self.process.pid())
     }
 
     /// Makes the account of the benchmark.
     pub async fn sign_up(&self) -> Result<()> {
-        let body = json!({ "email": EMAIL, "password": PASSWORD });
-        let (status, reply) = post(self.addr, "/v1/auth/signup", &body.to_string()).await?;
+        let (status, reply) = post(self.addr, "/v1/auth/signup", "", &credentials()).await?;
         ensure!(status == 201, "cannot sign up: {status} {reply}");
         Ok(())
     }
@@ -156,15 +134,27 @@ impl Gateway {
         struct Tokens {
             access_token: String,
         }
-        let body = json!({ "email": EMAIL, "password": PASSWORD });
-        let (status, reply) = post(self.addr, "/v1/auth/login", &body.to_string()).await?;
+        let (status, reply) = post(self.addr, "/v1/auth/login", "", &credentials()).await?;
         ensure!(status == 200, "cannot sign in: {status} {reply}");
         Ok(serde_json::from_str::<Tokens>(&reply)?.access_token)
     }
 
+    /// Makes an API key that may ask for models.
+    pub async fn create_key(&self, access_token: &str) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Created {
+            key: String,
+        }
+        let body = json!({ "name": "load", "scopes": ["models"] }).to_string();
+        let bearer = format!("Authorization: Bearer {access_token}\r\n");
+        let (status, reply) = post(self.addr, "/v1/api-keys", &bearer, &body).await?;
+        ensure!(status == 201, "cannot make a key: {status} {reply}");
+        Ok(serde_json::from_str::<Created>(&reply)?.key)
+    }
+
     /// A counter's present value.
     pub async fn metric(&self, name: &str) -> Result<f64> {
-        let (status, text) = get(self.ops, "/metrics").await?;
+        let (status, text) = get(self.process.ops, "/metrics").await?;
         ensure!(status == 200, "no metrics: {status}");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value
@@ -172,6 +162,11 @@ impl Gateway {
             .parse()
             .context("a metric without a number")
     }
+}
+
+/// The body that signs the account up and in.
+pub fn credentials() -> String {
+    json!({ "email": EMAIL, "password": PASSWORD }).to_string()
 }
 
 fn configure(command: &mut Command, place: &Place, upstream: SocketAddr, slots: usize) {
@@ -182,16 +177,17 @@ fn configure(command: &mut Command, place: &Place, upstream: SocketAddr, slots: 
         .env("MODEL_QUEUE_LIMIT", "4096")
         .env("MODEL_QUEUE_PER_USER", "4096")
         .env("RATE_LIMIT_REQUESTS_PER_MINUTE", "1000000")
-        .env("RATE_LIMIT_BURST", "1000000");
+        .env("RATE_LIMIT_BURST", "1000000")
+        .env("LOG_IN_PER_MINUTE", "1000000")
+        .env("LOG_IN_BURST", "1000000");
 }
 
 async fn get(addr: SocketAddr, path: &str) -> Result<(u16, String)> {
     fetch(addr, &format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n")).await
 }
 
-async fn post(addr: SocketAddr, path: &str, body: &str) -> Result<(u16, String)> {
-    let length = body.len();
-    fetch(addr, &format!("POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")).await
+async fn post(addr: SocketAddr, path: &str, headers: &str, body: &str) -> Result<(u16, String)> {
+    fetch(addr, &with_body(addr, &format!("POST {path}"), headers, body)).await
 }
 
 async fn fetch(addr: SocketAddr, request: &str) -> Result<(u16, String)> {

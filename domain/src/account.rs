@@ -1,13 +1,14 @@
-//! Accounts, sessions and the audit trail, as the store keeps them.
+//! Accounts: who has one, and what may become of it.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use crate::{
+    audit::AuditEntry,
     email::EmailAddress,
-    id::{AuditId, SessionId, UserId},
+    id::{SessionId, UserId},
     principal::Role,
     secret::Secret,
+    session::Session,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,65 +30,27 @@ pub struct Account {
     pub password_hash: PasswordHash,
 }
 
-/// One sign-in: the family of all refresh tokens that descend from it.
-///
-/// No token is stored. The live refresh token is a function of `id` and `counter`; presenting an older counter is
-/// reuse and ends the family (RFC 9700 §4.14.2).
+/// What an administrator changes about an account; what is `None` stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserChange {
+    pub role: Option<Role>,
+    /// Disabling ends every session and silences every key; enabling gives the keys back, but no session.
+    pub disabled: Option<bool>,
+}
+
+/// What became of an account, and of the sessions that ended with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    pub id: SessionId,
-    pub user: UserId,
-    pub counter: u32,
-    pub created_at: DateTime<Utc>,
-    /// When `counter` last rose; the refresh grace is measured from here.
-    pub rotated_at: DateTime<Utc>,
-    /// No refresh after this instant, whatever happens (absolute lifetime).
-    pub expires_at: DateTime<Utc>,
-    pub revoked_at: Option<DateTime<Utc>>,
+pub struct UserChanged {
+    pub user: User,
+    pub ended: Vec<SessionId>,
+    /// What the audit trail tells of it: nothing when nothing changed.
+    pub told: Vec<AuditEntry>,
 }
 
-/// What a presented refresh token led to.
+/// What became of the sessions of an account whose password changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rotation {
-    /// The counter rose by one: the caller gets the token of `session.counter`.
-    Rotated { session: Session, user: User },
-    /// The direct parent, shown again within the grace: the caller gets the same token of `session.counter`.
-    Repeated { session: Session, user: User },
-    /// An older token: the family was revoked and the event audited in the same transaction.
-    Reused { user: UserId },
-    /// No such session, revoked, idle too long, expired, or its user is disabled.
-    Dead,
-}
-
-/// What an audit entry says happened; OWASP's logging vocabulary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AuditEvent {
-    UserCreated,
-    AuthnLoginSuccess,
-    AuthnLoginFail,
-    AuthnTokenReuse,
-}
-
-impl AuditEvent {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UserCreated => "user_created",
-            Self::AuthnLoginSuccess => "authn_login_success",
-            Self::AuthnLoginFail => "authn_login_fail",
-            Self::AuthnTokenReuse => "authn_token_reuse",
-        }
-    }
-}
-
-/// One entry of the audit trail; written in the transaction of the change it records, never altered.
-#[derive(Debug, Clone)]
-pub struct AuditEntry {
-    pub id: AuditId,
-    pub event: AuditEvent,
-    /// The account it concerns, where there is one.
-    pub user: Option<UserId>,
-    pub address: Option<std::net::IpAddr>,
-    pub request_id: Option<String>,
-    pub at: DateTime<Utc>,
+pub struct PasswordSet {
+    /// The session that goes on, one counter further: no token from before serves any more.
+    pub kept: Option<(Session, User)>,
+    pub ended: Vec<SessionId>,
 }

@@ -65,4 +65,6 @@ ids! {
     InstanceId
     /// One entry of the audit trail.
     AuditId
+    ApiKeyId
+    InviteId
 }

@@ -3,10 +3,15 @@
 //! Time and randomness come in as arguments, so that every rule here can be tested by calling it.
 
 pub mod account;
+pub mod api_key;
+pub mod audit;
 pub mod chat;
 pub mod conversation;
 pub mod email;
+pub mod expiry;
+pub mod guessing;
 pub mod id;
+pub mod invite;
 pub mod kind;
 pub mod model_name;
 pub mod password;
@@ -14,4 +19,7 @@ pub mod principal;
 pub mod quota;
 pub mod reply;
 pub mod secret;
+pub mod session;
+pub mod signing_key;
+pub mod token_text;
 pub mod turn;

@@ -14,8 +14,11 @@ use crate::{email::EmailAddress, secret::Secret};
 /// A password in clear; it never prints itself.
 pub type Password = Secret<String>;
 
-/// Fewest Unicode code points of a password.
+/// Fewest Unicode code points of a password, unless an operator wants more.
 pub const MIN_CHARS: usize = 8;
+
+/// The most that an operator may ask for (A1): whoever chooses 64 has chosen enough.
+pub const MIN_CHARS_MAX: usize = 64;
 
 /// Most Unicode code points of a password; longer ones are refused, never cut.
 pub const MAX_CHARS: usize = 256;
@@ -35,39 +38,27 @@ static COMMON: LazyLock<HashSet<&'static str>> =
 /// Why a password was refused; the text is for the person who chose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
-    #[error("{}", self.reason())]
-    TooShort,
-    #[error("{}", self.reason())]
+    #[error("a password needs at least {least} characters")]
+    TooShort { least: usize },
+    #[error("a password may have at most {MAX_CHARS} characters")]
     TooLong,
-    #[error("{}", self.reason())]
+    #[error("this is one of the most common passwords")]
     Common,
-    #[error("{}", self.reason())]
+    #[error("the password is built from the e-mail address or the name of this service")]
     BuiltFromContext,
+    #[error("this is the password that is to be replaced")]
+    Unchanged,
 }
 
-impl WeakPassword {
-    /// What is wrong, as a sentence that can be shown to the person choosing.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::TooShort => "a password needs at least 8 characters",
-            Self::TooLong => "a password may have at most 256 characters",
-            Self::Common => "this is one of the most common passwords",
-            Self::BuiltFromContext => {
-                "the password is built from the e-mail address or the name of this service"
-            }
-        }
-    }
-}
-
-/// Decides whether `password` may guard the account of `email`.
+/// Decides whether `password`, of `least` characters or more, may guard the account of `email`.
 ///
 /// # Errors
 ///
-/// [`WeakPassword`]: show its reason and ask for another password.
-pub fn check(password: &Password, email: &EmailAddress) -> Result<(), WeakPassword> {
+/// [`WeakPassword`]: show it and ask for another password.
+pub fn check(password: &Password, least: usize, email: &EmailAddress) -> Result<(), WeakPassword> {
     let chars = password.reveal().chars().take(MAX_CHARS + 1).count();
-    if chars < MIN_CHARS {
-        return Err(WeakPassword::TooShort);
+    if chars < least {
+        return Err(WeakPassword::TooShort { least });
     }
     if chars > MAX_CHARS {
         return Err(WeakPassword::TooLong);
@@ -108,18 +99,29 @@ mod tests {
     use super::*;
 
     fn judge(password: &str) -> Result<(), WeakPassword> {
+        judge_by(MIN_CHARS, password)
+    }
+
+    fn judge_by(least: usize, password: &str) -> Result<(), WeakPassword> {
         let email = EmailAddress::parse("ada.lovelace@engines.example").unwrap();
-        check(&Secret::new(password.to_owned()), &email)
+        check(&Secret::new(password.to_owned()), least, &email)
     }
 
     #[test]
     fn a1_length_is_counted_in_code_points_from_8_to_256() {
         let of = |chars: usize| "äöü€zßxq".chars().cycle().take(chars).collect::<String>();
-        assert_eq!(judge(&of(7)), Err(WeakPassword::TooShort));
+        assert_eq!(judge(&of(7)), Err(WeakPassword::TooShort { least: 8 }));
         assert_eq!(judge(&of(8)), Ok(()));
         assert_eq!(judge(&of(64)), Ok(()));
         assert_eq!(judge(&of(256)), Ok(()));
         assert_eq!(judge(&of(257)), Err(WeakPassword::TooLong));
+    }
+
+    #[test]
+    fn a1_an_operator_may_ask_for_more() {
+        assert_eq!(judge_by(15, "green tea at 6"), Err(WeakPassword::TooShort { least: 15 }));
+        assert_eq!(judge_by(15, "green tea at six"), Ok(()));
+        assert!(judge_by(15, "mossy banks").unwrap_err().to_string().contains("at least 15"));
     }
 
     #[test]

@@ -1,8 +1,13 @@
-//! Who is asking.
+//! Who is asking, and what a route asks for.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{SessionId, UserId};
+use crate::{
+    id::{ApiKeyId, SessionId, UserId},
+    quota::Quota,
+};
 
 /// What an account may do. Admin includes all that a user may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,18 +34,136 @@ impl Role {
     }
 }
 
+/// A part of the service that an API key can be let into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    Chat,
+    Models,
+    Embeddings,
+    Conversations,
+    Usage,
+    /// Opens administrators' routes, for keys of administrators only.
+    Admin,
+}
+
+impl Scope {
+    pub const ALL: [Self; 6] =
+        [Self::Chat, Self::Models, Self::Embeddings, Self::Conversations, Self::Usage, Self::Admin];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Models => "models",
+            Self::Embeddings => "embeddings",
+            Self::Conversations => "conversations",
+            Self::Usage => "usage",
+            Self::Admin => "admin",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A set of scopes.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    pub const fn contains(self, scope: Scope) -> bool {
+        self.0 & scope.bit() != 0
+    }
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
+    }
+
+    /// Reads what [`fmt::Display`] wrote; `None` when a word is not a scope.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.split_whitespace().map(Scope::parse).collect()
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope.bit()))
+    }
+}
+
+/// The names in one line, as OAuth writes them (RFC 6749 §3.3): `chat models`.
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, scope) in self.iter().enumerate() {
+            let gap = if n == 0 { "" } else { " " };
+            write!(f, "{gap}{}", scope.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{self}]")
+    }
+}
+
+/// With what a caller proved who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// An access token: somebody signed in, who may do all that their role allows.
+    Session(SessionId),
+    Key {
+        id: ApiKeyId,
+        scopes: Scopes,
+        /// A limit of the key's own, beside its user's.
+        quota: Option<Quota>,
+    },
+}
+
 /// An authenticated caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Principal {
     pub user: UserId,
-    pub session: SessionId,
     pub role: Role,
+    pub credential: Credential,
 }
 
 /// What a route demands of its caller; each route declares exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Public,
-    User,
+    /// Any caller we know, whatever their key's scopes.
+    Anybody,
+    /// Somebody who signed in: what concerns the account itself is closed to keys, or a stolen key could mint others.
+    Session,
+    /// A session, or a key with this scope.
+    Scope(Scope),
+    /// An administrator's session, or an administrator's key with the scope `admin`.
     Admin,
+}
+
+impl Access {
+    /// Whether `principal` may enter.
+    pub fn admits(self, principal: &Principal) -> bool {
+        let has = |scope| match principal.credential {
+            Credential::Session(_) => true,
+            Credential::Key { scopes, .. } => scopes.contains(scope),
+        };
+        match self {
+            Self::Public | Self::Anybody => true,
+            Self::Session => matches!(principal.credential, Credential::Session(_)),
+            Self::Scope(scope) => has(scope),
+            Self::Admin => matches!(principal.role, Role::Admin) && has(Scope::Admin),
+        }
+    }
 }

@@ -63,7 +63,30 @@ pub struct Verdict {
     pub reset_after: Duration,
 }
 
+/// A span of time, or a point in it, exact in the units of a [`Quota`]: for stores whose numbers are too small for the
+/// product of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub micros: u64,
+    /// In units of `1 / permits` µs, less than one µs.
+    pub part: u32,
+}
+
 impl Quota {
+    /// How long `cost` takes to flow back; `None` for ever.
+    pub fn price(&self, cost: u32) -> Option<Span> {
+        let price = self.period.as_micros() * u128::from(cost);
+        let permits = u128::from(self.permits);
+        let micros = u64::try_from(price.checked_div(permits)?).unwrap_or(u64::MAX);
+        let part = u32::try_from(price.checked_rem(permits)?).ok()?;
+        Some(Span { micros, part })
+    }
+
+    /// The bucket that is full again at this point in time.
+    pub fn bucket(&self, full_at: Span) -> Bucket {
+        Bucket { tat: self.scaled(Micros(full_at.micros)) + u128::from(full_at.part) }
+    }
+
     /// Spends `cost` from `bucket`, if it holds that much.
     pub fn take(&self, bucket: &mut Bucket, now: Micros, cost: u32) -> Verdict {
         // The largest sum here stays below 2^117: no step can overflow.

@@ -9,17 +9,19 @@ mod check_config;
 mod client;
 mod demo;
 mod healthcheck;
+mod keys;
 mod migrate;
 mod serve;
 mod signals;
+mod store;
 mod terminal;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use self::terminal::Terminal;
-use crate::config::{Config, Problems, Sources, keys};
+use self::terminal::{Terminal, notice};
+use crate::config::{self, Config, Problems, Sources};
 
 const STATUS_FAILED: u8 = 1;
 const STATUS_MISUSED: u8 = 2;
@@ -59,6 +61,9 @@ enum Verb {
     /// Manage accounts, also beside a running service
     #[command(subcommand)]
     Admin(admin::AdminVerb),
+    /// Rotate and list the keys that sign access tokens, also beside a running service
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
     /// Print the live supervision tree of a running service
     Actors(actors::ActorsArgs),
     /// Print the OpenAPI description
@@ -94,6 +99,7 @@ impl Verb {
             Self::CheckConfig(args) => check_config::run(&args, &sources, terminal),
             Self::Healthcheck => healthcheck::run(&Config::load(&sources)?, terminal).await,
             Self::Admin(verb) => admin::run(verb, Config::load(&sources)?, terminal).await,
+            Self::Keys(verb) => keys::run(verb, Config::load(&sources)?, terminal).await,
             Self::Actors(args) => actors::run(&args, &Config::load(&sources)?, terminal).await,
             Self::Openapi => {
                 terminal.line(crate::openapi())?;
@@ -107,7 +113,7 @@ impl Verb {
 fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     let name = name.trim();
-    if keys::find(name).is_some_and(|key| key.kind == keys::Kind::Secret) {
+    if config::keys::find(name).is_some_and(|key| key.kind == config::keys::Kind::Secret) {
         return Err(format!("{name} is a secret: put it into the environment, .env, or {name}_FILE"));
     }
     Ok((name.to_owned(), value.to_owned()))
@@ -115,8 +121,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 /// Says on standard error what went wrong.
 fn complain(error: &anyhow::Error) -> ExitCode {
-    // With standard error gone, the status still tells.
-    let _ = writeln!(std::io::stderr(), "deepersensor: {error:#}");
+    notice(format!("deepersensor: {error:#}"));
     ExitCode::from(if error.is::<Problems>() { STATUS_MISUSED } else { STATUS_FAILED })
 }
 

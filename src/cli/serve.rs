@@ -2,13 +2,18 @@
 //!
 //! The first signal stops gracefully (at most [`STOP_MAX`]); a second one leaves at once.
 
-use std::{net::IpAddr, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use actors::model::UpstreamKind;
 use http::Uri;
 use tracing::{error, info, warn};
 
-use super::{STATUS_FAILED, signals::Signals};
+use super::{STATUS_FAILED, local, signals::Signals};
 use crate::{app::App, config::Config, logging};
 
 /// As long as all graces inside together, so that it only ends a stop that hangs.
@@ -30,7 +35,38 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
         }
     };
     info!(address = %app.addr(), ops = %app.ops_addr(), "serving");
+    invite_first_administrator(&app).await;
     Ok(until_over(app, &mut signals).await)
+}
+
+/// Says how to become the first administrator, as long as there is none. The code is shown to a person only: where standard
+/// error is no terminal it is stored, beside the log, for more people to read.
+async fn invite_first_administrator(app: &App) {
+    let code = match app.first_admin_code().await {
+        Ok(Some(code)) => code,
+        Ok(None) => return,
+        Err(error) => {
+            return warn!(%error, "cannot tell whether there is an administrator; the next start asks again");
+        }
+    };
+    if !io::stderr().is_terminal() {
+        return warn!(
+            "there is no administrator yet: make one with `deepersensor admin create --email …`, or get a code to \
+             sign up with by `deepersensor admin first-code`"
+        );
+    }
+    // With standard error gone, `admin create` still works.
+    let _ = io::stderr().lock().write_all(first_steps(local(app.addr()), code.reveal()).as_bytes());
+}
+
+fn first_steps(address: SocketAddr, code: &str) -> String {
+    format!(
+        "\n\
+         Nobody administers this service yet. Whoever signs up with this code does; it is good until it is used:\n\n\
+         \x20 curl -s http://{address}/v1/auth/signup -H 'Content-Type: application/json' \\\n\
+         \x20   -d '{{\"email\":\"you@example.org\",\"password\":\"four words, your own\",\"invite\":\"{code}\"}}'\n\n\
+         Or, on this machine: deepersensor admin create --email you@example.org\n\n"
+    )
 }
 
 /// Serves until a signal or the tree's failure, then stops gracefully.
@@ -126,6 +162,14 @@ mod tests {
         assert!(http.drain_accept < http.drain_grace);
         let parts = http.drain_grace + STOP_AFTER_GRACE + STOP_PATIENCE;
         assert!(parts <= STOP_MAX, "{parts:?} is longer than {STOP_MAX:?}");
+    }
+
+    #[test]
+    fn a18_the_first_start_tells_how_to_become_its_administrator() {
+        let text = first_steps("127.0.0.1:8080".parse().unwrap(), "dsi_code");
+        assert!(text.contains("curl -s http://127.0.0.1:8080/v1/auth/signup "), "{text}");
+        assert!(text.contains(r#""invite":"dsi_code"}'"#), "{text}");
+        assert!(text.contains("deepersensor admin create"), "{text}");
     }
 
     #[test]

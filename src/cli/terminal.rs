@@ -52,6 +52,11 @@ impl Terminal {
     }
 }
 
+/// Writes one line to standard error, beside the results. With it gone, the verb still does its work.
+pub(crate) fn notice(text: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
 /// Foreign text without the control characters that could move a terminal's cursor or retitle its window.
 pub(crate) fn harmless(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()

@@ -87,11 +87,7 @@ pub enum Item {
 }
 
 /// Names that belong to later work: refused rather than silently without effect.
-pub const NOT_SUPPORTED_YET: [(&str, &str); 3] = [
-    (
-        "REDIS_URL",
-        "each instance counts its own callers, so a caller of several instances has several limits",
-    ),
+pub const NOT_SUPPORTED_YET: [(&str, &str); 2] = [
     ("DATABASE_READ_URL", "reads and writes both go to DATABASE_URL"),
     ("MIGRATE_DATABASE_URL", "migrations run with DATABASE_URL"),
 ];
@@ -133,26 +129,40 @@ keys! {
         RUST_LOG Kind::Text, "info", "What to log, as `tracing` filter directives.";
         LOG_FORMAT Kind::Choice(&["text", "json"]), "text", "How log lines are written.";
         INSTANCE_COUNT Kind::Whole { min: 1, max: 1_000 }, "1",
-            "Running instances that share the model server; divides its slots, while limits are counted by each instance.";
+            "Running instances that share the model server; divides its slots, and the limits of callers while Redis is away.";
     }
     Store {
         DATABASE_URL Kind::Secret, "", "`postgres://…`; without it everything is kept in SQLite under `DATA_DIR`.";
+        REDIS_URL Kind::Secret, "",
+            "`redis://…` or `rediss://…`, where all instances count callers together; without it each counts its own.";
     }
     Identity {
         JWT_SECRET Kind::Secret, "",
             "Master secret, at least 32 random bytes; without it one is generated into `DATA_DIR`.";
+        JWT_ALGORITHM Kind::Choice(&["HS256", "EdDSA"]), "HS256",
+            "How access tokens are signed; with EdDSA others can verify them by `/.well-known/jwks.json`.";
         JWT_ISSUER Kind::Text, "deepersensor", "Issuer named in access tokens.";
         JWT_ACCESS_TTL_SECS Kind::Whole { min: 30, max: DAY }, "900", "Seconds an access token lives.";
         JWT_REFRESH_TTL_SECS Kind::Whole { min: 60, max: 365 * DAY }, "1209600",
             "Seconds a session may rest before it ends.";
         SESSION_MAX_SECS Kind::Whole { min: 60, max: 365 * DAY }, "2592000",
             "Seconds after which a session ends, however busy.";
+        SIGNUP_MODE Kind::Choice(&["open", "invite", "closed"]), "open",
+            "Who may sign up: everybody, who has an invite, or nobody but the first administrator.";
+        PASSWORD_MIN_LENGTH Kind::Whole { min: 8, max: 64 }, "8",
+            "Characters a new password needs; 15 where it is the only factor (NIST).";
+        PASSWORD_HASH_MEMORY_KIB Kind::Whole { min: 12_288, max: 65_536 }, "19456",
+            "Memory of one argon2id hash; at least 19456 KiB with 2 passes, 47104 with 1, or 12288 with 3.";
+        PASSWORD_HASH_PASSES Kind::Whole { min: 1, max: 8 }, "2", "Passes of argon2id over that memory.";
+        PASSWORD_HASH_LANES Kind::Whole { min: 1, max: 4 }, "1", "Lanes of argon2id.";
         PASSWORD_WORKERS Kind::Whole { min: 1, max: 256 }, "",
-            "Passwords hashed at once, 19 MiB each; without it one less than the cores.";
+            "Passwords hashed at once, `PASSWORD_HASH_MEMORY_KIB` each; without it one less than the cores.";
     }
     Edge {
         ALLOWED_ORIGINS Kind::List(Item::Origin), "",
             "Origins whose pages may call this API from a browser, comma-separated, matched exactly.";
+        BROWSER_SESSIONS Kind::Switch, "false",
+            "Whether pages may keep their session in cookies that no script can read; needs TLS in front.";
         TRUSTED_PROXY_IPS Kind::List(Item::Network), "",
             "Proxies whose `X-Forwarded-For` and `X-Request-Id` are believed: addresses or CIDR ranges, comma-separated.";
         MAX_REQUEST_SIZE_BYTES Kind::Whole { min: 1_024, max: 64 * MIB }, "2097152", "Largest request body.";
@@ -167,6 +177,10 @@ keys! {
         RATE_LIMIT_REQUESTS_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "60",
             "Requests per minute and user; an address gets five times that.";
         RATE_LIMIT_BURST Kind::Whole { min: 1, max: 1_000_000 }, "20", "Requests a user may make at once.";
+        LOG_IN_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "5", "Log-ins per minute and address.";
+        LOG_IN_BURST Kind::Whole { min: 1, max: 1_000_000 }, "5", "Log-ins an address may try at once.";
+        SIGN_UP_PER_HOUR Kind::Whole { min: 1, max: 1_000_000 }, "10", "Sign-ups per hour and address.";
+        SIGN_UP_BURST Kind::Whole { min: 1, max: 1_000_000 }, "10", "Sign-ups an address may make at once.";
     }
     Models {
         OLLAMA_BASE_URL Kind::List(Item::Upstream), "http://127.0.0.1:11434",
@@ -194,11 +208,20 @@ pub fn find(name: &str) -> Option<&'static Key> {
 
 /// The known name nearest to a misspelt one, if any is near enough to be meant.
 pub fn nearest(name: &str) -> Option<&'static str> {
-    const NEAR_ENOUGH: f64 = 0.75;
+    within(0.75, name)
+}
+
+/// Like [`nearest`], but so near that a name among those of other programs can hardly be one of theirs: one letter in a
+/// short name, every fifth in a long one.
+pub fn misspelt(name: &str) -> Option<&'static str> {
+    within(0.8, name)
+}
+
+fn within(least: f64, name: &str) -> Option<&'static str> {
     let wanted = name.to_ascii_uppercase().replace(['-', '.'], "_");
     ALL.iter()
         .map(|key| (strsim::normalized_damerau_levenshtein(&wanted, key.name), key.name))
-        .filter(|(likeness, _)| *likeness >= NEAR_ENOUGH)
+        .filter(|(likeness, _)| *likeness >= least)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
 }
@@ -223,5 +246,18 @@ mod tests {
         assert_eq!(nearest("app_port"), Some("APP_PORT"));
         assert_eq!(nearest("app-port"), Some("APP_PORT"));
         assert_eq!(nearest("COMPLETELY_ELSE"), None);
+    }
+
+    #[test]
+    fn names_of_other_programs_are_no_misspelt_ones_of_ours() {
+        let names = "PGDATABASE PGHOST PGDATA POSTGRES_URL POSTGRES_PASSWORD DATABASE DATABASE_HOST DATABASE_NAME DB_URL \
+            REDIS_HOST REDIS_PORT REDIS_PASSWORD REDIS_PORT_6379_TCP OLLAMA_HOST OLLAMA_MODELS OLLAMA_KEEP_ALIVE \
+            OLLAMA_MAX_QUEUE OLLAMA_ORIGINS OLLAMA_API_BASE_URL OLLAMA_PORT OLLAMA_MAX_LOADED_MODELS APP_NAME APP_KEY \
+            APP_URL APP_ROOT APP_DEBUG APP_VERSION HOST PORT HOSTNAME PASSWORD DATA DATA_PATH XDG_DATA_DIRS \
+            XDG_DATA_HOME LOG_LEVEL LOG_FILE LOGNAME RUST_BACKTRACE RUST_MIN_STACK RUSTFLAGS JWT_KEY JWT_SECRET_KEY \
+            ALLOWED_HOSTS TRUSTED_HOSTS NODE_ENV RAILS_ENV MODEL_PATH http_proxy PATH HOME";
+        for name in names.split_whitespace() {
+            assert_eq!(misspelt(name), None, "{name}");
+        }
     }
 }

@@ -28,15 +28,19 @@ pub use sources::{Origin, Raw, Settings, Sources};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use actors::{
-    auth::AuthConfig,
+    auth::{AuthConfig, SignUp},
     db::DbConfig,
     model::{ModelConfig, Timeouts, UpstreamConfig, UpstreamKind},
+    password::{HashCost, PasswordConfig},
     rate_limit::RateLimitConfig,
     system::SystemConfig,
 };
+
+use domain::signing_key::SigningAlgorithm;
 
 use self::reader::Reader;
 use crate::http::HttpConfig;
@@ -115,25 +119,21 @@ fn read(reader: &mut Reader<'_>) -> Config {
         1 => LogFormat::Json,
         _ => LogFormat::Text,
     };
+    let auth = auth(reader, data_dir.clone());
+    let instances: u16 = reader.whole(&keys::INSTANCE_COUNT).unwrap_or_default();
     Config {
         environment,
         log: LogConfig { filter: reader.optional(&keys::RUST_LOG, log_filter).unwrap_or_default(), format },
-        http: http(reader),
+        http: http(reader, auth.refresh_idle),
         system: SystemConfig {
             db: DbConfig {
                 database_url: reader.optional(&keys::DATABASE_URL, reader::postgres),
-                ..DbConfig::new(data_dir.clone())
+                ..DbConfig::new(data_dir)
             },
-            auth: auth(reader, data_dir),
-            password_workers: reader.whole(&keys::PASSWORD_WORKERS),
-            rate_limit: RateLimitConfig {
-                enabled: reader.switch(&keys::RATE_LIMIT_ENABLED),
-                ..RateLimitConfig::new(
-                    reader.whole(&keys::RATE_LIMIT_REQUESTS_PER_MINUTE).unwrap_or_default(),
-                    reader.whole(&keys::RATE_LIMIT_BURST).unwrap_or_default(),
-                )
-            },
-            model: model(reader),
+            auth,
+            password: password(reader),
+            rate_limit: rate_limit(reader, instances),
+            model: model(reader, instances),
         },
     }
 }
@@ -145,7 +145,7 @@ fn log_filter(text: &str) -> Result<String, reader::Bad> {
         .map_err(|_| reader::Bad::new("is no log filter", "give a level such as info, or info,actors=debug"))
 }
 
-fn http(reader: &mut Reader<'_>) -> HttpConfig {
+fn http(reader: &mut Reader<'_>, refresh_idle: Duration) -> HttpConfig {
     let host = reader.address(&keys::APP_HOST).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let port = reader.whole(&keys::APP_PORT).unwrap_or_default();
     // The default may give way to a free port; an address somebody asked for may not.
@@ -153,6 +153,7 @@ fn http(reader: &mut Reader<'_>) -> HttpConfig {
     HttpConfig {
         ops_bind,
         allowed_origins: reader.list(&keys::ALLOWED_ORIGINS, reader::origin),
+        browser_sessions: reader.switch(&keys::BROWSER_SESSIONS).then_some(refresh_idle),
         trusted_proxies: reader.list(&keys::TRUSTED_PROXY_IPS, reader::network),
         max_request_bytes: reader.count(&keys::MAX_REQUEST_SIZE_BYTES),
         max_in_flight: reader.count(&keys::MAX_INFLIGHT_REQUESTS),
@@ -165,23 +166,64 @@ fn http(reader: &mut Reader<'_>) -> HttpConfig {
 fn auth(reader: &mut Reader<'_>, data_dir: PathBuf) -> AuthConfig {
     AuthConfig {
         secret: reader.secret(&keys::JWT_SECRET),
+        algorithm: match reader.choice(&keys::JWT_ALGORITHM) {
+            1 => SigningAlgorithm::EdDsa,
+            _ => SigningAlgorithm::Hs256,
+        },
         issuer: reader.text(&keys::JWT_ISSUER),
         access_ttl: reader.seconds(&keys::JWT_ACCESS_TTL_SECS),
         refresh_idle: reader.seconds(&keys::JWT_REFRESH_TTL_SECS),
         session_max: reader.seconds(&keys::SESSION_MAX_SECS),
+        sign_up: match reader.choice(&keys::SIGNUP_MODE) {
+            2 => SignUp::Closed,
+            1 => SignUp::Invite,
+            _ => SignUp::Open,
+        },
+        password_min_chars: reader.count(&keys::PASSWORD_MIN_LENGTH),
         ..AuthConfig::new(data_dir)
     }
 }
 
-fn model(reader: &mut Reader<'_>) -> ModelConfig {
+fn password(reader: &mut Reader<'_>) -> PasswordConfig {
+    PasswordConfig {
+        workers: reader.whole(&keys::PASSWORD_WORKERS),
+        cost: HashCost {
+            memory_kib: reader.whole(&keys::PASSWORD_HASH_MEMORY_KIB).unwrap_or_default(),
+            passes: reader.whole(&keys::PASSWORD_HASH_PASSES).unwrap_or_default(),
+            lanes: reader.whole(&keys::PASSWORD_HASH_LANES).unwrap_or_default(),
+        },
+    }
+}
+
+fn rate_limit(reader: &mut Reader<'_>, instances: u16) -> RateLimitConfig {
+    let mut whole = |key| reader.whole(key).unwrap_or_default();
+    let new =
+        RateLimitConfig::new(whole(&keys::RATE_LIMIT_REQUESTS_PER_MINUTE), whole(&keys::RATE_LIMIT_BURST));
+    RateLimitConfig {
+        log_in: RateLimitConfig::per_minute(whole(&keys::LOG_IN_PER_MINUTE), whole(&keys::LOG_IN_BURST)),
+        sign_up: RateLimitConfig::per_hour(whole(&keys::SIGN_UP_PER_HOUR), whole(&keys::SIGN_UP_BURST)),
+        instance_count: instances.into(),
+        enabled: reader.switch(&keys::RATE_LIMIT_ENABLED),
+        redis_url: reader.optional(&keys::REDIS_URL, reader::redis),
+        ..new
+    }
+}
+
+fn model(reader: &mut Reader<'_>, instances: u16) -> ModelConfig {
     let idle = reader.seconds(&keys::UPSTREAM_IDLE_TIMEOUT_SECS);
     let defaults = Timeouts::default();
+    let queue_limit = reader.count(&keys::MODEL_QUEUE_LIMIT);
+    let mut queue_per_user = reader.count(&keys::MODEL_QUEUE_PER_USER);
+    // Who narrows the queue alone has said nothing about users that could contradict it.
+    if !reader.is_given(&keys::MODEL_QUEUE_PER_USER) {
+        queue_per_user = queue_per_user.min(queue_limit);
+    }
     ModelConfig {
         upstreams: upstreams(reader),
         slots: reader.count(&keys::OLLAMA_NUM_PARALLEL),
-        instance_count: reader.count(&keys::INSTANCE_COUNT),
-        queue_limit: reader.count(&keys::MODEL_QUEUE_LIMIT),
-        queue_per_user: reader.count(&keys::MODEL_QUEUE_PER_USER),
+        instance_count: instances.into(),
+        queue_limit,
+        queue_per_user,
         allow_cloud: reader.switch(&keys::ALLOW_CLOUD_MODELS),
         timeouts: Timeouts {
             first_byte: reader.seconds(&keys::UPSTREAM_FIRST_BYTE_TIMEOUT_SECS),

@@ -187,13 +187,20 @@ pub(crate) fn upstream(item: &str) -> Result<String, Bad> {
 
 /// The address of a Postgres database; whatever else it says is judged by connecting.
 pub(crate) fn postgres(text: &str) -> Result<Secret<String>, Bad> {
-    let known = ["postgres://", "postgresql://"];
-    if known.iter().any(|scheme| text.starts_with(scheme)) {
+    let fix = "give postgres://user:password@host/database, or remove the name to use SQLite in DATA_DIR";
+    url_of(&["postgres://", "postgresql://"], text, fix)
+}
+
+/// The address of a Redis server, judged like that of a database.
+pub(crate) fn redis(text: &str) -> Result<Secret<String>, Bad> {
+    let fix = "give redis://user:password@host/0, or remove the name to count callers in memory";
+    url_of(&["redis://", "rediss://"], text, fix)
+}
+
+fn url_of(schemes: &[&str; 2], text: &str, fix: &str) -> Result<Secret<String>, Bad> {
+    if schemes.iter().any(|scheme| text.starts_with(scheme)) {
         Ok(Secret::new(text.to_owned()))
     } else {
-        Err(Bad::new(
-            "does not start with postgres://",
-            "give postgres://user:password@host/database, or remove the name to use SQLite in DATA_DIR",
-        ))
+        Err(Bad::new(format!("does not start with {}", schemes[0]), fix))
     }
 }

@@ -14,6 +14,7 @@ pub(crate) fn judge(config: &Config, problems: &mut Vec<Problem>) {
     sessions(config, problems);
     queues(config, problems);
     secrets(config, problems);
+    passwords(config, problems);
     if config.system.model.instance_count > 1 {
         several_instances(config, problems);
     }
@@ -85,6 +86,12 @@ fn secrets(config: &Config, problems: &mut Vec<Problem>) {
             weakness,
             "draw one with `openssl rand -base64 48`, or remove the name to have one generated in DATA_DIR",
         ));
+    }
+}
+
+fn passwords(config: &Config, problems: &mut Vec<Problem>) {
+    if let Some((what, fix)) = config.system.password.cost.problem() {
+        problems.push(Problem::new(keys::PASSWORD_HASH_MEMORY_KIB.name, what, fix));
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where settings come from: defaults < TOML file < `.env` < environment < flags.
 //!
 //! Each source is read into plain pairs of name and text; a later one wins. Names that mean nothing are problems in
-//! every source that is ours alone, that is in all but the environment, which is full of other people's names.
+//! every source that is ours alone. The environment is full of other people's names: there only a misspelt one of ours is
+//! a problem, because it would leave open what somebody meant to close.
 
 use std::{
     collections::BTreeMap,
@@ -167,7 +168,10 @@ fn stranger(name: &str, text: &str, origin: &Origin) -> Option<Problem> {
             .then(|| Problem::new(name, "is not supported yet", format!("remove it: {instead}")));
     }
     if *origin == Origin::Environment {
-        return None;
+        let near = keys::misspelt(base).filter(|_| !text.trim().is_empty())?;
+        let fix =
+            format!("did you mean {near}? If it belongs to another program, unset it here: env -u {name} …");
+        return Some(Problem::new(name, "is not a configuration key", fix));
     }
     let fix = keys::nearest(name).map_or_else(
         || "remove it; `check-config` prints every key".to_owned(),

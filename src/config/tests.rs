@@ -54,7 +54,7 @@ fn without_any_source_the_tables_defaults_are_the_rooms_defaults() {
     assert_eq!(shown(&config.system.auth), shown(&AuthConfig::new(data_dir)));
     assert_eq!(shown(&config.system.model), shown(&ModelConfig::default()));
     assert_eq!(shown(&config.system.rate_limit), shown(&RateLimitConfig::new(60, 20)));
-    assert_eq!(config.system.password_workers, None);
+    assert_eq!(shown(&config.system.password), shown(&PasswordConfig::default()));
     assert_eq!(keys::OPS_BIND.default, HttpConfig::OPS_DEFAULT.to_string());
     assert_eq!(config.environment, Environment::Local);
     assert_eq!(config.log, LogConfig { filter: "info".to_owned(), format: LogFormat::Text });
@@ -124,8 +124,27 @@ fn names_of_others_in_the_environment_are_left_alone() {
 }
 
 #[test]
+fn a_misspelt_name_in_the_environment_is_told_with_a_way_out() {
+    for (name, meant) in [
+        ("SIGNUP_MOD", "SIGNUP_MODE"),
+        ("DATBASE_URL", "DATABASE_URL"),
+        ("JWT_SECERT", "JWT_SECRET"),
+        ("JWT_SECERT_FILE", "JWT_SECRET"),
+        ("TRUSTED_PROXIES", "TRUSTED_PROXY_IPS"),
+        ("LOGIN_PER_MINUTE", "LOG_IN_PER_MINUTE"),
+        ("app_port", "APP_PORT"),
+    ] {
+        let told = only(&[(name, "canary7391")]);
+        assert!(told.starts_with(&format!("{name} (environment): is not a configuration key")), "{told}");
+        assert!(told.contains(&format!("did you mean {meant}?")), "{told}");
+        assert!(told.contains(&format!("env -u {name} ")) && !told.contains("canary7391"), "{told}");
+        assert_eq!(problems(&environment(&[(name, "")])), [], "an empty {name} asks for nothing");
+    }
+}
+
+#[test]
 fn names_of_later_work_are_refused_wherever_they_stand() {
-    for name in ["REDIS_URL", "DATABASE_READ_URL", "MIGRATE_DATABASE_URL", "REDIS_URL_FILE"] {
+    for name in ["DATABASE_READ_URL", "MIGRATE_DATABASE_URL", "DATABASE_READ_URL_FILE"] {
         assert!(only(&[(name, "x")]).contains("is not supported yet"), "{name}");
         assert_eq!(problems(&environment(&[(name, "")])), [], "an empty {name} asks for nothing");
     }
@@ -187,6 +206,7 @@ fn production_refuses_what_is_fine_at_home() {
 fn several_instances_need_a_shared_store_and_secret() {
     let two = problems(&environment(&[("INSTANCE_COUNT", "2")]));
     assert_eq!(two.len(), 2);
+    assert!(only(&[("INSTANCE_COUNT", "two")]).contains("is not a whole number"));
     let shared = [("INSTANCE_COUNT", "2"), ("JWT_SECRET", GOOD_SECRET), ("DATABASE_URL", "postgres://db/x")];
     assert_eq!(problems(&environment(&shared)), []);
 }
@@ -195,10 +215,45 @@ fn several_instances_need_a_shared_store_and_secret() {
 fn keys_that_contradict_each_other_are_refused() {
     assert!(only(&[("JWT_REFRESH_TTL_SECS", "600")]).contains("access would outlive its session"));
     assert!(only(&[("SESSION_MAX_SECS", "86400")]).contains("JWT_REFRESH_TTL_SECS"));
-    assert!(only(&[("MODEL_QUEUE_LIMIT", "8")]).contains("MODEL_QUEUE_PER_USER"));
+    assert!(
+        only(&[("MODEL_QUEUE_LIMIT", "8"), ("MODEL_QUEUE_PER_USER", "9")]).contains("MODEL_QUEUE_PER_USER")
+    );
     assert!(only(&[("OPS_BIND", "0.0.0.0:9464")]).contains("without credentials"));
     assert!(only(&[("OPS_BIND", "127.0.0.1:8080")]).contains("is the address of the service"));
     assert!(only(&[("OLLAMA_BASE_URL", ",")]).contains("names no model server"));
+}
+
+#[test]
+fn a_queue_narrowed_alone_narrows_the_default_of_its_users() {
+    let model = Config::load(&environment(&[("MODEL_QUEUE_LIMIT", "8")])).unwrap().system.model;
+    assert_eq!((model.queue_limit, model.queue_per_user), (8, 8));
+}
+
+#[test]
+fn a03_hashes_weaker_than_owasps_least_are_refused() {
+    for (memory, passes) in [("19456", "1"), ("12288", "2"), ("47103", "1")] {
+        let weak = only(&[("PASSWORD_HASH_MEMORY_KIB", memory), ("PASSWORD_HASH_PASSES", passes)]);
+        assert!(weak.contains("weaker than OWASP's least") && weak.contains("fix: give at least"), "{weak}");
+    }
+    for (memory, passes) in [("47104", "1"), ("12288", "3"), ("65536", "3")] {
+        let settings = [("PASSWORD_HASH_MEMORY_KIB", memory), ("PASSWORD_HASH_PASSES", passes)];
+        let cost = Config::load(&environment(&settings)).unwrap().system.password.cost;
+        assert_eq!((cost.memory_kib.to_string(), cost.passes.to_string()), (memory.into(), passes.into()));
+    }
+    assert!(only(&[("PASSWORD_HASH_MEMORY_KIB", "1024")]).contains("from 12288 to 65536"));
+}
+
+#[test]
+fn a01_a05_passwords_may_have_to_be_longer_and_sign_up_may_be_narrowed() {
+    let auth = |pairs: &[_]| Config::load(&environment(pairs)).unwrap().system.auth;
+    assert_eq!(auth(&[("PASSWORD_MIN_LENGTH", "15")]).password_min_chars, 15);
+    for length in ["7", "65"] {
+        assert!(only(&[("PASSWORD_MIN_LENGTH", length)]).contains("from 8 to 64"), "{length}");
+    }
+    for (mode, sign_up) in [("open", SignUp::Open), ("invite", SignUp::Invite), ("closed", SignUp::Closed)] {
+        assert_eq!(auth(&[("SIGNUP_MODE", mode)]).sign_up, sign_up);
+    }
+    assert!(only(&[("SIGNUP_MODE", "off")]).contains("open, invite, closed"));
 }
 
 #[test]

@@ -130,6 +130,11 @@ impl Inbound {
         Self { incoming: Some(incoming), input, intake }
     }
 
+    /// Whether the request came without a body.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.incoming.is_none()
+    }
+
     /// Reads the whole body as one JSON object and makes of it what `build` does, before its memory is given back.
     ///
     /// # Errors

@@ -1,17 +1,19 @@
 //! A request as a route sees it: who asks, for what, and until when.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use actors::auth::Origin;
-use domain::principal::Principal;
-use http::{HeaderMap, HeaderName, request::Parts};
+use domain::{principal::Principal, session::DEVICE_CHARS};
+use http::{HeaderMap, HeaderName, header::USER_AGENT, request::Parts};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     body::{Inbound, ReadJson, Subject},
+    browser,
     config::HttpConfig,
+    connection::Peer,
     error::ApiError,
     request_id::RequestId,
 };
@@ -27,8 +29,11 @@ pub(crate) struct Call {
     pub(crate) body: Inbound,
     /// Present on every route whose access is not public.
     pub(crate) principal: Option<Principal>,
+    /// Whether a browser's cookie said who asks.
+    pub(crate) is_by_cookie: bool,
     pub(crate) request_id: RequestId,
     pub(crate) client: IpAddr,
+    pub(super) peer: Peer,
     pub(crate) deadline: Instant,
     /// The variable part of the path, decoded.
     pub(crate) param: Option<String>,
@@ -49,18 +54,50 @@ impl Call {
 
     /// Where the call came from, for the audit trail.
     pub(crate) fn origin(&self) -> Origin {
-        Origin { address: Some(self.client), request_id: Some(self.request_id.as_str().to_owned()) }
+        origin(&self.head.headers, self.client, &self.request_id)
+    }
+
+    /// How long a browser keeps its refresh token; `None` when browsers' sessions are off.
+    pub(crate) fn browser_sessions(&self) -> Option<Duration> {
+        self.config.browser_sessions
+    }
+
+    /// Whether the calling page may be given, or may spend, a browser's session; see [`browser::check_page`].
+    pub(crate) fn check_page(&self) -> Result<(), ApiError> {
+        browser::check_page(&self.head, self.peer, &self.config.allowed_origins)
     }
 
     pub(crate) fn param(&self) -> &str {
         self.param.as_deref().unwrap_or_default()
     }
 
-    /// The first value of a query parameter, decoded; `None` when absent or not UTF-8.
-    pub(crate) fn query(&self, name: &str) -> Option<String> {
-        let pairs = self.head.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
-        let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
-        percent_decode_str(value).decode_utf8().ok().map(|text| text.into_owned())
+    /// What the path names; one that is no id names nothing.
+    pub(crate) fn id<Id: FromStr>(&self) -> Result<Id, ApiError> {
+        self.param().parse().map_err(|_| ApiError::nothing())
+    }
+
+    /// A query parameter as `parse` understands it; the first one counts.
+    ///
+    /// # Errors
+    ///
+    /// 400 with `wanted` when it says something else.
+    pub(crate) fn query<T>(
+        &self,
+        name: &'static str,
+        wanted: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, ApiError> {
+        let pairs = self.head.uri.query().into_iter().flat_map(|query| query.split('&'));
+        let value = pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
+        let Some((_, value)) = value else { return Ok(None) };
+        let text = percent_decode_str(value).decode_utf8().ok();
+        let parsed = text.and_then(|text| parse(&text));
+        parsed.map(Some).ok_or_else(|| ApiError::invalid(wanted).at(name))
+    }
+
+    /// Like [`Call::account`], but no body at all is an empty object.
+    pub(crate) async fn account_or_default<T: ReadJson + Default>(&mut self) -> Result<T, ApiError> {
+        if self.body.is_empty() { Ok(T::default()) } else { self.account().await }
     }
 
     /// Reads a body about an account; see [`Inbound::json`].
@@ -75,6 +112,16 @@ impl Call {
     ) -> Result<R, ApiError> {
         let subject = Subject::Chat { limit_bytes: self.config.max_request_bytes };
         self.body.json(&self.head.headers, subject, self.deadline, build).await
+    }
+}
+
+/// Where a request came from, for the audit trail.
+pub(super) fn origin(headers: &HeaderMap, client: IpAddr, request_id: &RequestId) -> Origin {
+    let device = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    Origin {
+        address: Some(client),
+        request_id: Some(request_id.as_str().to_owned()),
+        device: device.map(|text| text.chars().take(DEVICE_CHARS).collect()),
     }
 }
 

@@ -40,6 +40,8 @@ pub struct HttpConfig {
     pub ops_bind: Option<LoopbackAddr>,
     /// Origins whose pages may call us (`ALLOWED_ORIGINS`); empty turns CORS off.
     pub allowed_origins: Vec<PageOrigin>,
+    /// How long browsers keep their refresh tokens in a cookie (`BROWSER_SESSIONS`); `None` neither sets nor reads any.
+    pub browser_sessions: Option<Duration>,
     /// Peers whose `X-Forwarded-For` and `X-Request-Id` we believe (`TRUSTED_PROXY_IPS`); nobody by default.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest chat body (`MAX_REQUEST_SIZE_BYTES`).
@@ -81,6 +83,7 @@ impl HttpConfig {
             bind,
             ops_bind: None,
             allowed_origins: Vec::new(),
+            browser_sessions: None,
             trusted_proxies: Vec::new(),
             max_request_bytes: 2 << 20,
             body_budget_bytes: 256 << 20,

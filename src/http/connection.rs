@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     config::HttpConfig,
+    doors::Doors,
     lifecycle::Lifecycle,
-    pipeline::{Doors, Pipeline},
+    pipeline::Pipeline,
     socket::{Input, Socket},
 };
 

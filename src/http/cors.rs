@@ -1,4 +1,5 @@
-//! Which pages of other origins may call us: exactly those listed, never `*` or `null`, and never with cookies.
+//! Which pages of other origins may call us: exactly those listed, never `*` or `null`, and with cookies only where browsers
+//! have sessions.
 
 use std::{convert::Infallible, str::FromStr, time::Duration};
 
@@ -43,8 +44,15 @@ impl FromStr for PageOrigin {
     }
 }
 
+impl PageOrigin {
+    /// Whether a request's `Origin` is this one.
+    pub(crate) fn is(&self, origin: &HeaderValue) -> bool {
+        self.0 == origin
+    }
+}
+
 /// `None` when no origin is allowed.
-pub(crate) fn layer(origins: &[PageOrigin]) -> Option<CorsLayer> {
+pub(crate) fn layer(origins: &[PageOrigin], with_cookies: bool) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }
@@ -53,7 +61,8 @@ pub(crate) fn layer(origins: &[PageOrigin]) -> Option<CorsLayer> {
     Some(
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
-            .allow_methods([Method::GET, Method::POST])
+            .allow_credentials(with_cookies)
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
             .allow_headers([
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,

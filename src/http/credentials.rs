@@ -3,28 +3,40 @@
 use domain::secret::Secret;
 use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 
-use super::error::ApiError;
+use super::{browser, error::ApiError};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The token a request carries in `Authorization: Bearer` or `X-Api-Key`; both are judged by the same authority.
+/// A token, and how it came.
+pub(crate) struct Presented {
+    pub(crate) token: Secret<String>,
+    /// The browser added it by itself: no script of a page needed to know it.
+    pub(crate) is_by_cookie: bool,
+}
+
+/// The token a request carries in `Authorization: Bearer`, in `X-Api-Key` or, if those are read, in a browser's cookie; all
+/// are judged by the same authority.
 ///
 /// # Errors
 ///
 /// 401 when there is none or it is not a bearer token; 400 when the request carries two that differ, since two readers
 /// could then disagree about who is asking.
-pub(crate) fn token(headers: &HeaderMap) -> Result<Secret<String>, ApiError> {
-    let mut found: Option<&str> = None;
+pub(crate) fn presented(headers: &HeaderMap, reads_cookies: bool) -> Result<Presented, ApiError> {
+    let mut found: Option<(&str, bool)> = None;
     let bearers = headers.get_all(AUTHORIZATION).iter().map(|value| bearer(value.to_str().ok()?));
     let keys = headers.get_all(API_KEY).iter().map(|value| Some(value.to_str().ok()?.trim()));
-    for presented in bearers.chain(keys) {
-        let presented = presented.filter(|token| !token.is_empty()).ok_or_else(ApiError::unauthenticated)?;
+    let cookies = reads_cookies.then(|| browser::cookies(headers, browser::ACCESS)).into_iter().flatten();
+    let by_header = bearers.chain(keys).map(|token| (token, false));
+    for (token, is_by_cookie) in by_header.chain(cookies.map(|token| (Some(token), true))) {
+        let token = token.filter(|token| !token.is_empty()).ok_or_else(ApiError::unauthenticated)?;
         match found {
-            Some(first) if first != presented => return Err(ApiError::two_credentials()),
-            _ => found = Some(presented),
+            Some((first, _)) if first != token => return Err(ApiError::two_credentials()),
+            Some(_) => {}
+            None => found = Some((token, is_by_cookie)),
         }
     }
-    found.map(|token| Secret::new(token.to_owned())).ok_or_else(ApiError::unauthenticated)
+    let (token, is_by_cookie) = found.ok_or_else(ApiError::unauthenticated)?;
+    Ok(Presented { token: Secret::new(token.to_owned()), is_by_cookie })
 }
 
 fn bearer(value: &str) -> Option<&str> {
@@ -41,7 +53,8 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        token(&headers).map(Secret::into_inner).map_err(|error| error.status().as_u16())
+        let presented = presented(&headers, true).map_err(|error| error.status().as_u16())?;
+        Ok(presented.token.into_inner())
     }
 
     #[test]
@@ -56,6 +69,21 @@ mod tests {
     fn a16_two_different_credentials_are_refused_as_a_malformed_request() {
         assert_eq!(read(&[("x-api-key", "abc"), ("authorization", "Bearer abd")]), Err(400));
         assert_eq!(read(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]), Err(400));
+    }
+
+    #[test]
+    fn a14_a_cookie_counts_only_where_cookies_are_read_and_must_not_differ() {
+        let cookie = ("cookie", "__Host-deepersensor=abc");
+        assert_eq!(read(&[cookie]), Ok("abc".to_owned()));
+        assert_eq!(read(&[cookie, ("authorization", "Bearer abd")]), Err(400));
+        assert_eq!(read(&[cookie, ("cookie", "__Host-deepersensor=abd")]), Err(400));
+
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", cookie.1.parse().unwrap());
+        assert!(presented(&headers, true).unwrap_or_else(|_| panic!()).is_by_cookie);
+        assert_eq!(presented(&headers, false).err().unwrap().status(), 401);
+        headers.insert("x-api-key", "abc".parse().unwrap());
+        assert!(!presented(&headers, true).unwrap_or_else(|_| panic!()).is_by_cookie);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::rate_limit::{Decision, Scope};
+use actors::rate_limit::Decision;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
@@ -45,7 +45,7 @@ pub(crate) fn close(headers: &mut HeaderMap) {
 
 /// Tells the caller how it stands with the bucket that decided (C8).
 pub(crate) fn tell_limits(headers: &mut HeaderMap, decision: &Decision) {
-    let (name, verdict) = (scope(decision.scope), &decision.verdict);
+    let (name, verdict) = (decision.scope.as_str(), &decision.verdict);
     let quota = &verdict.quota;
     // `t` and `Retry-After` come from the same number, so the latter is never the earlier one.
     let seconds = whole_seconds(if verdict.allowed { verdict.reset_after } else { verdict.retry_after });
@@ -59,13 +59,6 @@ pub(crate) fn tell_limits(headers: &mut HeaderMap, decision: &Decision) {
     headers.insert(X_LIMIT, quota.permits.into());
     headers.insert(X_REMAINING, verdict.remaining.into());
     headers.insert(X_RESET, seconds.into());
-}
-
-const fn scope(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Address => "address",
-        Scope::User => "user",
-    }
 }
 
 /// Rounds up: a caller that waits as long as we say must not come too early.
@@ -99,6 +92,7 @@ pub(crate) fn error_reply(error: &ApiError, request_id: &RequestId) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use actors::rate_limit::Scope;
     use domain::quota::{Quota, Verdict};
 
     use super::*;

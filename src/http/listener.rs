@@ -12,9 +12,10 @@ use super::{
     config::HttpConfig,
     connection::{self, Peer},
     connections::Connections,
+    doors::Doors,
     error::ApiError,
     lifecycle::Lifecycle,
-    pipeline::{Doors, Pipeline},
+    pipeline::Pipeline,
     refusal,
 };
 

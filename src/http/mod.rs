@@ -9,7 +9,9 @@
 //! A panicking route costs its caller a 500 and nobody else anything. A connection task that dies takes only its own
 //! connection along. Running out of descriptors pauses accepting; connections that are already open do not notice.
 
+mod admission;
 mod body;
+mod browser;
 mod call;
 mod client_ip;
 mod config;
@@ -17,6 +19,7 @@ mod connection;
 mod connections;
 mod cors;
 mod credentials;
+mod doors;
 mod error;
 mod framing;
 mod headers;
@@ -39,12 +42,17 @@ pub use config::{HttpConfig, LoopbackAddr, NotLoopback};
 pub use cors::{NotAnOrigin, PageOrigin};
 pub use server::{STOP_AFTER_GRACE, Server};
 
+pub(crate) use browser::{
+    ACCESS as ACCESS_COOKIE, REFRESH as REFRESH_COOKIE, clear_cookies, refresh_cookie, set_cookie,
+};
 pub(crate) use call::Call;
 pub(crate) use error::{ApiError, ErrorObject};
 #[cfg(test)]
 pub(crate) use headers::error_reply;
 pub(crate) use json::append as append_json;
-pub(crate) use reply::{Reply, json as json_reply, stream as stream_reply, text as text_reply};
+pub(crate) use reply::{
+    Reply, empty as empty_reply, json as json_reply, stream as stream_reply, text as text_reply,
+};
 pub(crate) use request_id::RequestId;
 #[cfg(test)]
 pub(crate) use route::RouteTable;

@@ -7,13 +7,9 @@
 //! Each step may refuse. Whatever happens, a panic included, there is one reply with the headers every reply has, and
 //! the request's place is given back when its body ends.
 
-use std::{convert::Infallible, future::ready, net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{convert::Infallible, future::ready, panic::AssertUnwindSafe, sync::Arc};
 
-use actors::{
-    auth::AuthError,
-    rate_limit::{Decision, LimitError},
-};
-use domain::principal::{Access, Principal, Role};
+use actors::rate_limit::Decision;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Method, Request, header::ORIGIN, request::Parts};
 use hyper::body::Incoming;
@@ -25,41 +21,27 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 
 use super::{
+    admission::{Admitted, Visit},
     body::{Inbound, Intake},
     call::{Call, patience},
-    client_ip::client_ip,
     config::HttpConfig,
-    connection::{Link, Peer},
-    cors, credentials,
+    connection::Link,
+    cors,
+    doors::Doors,
     error::ApiError,
-    framing, headers, host,
+    headers,
     metrics::HttpMetrics,
     reply::Reply,
     request_id::RequestId,
-    route::{Found, Limit, Patience, Route, RouteTable},
+    route::{Found, Limit, Patience, RouteTable},
 };
 
-const URI_BYTES: usize = 8 << 10;
-
-/// What the way asks of the rooms: the tree in production, a script in tests.
-pub(crate) trait Doors: Send + Sync + 'static {
-    fn take_address(
-        &self,
-        address: IpAddr,
-    ) -> impl Future<Output = Result<Option<Decision>, LimitError>> + Send;
-    fn authenticate(&self, token: &str) -> impl Future<Output = Result<Principal, AuthError>> + Send;
-    fn take_principal(
-        &self,
-        principal: &Principal,
-    ) -> impl Future<Output = Result<Option<Decision>, LimitError>> + Send;
-}
-
 pub(crate) struct Pipeline<S> {
-    doors: Arc<S>,
+    pub(super) doors: Arc<S>,
     table: RouteTable<S>,
-    config: Arc<HttpConfig>,
-    cors: Option<CorsLayer>,
-    hosts: Hosts,
+    pub(super) config: Arc<HttpConfig>,
+    pub(super) cors: Option<CorsLayer>,
+    pub(super) hosts: Hosts,
     in_flight: Arc<Semaphore>,
     intake: Arc<Intake>,
     metrics: Arc<HttpMetrics>,
@@ -72,29 +54,6 @@ pub(crate) enum Hosts {
     /// Loopback names, unless a trusted proxy passes on the name its client used.
     LoopbackOrProxied,
     Loopback,
-}
-
-/// What is known about a request beside itself.
-struct Visit<'p, S> {
-    found: Found<'p, S>,
-    link: &'p Link,
-    request_id: &'p RequestId,
-    has_place: bool,
-}
-
-/// What the way found out about an admitted request.
-struct Pass<'p, S> {
-    route: &'p Route<S>,
-    param: Option<String>,
-    principal: Option<Principal>,
-    client: IpAddr,
-    deadline: Instant,
-}
-
-enum Admitted<'p, S> {
-    Pass(Pass<'p, S>),
-    /// A browser asks what a page may do; the CORS layer answers.
-    Preflight,
 }
 
 /// Marks a reply as a failure of this kind, for the metrics.
@@ -112,7 +71,7 @@ impl<S: Doors> Pipeline<S> {
         Arc::new(Self {
             doors,
             table,
-            cors: cors::layer(&config.allowed_origins),
+            cors: cors::layer(&config.allowed_origins, config.browser_sessions.is_some()),
             hosts,
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             intake: Intake::new(&config),
@@ -176,7 +135,9 @@ impl<S: Doors> Pipeline<S> {
             reply.extensions_mut().insert(Failure(error.kind()));
             reply
         });
-        if let Some(decision) = decision {
+        // A bucket that still has room did not refuse: its figures would belie the wait that another one asks for.
+        let is_belied = reply.status() == http::StatusCode::TOO_MANY_REQUESTS;
+        if let Some(decision) = decision.filter(|decision| !(is_belied && decision.verdict.allowed)) {
             headers::tell_limits(reply.headers_mut(), &decision);
         }
         if link.input.is_body_open() {
@@ -214,8 +175,10 @@ impl<S: Doors> Pipeline<S> {
             head,
             body,
             principal: pass.principal,
+            is_by_cookie: pass.is_by_cookie,
             request_id,
             client: pass.client,
+            peer: pass.peer,
             deadline: pass.deadline,
             param: pass.param,
             ending: ending.clone(),
@@ -233,67 +196,6 @@ impl<S: Doors> Pipeline<S> {
         };
         Ok(arrived + patience(&head.headers, customary)?)
     }
-
-    async fn admit<'p>(
-        &'p self,
-        head: &Parts,
-        visit: Visit<'p, S>,
-        deadline: Instant,
-        decision: &mut Option<Decision>,
-    ) -> Result<Admitted<'p, S>, ApiError> {
-        if !visit.has_place {
-            return Err(ApiError::overloaded());
-        }
-        let peer = visit.link.peer;
-        self.check_head(head, peer)?;
-        let client = client_ip(peer.ip, &head.headers, |hop| self.config.trusts(hop));
-        let is_reserved =
-            matches!(&visit.found, Found::Route { route, .. } if route.limit == Limit::Reserved);
-        if !is_reserved {
-            spend(self.doors.take_address(client).await?, decision)?;
-        }
-        if self.cors.is_some() && head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) {
-            return Ok(Admitted::Preflight);
-        }
-        let (route, param) = match visit.found {
-            Found::Route { route, param } => (route, param),
-            Found::OtherMethods { allow, .. } => return Err(ApiError::method(allow)),
-            Found::Nothing if is_known(&head.method) => return Err(ApiError::no_route()),
-            Found::Nothing => return Err(ApiError::method("GET, HEAD, POST".into())),
-        };
-        let principal = match route.access {
-            Access::Public => None,
-            Access::User | Access::Admin => {
-                let token = credentials::token(&head.headers)?;
-                let principal = self.doors.authenticate(token.reveal()).await?;
-                if route.access == Access::Admin && principal.role != Role::Admin {
-                    return Err(ApiError::forbidden());
-                }
-                if !is_reserved {
-                    spend(self.doors.take_principal(&principal).await?, decision)?;
-                }
-                Some(principal)
-            }
-        };
-        Ok(Admitted::Pass(Pass { route, param, principal, client, deadline }))
-    }
-
-    fn check_head(&self, head: &Parts, peer: Peer) -> Result<(), ApiError> {
-        let host = host::only(head)?;
-        let is_ours = match self.hosts {
-            Hosts::Any => true,
-            Hosts::LoopbackOrProxied => peer.is_trusted || host::is_loopback(host),
-            Hosts::Loopback => host::is_loopback(host),
-        };
-        if !is_ours {
-            return Err(ApiError::foreign_host());
-        }
-        framing::check(&head.headers)?;
-        if head.uri.path_and_query().is_some_and(|text| text.as_str().len() > URI_BYTES) {
-            return Err(ApiError::uri_too_long());
-        }
-        Ok(())
-    }
 }
 
 /// Does `work` unless its time or the service ends first.
@@ -307,22 +209,6 @@ async fn within<T>(
         done = timeout_at(deadline, work) => done.unwrap_or_else(|_| Err(ApiError::deadline())),
         () = ending.cancelled() => Err(ApiError::shutting_down()),
     }
-}
-
-/// Remembers what a bucket said, and refuses if it said no.
-fn spend(said: Option<Decision>, decision: &mut Option<Decision>) -> Result<(), ApiError> {
-    if let Some(said) = said {
-        *decision = Some(said);
-        if !said.verdict.allowed {
-            return Err(ApiError::rate_limited(&said));
-        }
-    }
-    Ok(())
-}
-
-fn is_known(method: &Method) -> bool {
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS]
-        .contains(method)
 }
 
 /// Here a failure stops travelling, so here it is logged, once. What callers do wrong is counted, not logged.

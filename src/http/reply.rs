@@ -100,6 +100,13 @@ pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Repl
     reply(status, "application/json", Content::Whole(body.into()))
 }
 
+/// Answers that it is done (204).
+pub(crate) fn empty() -> Reply {
+    let mut reply = Reply::default();
+    *reply.status_mut() = StatusCode::NO_CONTENT;
+    reply
+}
+
 pub(crate) fn text(content_type: &'static str, body: String) -> Reply {
     reply(StatusCode::OK, content_type, Content::Whole(body.into()))
 }

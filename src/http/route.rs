@@ -14,7 +14,8 @@ use super::{call::Call, error::ApiError, metrics::NO_ROUTE, reply::Reply};
 /// What a request spends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// Nothing, and it is served even when we are full: what operators need to see why.
+    /// Nothing, and it is served even when we are full: what operators need to see why and to do something about it, and
+    /// leaving. Only who is refused spends one request of the address's bucket.
     Reserved,
     /// One request of the address's bucket and, with credentials, of the principal's.
     Request,
@@ -155,10 +156,10 @@ mod tests {
     fn table() -> RouteTable<()> {
         let nothing = |_, _| async { Ok(crate::http::json_reply(StatusCode::OK, "")) };
         RouteTable::new(vec![
-            route(Method::GET, "/v1/models", Access::User, Limit::Request, nothing),
-            route(Method::GET, "/v1/models/{*id}", Access::User, Limit::Request, nothing),
-            route(Method::POST, "/v1/things", Access::User, Limit::Request, nothing),
-            route(Method::GET, "/v1/things", Access::User, Limit::Request, nothing),
+            route(Method::GET, "/v1/models", Access::Anybody, Limit::Request, nothing),
+            route(Method::GET, "/v1/models/{*id}", Access::Anybody, Limit::Request, nothing),
+            route(Method::POST, "/v1/things", Access::Anybody, Limit::Request, nothing),
+            route(Method::GET, "/v1/things", Access::Anybody, Limit::Request, nothing),
         ])
         .unwrap()
     }

@@ -2,12 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use actors::{
-    auth::AuthError,
-    rate_limit::{Decision, LimitError},
-    system::System,
-};
-use domain::principal::Principal;
+use actors::system::System;
 use tokio::{
     net::TcpListener,
     time::{Instant, sleep, timeout, timeout_at},
@@ -16,10 +11,11 @@ use tokio::{
 use super::{
     config::{HttpConfig, LoopbackAddr},
     connections::Connections,
+    doors::Doors,
     lifecycle::Lifecycle,
     listener::Listener,
     metrics::HttpMetrics,
-    pipeline::{Doors, Hosts, Pipeline},
+    pipeline::{Hosts, Pipeline},
     route::RouteTable,
 };
 use crate::router;
@@ -55,7 +51,7 @@ impl Server {
     /// `AddrInUse` and the like name the address.
     pub async fn start(config: HttpConfig, system: Arc<System>) -> io::Result<Self> {
         let metrics = Arc::new(HttpMetrics::register(&mut system.registry.lock()));
-        let socket = bind(config.bind).await?;
+        let socket = bind(config.bind, "APP_PORT or APP_HOST").await?;
         let ops_socket = bind_ops(config.ops_bind).await?;
         let (addr, ops_addr) = (socket.local_addr()?, ops_socket.local_addr()?);
         let config = Arc::new(config);
@@ -142,35 +138,23 @@ pub(crate) fn start_listener<S: Doors>(
     lifecycle.tasks.spawn(listener.run());
 }
 
-async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+/// `settings` are those that choose another address.
+async fn bind(address: SocketAddr, settings: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}: set {settings}"))
+    })
 }
 
 /// The default gives way to another service on this machine; an address somebody chose does not.
 async fn bind_ops(chosen: Option<LoopbackAddr>) -> io::Result<TcpListener> {
+    const SETTING: &str = "OPS_BIND";
     if let Some(address) = chosen {
-        return bind(address.get()).await;
+        return bind(address.get(), SETTING).await;
     }
-    match bind(HttpConfig::OPS_DEFAULT).await {
+    match bind(HttpConfig::OPS_DEFAULT, SETTING).await {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            bind(SocketAddr::new(HttpConfig::OPS_DEFAULT.ip(), 0)).await
+            bind(SocketAddr::new(HttpConfig::OPS_DEFAULT.ip(), 0), SETTING).await
         }
         outcome => outcome,
-    }
-}
-
-impl Doors for System {
-    async fn take_address(&self, address: std::net::IpAddr) -> Result<Option<Decision>, LimitError> {
-        self.limits.take_address(address, 1).await
-    }
-
-    async fn authenticate(&self, token: &str) -> Result<Principal, AuthError> {
-        self.auth.authenticate(token).await
-    }
-
-    async fn take_principal(&self, principal: &Principal) -> Result<Option<Decision>, LimitError> {
-        self.limits.take_principal(principal, 1).await
     }
 }

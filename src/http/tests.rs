@@ -1,5 +1,6 @@
 //! The front end over real sockets, with a script in place of the rooms.
 
+mod admission;
 mod bounds;
 pub(crate) mod client;
 mod shutdown;
@@ -8,12 +9,14 @@ mod way;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actors::{
-    auth::AuthError,
+    auth::{AuthError, Origin},
     rate_limit::{Decision, LimitError, Scope},
 };
 use bytes::Bytes;
 use domain::{
-    principal::{Access, Principal, Role},
+    audit::AuditEvent,
+    id::UserId,
+    principal::{Access, Credential, Principal, Role, Scopes},
     quota::{Quota, Verdict},
 };
 use http::{Method, StatusCode};
@@ -33,9 +36,10 @@ use uuid::Uuid;
 use self::client::{Answer, PATIENCE, rest, until};
 use super::{
     config::HttpConfig,
+    doors::Doors,
     lifecycle::Lifecycle,
     metrics::HttpMetrics,
-    pipeline::{Doors, Hosts, Pipeline},
+    pipeline::{Hosts, Pipeline},
     reply,
     route::{Limit, Route, RouteTable, route},
     server::start_listener,
@@ -43,9 +47,12 @@ use super::{
 
 /// The rooms, as the tests want them.
 struct Script {
-    address_allowed: bool,
+    /// Whose bucket is empty.
+    empty: Option<Scope>,
     /// What the pipeline asked, in order.
     asked: Mutex<Vec<&'static str>>,
+    /// What it told the audit trail: the event, whether it knew whom it concerns, and the detail.
+    reported: Mutex<Vec<(AuditEvent, bool, &'static str)>>,
     /// Told when a handler or a body that holds a [`Tell`] is dropped.
     dropped: mpsc::UnboundedSender<()>,
 }
@@ -68,34 +75,51 @@ fn decision(scope: Scope, allowed: bool) -> Decision {
 impl Doors for Script {
     async fn take_address(&self, _: std::net::IpAddr) -> Result<Option<Decision>, LimitError> {
         self.asked.lock().push("address");
-        Ok(Some(decision(Scope::Address, self.address_allowed)))
+        Ok(Some(decision(Scope::Address, self.empty != Some(Scope::Address))))
     }
 
-    async fn authenticate(&self, token: &str) -> Result<Principal, AuthError> {
+    async fn authenticate(&self, token: &str, _: Access) -> Result<Principal, AuthError> {
         self.asked.lock().push("credentials");
-        let role = match token {
-            "user" => Role::User,
-            "admin" => Role::Admin,
+        let session = Credential::Session(Uuid::from_u128(2).into());
+        let key = |scopes| {
+            let scopes = Scopes::parse(scopes).unwrap();
+            Credential::Key { id: Uuid::from_u128(3).into(), scopes, quota: None }
+        };
+        let (role, credential) = match token {
+            "user" => (Role::User, session),
+            "admin" => (Role::Admin, session),
+            "models-key" => (Role::User, key("models")),
+            "users-admin-key" => (Role::User, key("admin")),
+            "admins-chat-key" => (Role::Admin, key("chat")),
+            "admin-key" => (Role::Admin, key("admin")),
             "stuck" => return std::future::pending().await,
             "unknowable" => return Err(AuthError::Unavailable("the store is away".into())),
             _ => return Err(AuthError::BadToken),
         };
-        Ok(Principal { user: Uuid::from_u128(1).into(), session: Uuid::from_u128(2).into(), role })
+        Ok(Principal { user: Uuid::from_u128(1).into(), role, credential })
     }
 
     async fn take_principal(&self, _: &Principal) -> Result<Option<Decision>, LimitError> {
         self.asked.lock().push("principal");
-        Ok(Some(decision(Scope::User, true)))
+        Ok(Some(decision(Scope::User, self.empty != Some(Scope::User))))
+    }
+
+    fn report_refusal(&self, event: AuditEvent, user: Option<UserId>, detail: &'static str, origin: &Origin) {
+        assert!(origin.address.is_some() && origin.request_id.is_some());
+        self.reported.lock().push((event, user.is_some(), detail));
     }
 }
 
 fn routes() -> Vec<Route<Script>> {
-    use Access::{Admin, Public, User};
+    use Access::{Admin, Anybody, Public};
     let hello = |_, _| async { Ok(reply::json(StatusCode::OK, "hello")) };
     vec![
         route(Method::GET, "/hello", Public, Limit::Request, hello),
-        route(Method::GET, "/mine", User, Limit::Request, hello),
+        route(Method::GET, "/mine", Anybody, Limit::Request, hello),
         route(Method::GET, "/theirs", Admin, Limit::Request, hello),
+        route(Method::GET, "/models", Access::Scope(domain::principal::Scope::Models), Limit::Request, hello),
+        route(Method::GET, "/account", Access::Session, Limit::Request, hello),
+        route(Method::GET, "/tree", Admin, Limit::Reserved, hello),
         route(Method::GET, "/healthz", Public, Limit::Reserved, hello),
         route(Method::POST, "/echo", Public, Limit::Request, |_, mut call| async move {
             let body: Value = call.chat(Ok).await?;
@@ -105,7 +129,7 @@ fn routes() -> Vec<Route<Script>> {
             let body: Value = call.account().await?;
             Ok(reply::json(StatusCode::OK, &body))
         }),
-        route(Method::POST, "/mine", User, Limit::Request, hello),
+        route(Method::POST, "/mine", Anybody, Limit::Request, hello),
         route(Method::GET, "/panic", Public, Limit::Request, |_, _| async { panic!("on purpose") }),
         route(Method::GET, "/never", Public, Limit::Request, |script: Arc<Script>, _| async move {
             let _tell = Tell(script.dropped.clone());
@@ -132,20 +156,21 @@ struct Rig {
 
 impl Rig {
     async fn start(change: impl FnOnce(&mut HttpConfig)) -> Self {
-        Self::with(true, change).await
+        Self::with(None, change).await
     }
 
-    async fn with(address_allowed: bool, change: impl FnOnce(&mut HttpConfig)) -> Self {
-        Self::named(Hosts::LoopbackOrProxied, address_allowed, change).await
+    async fn with(empty: Option<Scope>, change: impl FnOnce(&mut HttpConfig)) -> Self {
+        Self::named(Hosts::LoopbackOrProxied, empty, change).await
     }
 
-    async fn named(hosts: Hosts, address_allowed: bool, change: impl FnOnce(&mut HttpConfig)) -> Self {
+    async fn named(hosts: Hosts, empty: Option<Scope>, change: impl FnOnce(&mut HttpConfig)) -> Self {
         let mut config = HttpConfig::new("127.0.0.1:0".parse().unwrap());
         config.max_request_bytes = 1_000;
         change(&mut config);
         let config = Arc::new(config);
         let (tell, dropped) = mpsc::unbounded_channel();
-        let script = Arc::new(Script { address_allowed, asked: Mutex::default(), dropped: tell });
+        let script =
+            Arc::new(Script { empty, asked: Mutex::default(), reported: Mutex::default(), dropped: tell });
         let metrics = Arc::new(HttpMetrics::register(&mut Registry::default()));
         let lifecycle = Lifecycle::default();
         let table = RouteTable::new(routes()).unwrap();

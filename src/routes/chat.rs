@@ -13,9 +13,9 @@ use crate::{
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Answers a chat when the whole answer is there.
-#[utoipa::path(post, path = "/v1/chat", tag = "chat", security(("token" = [])), request_body = ChatBody, responses(
-    (status = 200, body = ChatReply), (status = 400), (status = 401), (status = 404, description = "No such model or \
-    conversation"), (status = 413), (status = 429), (status = 502), (status = 503), (status = 504)))]
+#[utoipa::path(post, path = "/v1/chat", tag = "chat", request_body = ChatBody, responses(
+    (status = 200, body = ChatReply), (status = 400), (status = 404, description = "No such model or \
+    conversation"), (status = 413), (status = 502), (status = 503), (status = 504)))]
 pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let (request, options) = call.chat(ChatBody::into_request).await?;
     let mut started = system.models.start_turn(&call.principal()?, request, options).await?;
@@ -26,9 +26,9 @@ pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, 
 
 /// Answers a chat as server-sent events, from the moment it has a place in the queue: `queue` while it waits, `start`,
 /// then `chunk`, `thinking` and `tool_call` as they come, and one `done` or `error` at the end.
-#[utoipa::path(post, path = "/v1/chat/stream", tag = "chat", security(("token" = [])), request_body = ChatBody,
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400), (status = 401),
-    (status = 404, description = "No such model or conversation"), (status = 413), (status = 429), (status = 503)))]
+#[utoipa::path(post, path = "/v1/chat/stream", tag = "chat", request_body = ChatBody,
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400),
+    (status = 404, description = "No such model or conversation"), (status = 413), (status = 503)))]
 pub(crate) async fn stream(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let (request, options) = call.chat(ChatBody::into_request).await?;
     let started = system.models.start_turn(&call.principal()?, request, options).await?;

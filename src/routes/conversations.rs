@@ -80,9 +80,9 @@ impl From<StoredMessage> for MessageView {
 }
 
 /// Lists the caller's conversations, newest first.
-#[utoipa::path(get, path = "/v1/conversations", tag = "conversations", security(("token" = [])),
+#[utoipa::path(get, path = "/v1/conversations", tag = "conversations",
     params(("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<ConversationView>), (status = 401), (status = 429)))]
+    (status = 200, body = List<ConversationView>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let page = PageRequest::of(&call)?;
     let before = page.cursor.map(ConversationId::from);
@@ -92,9 +92,9 @@ pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Reads a conversation and the first page of its messages.
-#[utoipa::path(get, path = "/v1/conversations/{id}", tag = "conversations", security(("token" = [])),
+#[utoipa::path(get, path = "/v1/conversations/{id}", tag = "conversations",
     params(("id" = Uuid, Path), ("limit" = Option<u32>, Query)), responses(
-    (status = 200, body = ConversationWithMessages), (status = 401), (status = 404), (status = 429)))]
+    (status = 200, body = ConversationWithMessages), (status = 404)))]
 pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let (owner, id) = named(&call)?;
     let conversation = system.db.conversation(owner, id).await?.ok_or_else(missing)?;
@@ -106,9 +106,9 @@ pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Lists the messages of a conversation in the order they were made.
-#[utoipa::path(get, path = "/v1/conversations/{id}/messages", tag = "conversations", security(("token" = [])),
+#[utoipa::path(get, path = "/v1/conversations/{id}/messages", tag = "conversations",
     params(("id" = Uuid, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<MessageView>), (status = 401), (status = 404), (status = 429)))]
+    (status = 200, body = List<MessageView>), (status = 404)))]
 pub(crate) async fn messages(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let after = PageRequest::of(&call)?.cursor;
     let (owner, id) = named(&call)?;

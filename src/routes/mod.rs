@@ -2,10 +2,13 @@
 //! converts from the domain's types explicitly, so that the wire cannot change by accident.
 
 pub(crate) mod admin;
+pub(crate) mod api_keys;
 pub(crate) mod auth;
 pub(crate) mod chat;
 pub(crate) mod conversations;
+mod expiry;
 pub(crate) mod health;
+pub(crate) mod jwks;
 mod list;
 pub(crate) mod models;
 pub(crate) mod openapi;

@@ -3,38 +3,98 @@
 use std::sync::{Arc, LazyLock};
 
 use actors::system::System;
+use domain::principal::Access;
+use http::Method;
 use utoipa::{
     Modify, OpenApi, ToSchema,
     openapi::{
-        Content, Ref, RefOr,
-        security::{Http, HttpAuthScheme, SecurityScheme},
+        Content, PathItem, Ref, RefOr, Response,
+        extensions::Extensions,
+        path::Operation,
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
 
-use super::{admin, auth, chat, conversations, health, models};
-use crate::http::{ApiError, Call, ErrorObject, Reply, append_json, text_reply};
+use super::{
+    admin::{audit, invites, signing_keys, tree, users},
+    api_keys,
+    auth::{account, sessions, sign_in},
+    chat, conversations, health, jwks, models,
+};
+use crate::{
+    http::{ACCESS_COOKIE, ApiError, Call, ErrorObject, Limit, Reply, Route, append_json, text_reply},
+    router,
+};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "DeeperSensor", description = "A gateway that makes a model server safe to share"),
     paths(
-        auth::sign_up, auth::log_in, auth::refresh, auth::me, models::list, models::read, chat::reply, chat::stream,
-        conversations::list, conversations::read, conversations::messages, admin::actors, health::details,
-        health::process, health::readiness, document,
+        sign_in::sign_up, sign_in::log_in, sign_in::refresh, account::me, account::change_password, sessions::log_out,
+        sessions::list, sessions::end, api_keys::create, api_keys::list, api_keys::revoke, models::list, models::read,
+        chat::reply, chat::stream, conversations::list, conversations::read, conversations::messages, users::list,
+        users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,
+        users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, signing_keys::rotate, signing_keys::list,
+        tree::actors, jwks::keys, health::details, health::process, health::readiness, document,
     ),
     components(schemas(ErrorBody)),
-    modifiers(&Tokens, &Errors),
+    modifiers(&Admission, &Errors),
 )]
 struct Document;
 
-/// Declares the one way to authenticate.
-struct Tokens;
+/// Says of each operation what the route table demands of its callers, and what the way to it may answer.
+///
+/// `x-access` is `public`, `anybody`, `session`, `admin`, or `scope:` and a name.
+struct Admission;
 
-impl Modify for Tokens {
+impl Modify for Admission {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Api-Key")));
+        let cookie = ApiKeyValue::with_description(ACCESS_COOKIE, "Where BROWSER_SESSIONS is on");
+        components.add_security_scheme("bearer", bearer);
+        components.add_security_scheme("header", header);
+        components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+        for route in router::clients() {
+            let Some(item) = document.paths.paths.get_mut(&route.path.replace("{*", "{")) else { continue };
+            let methods = operations(item).into_iter().find(|(method, _)| *method == route.method);
+            if let Some((_, Some(operation))) = methods {
+                describe(operation, &route);
+            }
+        }
     }
+}
+
+fn describe(operation: &mut Operation, route: &Route<System>) {
+    let (access, refusals): (_, &[&str]) = match route.access {
+        Access::Public => ("public".to_owned(), &[]),
+        Access::Anybody => ("anybody".to_owned(), &["401"]),
+        Access::Session => ("session".to_owned(), &["401", "403"]),
+        Access::Admin => ("admin".to_owned(), &["401", "403"]),
+        Access::Scope(scope) => (format!("scope:{}", scope.as_str()), &["401", "403"]),
+    };
+    // A reserved route is free, but guessing one's way into it is not.
+    let is_counted = route.limit == Limit::Request || !refusals.is_empty();
+    let responses = &mut operation.responses.responses;
+    for status in refusals.iter().chain(is_counted.then_some(&"429")) {
+        responses.entry((*status).to_owned()).or_insert_with(|| RefOr::T(Response::new("")));
+    }
+    if !refusals.is_empty() {
+        let ways = ["bearer", "header", "cookie"];
+        operation.security =
+            Some(ways.map(|way| SecurityRequirement::new::<_, [&str; 0], _>(way, [])).into());
+    }
+    operation.extensions = Some(Extensions::from_iter([("x-access", access)]));
+}
+
+fn operations(item: &mut PathItem) -> [(Method, Option<&mut Operation>); 4] {
+    [
+        (Method::GET, item.get.as_mut()),
+        (Method::POST, item.post.as_mut()),
+        (Method::PATCH, item.patch.as_mut()),
+        (Method::DELETE, item.delete.as_mut()),
+    ]
 }
 
 /// Building it walks every schema; anybody may ask, so it is built once.
@@ -56,8 +116,8 @@ struct Errors;
 
 impl Modify for Errors {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let items = document.paths.paths.values_mut();
-        let operations = items.flat_map(|item| [&mut item.get, &mut item.post]).flatten();
+        let operations =
+            document.paths.paths.values_mut().flat_map(operations).filter_map(|(_, found)| found);
         for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
             let RefOr::T(response) = response else { continue };
             if status.starts_with(['4', '5']) && response.content.is_empty() {

@@ -7,6 +7,7 @@ use actors::{
     clock::Clock,
     db::DbConfig,
     model::{ModelConfig, UpstreamConfig, UpstreamKind},
+    password::PasswordConfig,
     rate_limit::RateLimitConfig,
     system::{System, SystemConfig},
 };
@@ -35,7 +36,7 @@ impl Service {
         let config = SystemConfig {
             db: DbConfig::new(dir.clone()),
             auth: AuthConfig::new(dir.clone()),
-            password_workers: None,
+            password: PasswordConfig::default(),
             rate_limit: RateLimitConfig::new(600, 100),
             model: ModelConfig {
                 upstreams: vec![UpstreamConfig { name: "demo".to_owned(), kind: UpstreamKind::Demo }],

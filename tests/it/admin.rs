@@ -8,7 +8,7 @@ x-request-id: ‹uuid v7›
 {
   "error": {
     "code": "forbidden",
-    "message": "this account may not do this",
+    "message": "this needs the role `admin`",
     "type": "permission_error",
     "param": null,
     "request_id": "‹uuid v7›"

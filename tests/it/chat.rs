@@ -5,7 +5,7 @@ use support::fake_ollama::Model;
 
 use crate::{
     harness::{MODEL, Session, Store, TestApp, both_stores},
-    turn::{answer, prompt, service, unstored},
+    turn::{answer, prompt, service, told, unstored},
 };
 
 const TOKENS: u64 = 12;
@@ -45,13 +45,13 @@ both_stores! {
         let (app, ada) = start(store).await;
         let reply = app.chat(&ada, &prompt(MODEL, "tell me\nof queues")).send().await.expect_status(200).json();
         let conversation = app.conversation(&ada, &reply["conversation_id"]).await;
-        assert_eq!(conversation["title"], "tell me of queues");
+        assert_eq!(conversation["title"], told("tell me of queues"));
         let messages = conversation["messages"].as_array().unwrap();
         let said = |message: &Value| json!([message["role"], message["content"], message["status"]]);
         assert_eq!(
             messages.iter().map(said).collect::<Vec<_>>(),
             [
-                json!(["user", "tell me\nof queues", "complete"]),
+                json!(["user", told("tell me\nof queues"), "complete"]),
                 json!(["assistant", answer("tell me\nof queues", TOKENS), "complete"])
             ]
         );
@@ -105,9 +105,9 @@ both_stores! {
         assert_eq!(
             said,
             [
-                json!(["user", "my name is Ada"]),
+                json!(["user", told("my name is Ada")]),
                 json!(["assistant", answer("my name is Ada", TOKENS)]),
-                json!(["user", "what is my name"])
+                json!(["user", told("what is my name")])
             ]
         );
         let conversation = app.conversation(&ada, &first["conversation_id"]).await;

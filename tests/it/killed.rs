@@ -126,6 +126,8 @@ async fn any_other_actor_killed_costs_at_most_a_503_and_no_stream() {
     let rooms = [
         "auth_sup/session_cache",
         "auth_sup/auth_actor",
+        "auth_sup/key_set",
+        "auth_sup/purge",
         "models_sup/router",
         "models_sup/leases",
         "db_sup/store",

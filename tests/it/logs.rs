@@ -12,6 +12,8 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
 
+use crate::harness::canaries;
+
 /// One line: its level, its message and its fields.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
@@ -34,7 +36,8 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) fn listen() -> Self {
         let lines = Arc::default();
-        let subscriber = tracing_subscriber::registry().with(Keep(Arc::clone(&lines)));
+        let subscriber =
+            tracing_subscriber::registry().with(Keep(Arc::clone(&lines))).with(canaries::everywhere());
         Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
@@ -71,5 +74,21 @@ impl Visit for Line {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.fields.push((field.name().to_owned(), format!("{value:?}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_a_thread_nobody_listens_to_wrote_first_is_heard_when_this_one_writes_it() {
+        fn write() {
+            tracing::warn!("the same line");
+        }
+        let logs = Logs::listen();
+        std::thread::spawn(write).join().unwrap();
+        write();
+        assert_eq!(logs.lines().len(), 1);
     }
 }

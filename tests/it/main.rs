@@ -8,6 +8,9 @@
 )]
 
 mod admin;
+mod admin_audit;
+mod admin_invites;
+mod admin_users;
 mod auth;
 mod cancel;
 mod chat;
@@ -17,6 +20,7 @@ mod faults;
 mod harness;
 mod health;
 mod http;
+mod identity;
 mod killed;
 mod limits;
 mod logs;

@@ -7,19 +7,41 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 16] = [
+const ROUTES: [&str; 38] = [
+    "delete /v1/admin/api-keys/{id}",
+    "delete /v1/admin/invites/{id}",
+    "delete /v1/admin/users/{id}",
+    "delete /v1/admin/users/{id}/sessions",
+    "delete /v1/api-keys/{id}",
+    "delete /v1/auth/sessions/{id}",
+    "get /.well-known/jwks.json",
     "get /health",
     "get /healthz",
     "get /openapi.json",
     "get /readyz",
     "get /v1/admin/actors",
+    "get /v1/admin/audit",
+    "get /v1/admin/invites",
+    "get /v1/admin/signing-keys",
+    "get /v1/admin/users",
+    "get /v1/admin/users/{id}",
+    "get /v1/admin/users/{id}/api-keys",
+    "get /v1/admin/users/{id}/sessions",
+    "get /v1/api-keys",
     "get /v1/auth/me",
+    "get /v1/auth/sessions",
     "get /v1/conversations",
     "get /v1/conversations/{id}",
     "get /v1/conversations/{id}/messages",
     "get /v1/models",
     "get /v1/models/{id}",
+    "patch /v1/admin/users/{id}",
+    "post /v1/admin/invites",
+    "post /v1/admin/signing-keys",
+    "post /v1/api-keys",
     "post /v1/auth/login",
+    "post /v1/auth/logout",
+    "post /v1/auth/password",
     "post /v1/auth/refresh",
     "post /v1/auth/signup",
     "post /v1/chat",
@@ -72,11 +94,15 @@ async fn every_operation_tells_what_it_answers_and_whom() {
         for (method, operation) in item.as_object().unwrap() {
             let answers = operation["responses"].as_object().unwrap();
             assert!(answers.keys().any(|status| status.starts_with('2')), "{method} {path}");
+            let access = operation["x-access"].as_str().unwrap();
+            assert_eq!(operation.get("security").is_some(), access != "public", "{method} {path}");
             assert_eq!(
                 answers.contains_key("401"),
                 path.starts_with("/v1") && !path.ends_with("signup"),
                 "{path}"
             );
+            let is_counted = !path.starts_with("/health") && path != "/readyz";
+            assert_eq!(answers.contains_key("429"), is_counted, "{method} {path}");
             assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
         }
     }

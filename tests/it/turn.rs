@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use support::fake_ollama::{Model, Request, Tokens};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{Frame, Opened, Options, PATIENCE, Session, Store, TestApp};
+use crate::harness::{Frame, Opened, Options, PATIENCE, Session, Store, TestApp, canaries};
 
 /// How long running turns have when their service stops.
 const GRACE: Duration = Duration::from_millis(200);
@@ -35,9 +35,14 @@ pub(crate) fn options(store: Store, models: impl IntoIterator<Item = Model>) -> 
     Options::on(store).models(models).set("OLLAMA_NUM_PARALLEL", 1).tune(short_grace)
 }
 
+/// What the model is told when `text` is asked.
+pub(crate) fn told(text: &str) -> String {
+    format!("{text}{}", canaries::PROMPT)
+}
+
 /// A stored chat of one message.
 pub(crate) fn prompt(model: &str, text: &str) -> Value {
-    json!({ "model": model, "messages": [{ "role": "user", "content": text }] })
+    json!({ "model": model, "messages": [{ "role": "user", "content": told(text) }] })
 }
 
 /// The same, of which only the usage is kept.
@@ -49,7 +54,7 @@ pub(crate) fn unstored(model: &str, text: &str) -> Value {
 
 /// What the fake model answers to `prompt`.
 pub(crate) fn answer(prompt: &str, tokens: u64) -> String {
-    Tokens::new(prompt, -1).text(tokens)
+    Tokens::new(&told(prompt), -1).text(tokens)
 }
 
 /// Looks again and again until `met`.
@@ -140,11 +145,12 @@ impl TestApp {
         requests.into_iter().filter(|request| request.path == "/api/chat").collect()
     }
 
-    /// The last message of each of them.
+    /// What the last message of each of them asked.
     pub(crate) fn prompts(&self) -> Vec<String> {
         let last = |request: &Request| {
             let messages = request.json()["messages"].as_array().unwrap().clone();
-            messages[messages.len() - 1]["content"].as_str().unwrap().to_owned()
+            let told = messages[messages.len() - 1]["content"].as_str().unwrap();
+            told.trim_end_matches(canaries::PROMPT).to_owned()
         };
         self.asked().iter().map(last).collect()
     }

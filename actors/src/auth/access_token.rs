@@ -1,10 +1,10 @@
-//! Access tokens: short-lived JWTs in the profile of RFC 9068, signed with HS256.
+//! Access tokens: short-lived JWTs in the profile of RFC 9068, signed with HS256 or EdDSA (Ed25519).
 //!
 //! What a token says about itself is never believed before its signature: the key named by `kid` decides the algorithm,
 //! and `jku`, `jwk`, `x5u` and `x5c` are never looked at. Every claim is required and typed. There is one answer to a
 //! token that is not good (A7): no.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::error::Unspecified;
 use chrono::{DateTime, Utc};
@@ -12,18 +12,18 @@ use domain::{
     id::{SessionId, UserId},
     secret::Secret,
 };
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::keys::Keys;
+use super::key_set::KeySets;
 use crate::clock::fresh_id;
 
 /// Longer texts are refused before they are looked at.
 pub(super) const MAX_TOKEN_BYTES: usize = 4_096;
 
 /// How far another instance's clock may be ahead of ours. None is granted at the end of a token's life.
-const LEEWAY_SECONDS: i64 = 30;
+pub(super) const LEEWAY_SECONDS: i64 = 30;
 
 const TYPE: &str = "at+jwt";
 
@@ -60,46 +60,42 @@ struct Claims {
     epoch: u32,
 }
 
+/// A token whose signature and claims are good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verified {
+    pub(super) grant: Grant,
+    /// Of the key that signed it; once that is retired, so is the token.
+    pub(super) generation: u32,
+}
+
 /// Makes and checks the tokens of one issuer and audience.
 pub(super) struct AccessTokens {
     issuer: String,
     audience: String,
     ttl: Duration,
-    header: Header,
-    signing: EncodingKey,
-    /// The signing key's other half first, then keys that may only verify.
-    verifying: Vec<VerifyingKey>,
-}
-
-/// A key, its name and the one way in which it may be used.
-struct VerifyingKey {
-    id: String,
-    key: DecodingKey,
-    rules: Validation,
+    keys: Arc<KeySets>,
+    hs256: Validation,
+    eddsa: Validation,
 }
 
 impl AccessTokens {
-    pub(super) fn new(keys: &Keys, issuer: &str, audience: &str, ttl: Duration) -> Self {
-        let mut header = Header::new(Algorithm::HS256);
-        header.typ = Some(TYPE.to_owned());
-        header.kid = Some(keys.access_id.clone());
-        let mut rules = Validation::new(Algorithm::HS256);
-        rules.set_issuer(&[issuer]);
-        rules.set_audience(&[audience]);
-        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Time is judged here, by the clock we are given; `Claims` demands the claim and its type.
-        rules.validate_exp = false;
+    pub(super) fn new(keys: Arc<KeySets>, issuer: &str, audience: &str) -> Self {
+        let rules = |algorithm| {
+            let mut rules = Validation::new(algorithm);
+            rules.set_issuer(&[issuer]);
+            rules.set_audience(&[audience]);
+            rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+            // Time is judged here, by the clock we are given; `Claims` demands the claim and its type.
+            rules.validate_exp = false;
+            rules
+        };
         Self {
             issuer: issuer.to_owned(),
             audience: audience.to_owned(),
-            ttl,
-            header,
-            signing: EncodingKey::from_secret(keys.access.reveal()),
-            verifying: vec![VerifyingKey {
-                id: keys.access_id.clone(),
-                key: DecodingKey::from_secret(keys.access.reveal()),
-                rules,
-            }],
+            ttl: keys.times.access_ttl,
+            keys,
+            hs256: rules(Algorithm::HS256),
+            eddsa: rules(Algorithm::EdDSA),
         }
     }
 
@@ -107,7 +103,7 @@ impl AccessTokens {
     ///
     /// # Errors
     ///
-    /// The signature could not be made: our own fault.
+    /// There is no key yet, or the signature could not be made: our own fault.
     pub(super) fn mint(
         &self,
         user: UserId,
@@ -130,12 +126,16 @@ impl AccessTokens {
             sid: session,
             epoch,
         };
-        let token = jsonwebtoken::encode(&self.header, &claims, &self.signing).map_err(|_| Unspecified)?;
+        let keys = self.keys.current();
+        let key = keys.signing(now).ok_or(Unspecified)?;
+        let (typ, kid) = (Some(TYPE.to_owned()), Some(key.id.clone()));
+        let header = Header { typ, kid, ..Header::new(key.algorithm) };
+        let token = jsonwebtoken::encode(&header, &claims, &key.signing).map_err(|_| Unspecified)?;
         Ok((Secret::new(token), u64::try_from(exp - iat).unwrap_or(0)))
     }
 
     /// What `token` grants; `None` for every reason it may not be good. Whether its session lives is not asked here.
-    pub(super) fn verify(&self, token: &str, now: DateTime<Utc>) -> Option<Grant> {
+    pub(super) fn verify(&self, token: &str, now: DateTime<Utc>) -> Option<Verified> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
@@ -144,12 +144,22 @@ impl AccessTokens {
         if header.typ.as_deref() != Some(TYPE) || header.crit.is_some() {
             return None;
         }
-        let kid = header.kid?;
-        let verifying = self.verifying.iter().find(|key| key.id == kid)?;
-        let claims = jsonwebtoken::decode::<Claims>(token, &verifying.key, &verifying.rules).ok()?.claims;
+        let keys = self.keys.current();
+        let key = keys.named(&header.kid?, now)?;
+        let rules = match key.algorithm {
+            Algorithm::EdDSA => &self.eddsa,
+            _ => &self.hs256,
+        };
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.verifying, rules).ok()?.claims;
         let grant =
             Grant { user: claims.sub, session: claims.sid, epoch: claims.epoch, expires_at: claims.exp };
         let is_from_the_future = claims.iat > now.timestamp().saturating_add(LEEWAY_SECONDS);
-        (grant.is_current(now) && !is_from_the_future && claims.client_id == CLIENT).then_some(grant)
+        let is_good = grant.is_current(now) && !is_from_the_future && claims.client_id == CLIENT;
+        is_good.then_some(Verified { grant, generation: key.generation })
+    }
+
+    /// Whether a token that was good before still is, as far as time and its key go.
+    pub(super) fn honours(&self, verified: &Verified, now: DateTime<Utc>) -> bool {
+        verified.grant.is_current(now) && self.keys.current().honours(verified.generation, now)
     }
 }

@@ -1,30 +1,43 @@
-//! The way of every request: from an access token to a principal, or not.
+//! The way of every request: from an access token or an API key to a principal, or not.
 
 use std::time::Duration;
 
-use domain::{id::SessionId, principal::Principal};
+use domain::{
+    principal::Principal,
+    token_text::{self, TokenKind},
+};
 use tokio::time::{Instant, timeout};
 
 use super::{
     AuthError, PATH, Room,
-    access_token::Grant,
+    keys::sha256,
     message::{AuthMessage, Unknown, Waiter},
-    sessions::Truth,
     tokens::Checked,
+    truth::{Shown, Subject, Truth},
 };
 
 /// How long a caller that could be served by what was known waits for something newer.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// How old the truth may be that lets somebody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// As old as the session cache's life.
+    Recent,
+    /// Asked for after the caller came. Only what recent truth lets in is asked about again, so that who makes up
+    /// credentials costs no more than anywhere else.
+    Now,
+}
+
 impl Room {
-    pub(super) async fn authenticate(&self, token: &str) -> Result<Principal, AuthError> {
-        let outcome = match self.verified.check(&self.tokens, token, self.clock.now()) {
+    pub(super) async fn authenticate(
+        &self,
+        text: &str,
+        freshness: Freshness,
+    ) -> Result<Principal, AuthError> {
+        let outcome = match self.read(text) {
+            Some(shown) => self.check(&shown, freshness).await,
             None => Err(AuthError::BadToken),
-            Some(Checked::Known(grant)) => {
-                self.metrics.remembered.inc();
-                self.check_session(&grant).await
-            }
-            Some(Checked::Verified(grant)) => self.check_session(&grant).await,
         };
         match &outcome {
             Ok(_) => self.metrics.accepted.inc(),
@@ -34,61 +47,101 @@ impl Room {
         outcome
     }
 
-    async fn check_session(&self, grant: &Grant) -> Result<Principal, AuthError> {
-        let now = Instant::now();
-        let known = self.sessions.known(grant.session);
-        match known {
-            Some(truth) if self.sessions.is_fresh(&truth, now) && !truth.is_behind(grant) => {
-                truth.principal(grant).ok_or(AuthError::BadToken)
-            }
-            _ => self.ask_about(grant, known.filter(|truth| truth.may_serve_stale(now)), now).await,
+    /// What `text` shows, if it can be ours; nothing is asked for what cannot.
+    fn read(&self, text: &str) -> Option<Shown> {
+        if text.starts_with(TokenKind::ApiKey.prefix()) {
+            return token_text::is_well_formed(TokenKind::ApiKey, text).then(|| Shown::Key(sha256(text)));
         }
+        match self.verified.check(&self.tokens, text, self.clock.now())? {
+            Checked::Known(grant) => {
+                self.metrics.remembered.inc();
+                Some(Shown::Token(grant))
+            }
+            Checked::Verified(grant) => Some(Shown::Token(grant)),
+        }
+    }
+
+    async fn check(&self, shown: &Shown, freshness: Freshness) -> Result<Principal, AuthError> {
+        let now = Instant::now();
+        let recent = self.recent(shown, now).await?;
+        let principal = self.let_in(&recent, shown)?;
+        if freshness == Freshness::Recent || recent.as_of >= now {
+            return Ok(principal);
+        }
+        let mut truth = self.ask(shown).await?;
+        if truth.as_of < now {
+            // We joined a look-up from before we came; the next one begins after it.
+            truth = self.ask(shown).await?;
+        }
+        self.let_in(&truth, shown)
+    }
+
+    /// What is true, or was lately.
+    async fn recent(&self, shown: &Shown, now: Instant) -> Result<Truth, AuthError> {
+        let known = self.sessions.known(shown.subject()).filter(|truth| !self.sessions.is_void(truth));
+        match known {
+            Some(truth) if self.sessions.is_fresh(&truth, now) && !truth.is_behind(shown) => Ok(truth),
+            _ => self.ask_about(shown, known.filter(|truth| truth.may_serve_stale(now)), now).await,
+        }
+    }
+
+    fn let_in(&self, truth: &Truth, shown: &Shown) -> Result<Principal, AuthError> {
+        truth.principal(shown, self.clock.now()).ok_or(AuthError::BadToken)
     }
 
     /// Asks the store, by way of the actor; `fallback` is what may be believed if that fails.
     async fn ask_about(
         &self,
-        grant: &Grant,
+        shown: &Shown,
         fallback: Option<Truth>,
         now: Instant,
-    ) -> Result<Principal, AuthError> {
+    ) -> Result<Truth, AuthError> {
         let asked = match fallback {
-            None => self.ask(grant).await,
+            None => self.ask(shown).await,
             Some(_) if self.sessions.is_store_away(now) => Err(unavailable("the store is away")),
-            Some(_) => timeout(PATIENCE, self.ask(grant))
+            Some(_) => timeout(PATIENCE, self.ask(shown))
                 .await
                 .unwrap_or_else(|_| Err(unavailable("the store is slow"))),
         };
         match (asked, fallback) {
-            (Ok(truth), _) if !truth.is_behind(grant) => truth.principal(grant).ok_or(AuthError::BadToken),
-            // The store has lost what we once committed: the token is of a session that never was.
-            (Ok(_), _) => Err(AuthError::BadToken),
-            (Err(AuthError::Unavailable(_)), Some(truth)) => {
+            (Err(AuthError::Unavailable(_)), Some(truth)) if !self.sessions.is_void(&truth) => {
                 self.metrics.stale.inc();
-                truth.principal(grant).ok_or(AuthError::BadToken)
+                Ok(truth)
             }
-            (Err(error), _) => Err(error),
+            (asked, _) => asked,
         }
     }
 
-    async fn ask(&self, grant: &Grant) -> Result<Truth, AuthError> {
-        let truth = self.ask_once(grant.session).await?;
-        if !truth.is_behind(grant) {
+    async fn ask(&self, shown: &Shown) -> Result<Truth, AuthError> {
+        let truth = self.ask_once(shown.subject()).await?;
+        if !truth.is_behind(shown) && !self.sessions.is_void(&truth) {
             return Ok(truth);
         }
-        // We joined a look-up from before the token was made; the next one begins after it.
-        self.ask_once(grant.session).await
+        // We joined a look-up from before the token was made or the account changed; the next one begins after it.
+        let truth = self.ask_once(shown.subject()).await?;
+        if truth.is_behind(shown) {
+            // The store has lost what we once committed: the token is of a session that never was.
+            return Err(AuthError::BadToken);
+        }
+        if self.sessions.is_void(&truth) {
+            return Err(unavailable("the account is being changed"));
+        }
+        Ok(truth)
     }
 
-    async fn ask_once(&self, session: SessionId) -> Result<Truth, AuthError> {
+    async fn ask_once(&self, subject: Subject) -> Result<Truth, AuthError> {
         if self.tree.is_degraded(PATH) {
             return Err(unavailable("its actors keep dying"));
         }
-        let check = |permit, reply| AuthMessage::Check { session, waiter: Waiter { reply, permit } };
-        match self.actor.ask(check).await {
+        let check = |permit, reply| AuthMessage::Check { subject, waiter: Waiter { reply, permit } };
+        let actor = match subject {
+            Subject::Session(_) => &self.actor,
+            Subject::Key(_) => &self.actor_for_keys,
+        };
+        match actor.ask(check).await {
             Ok(Ok(truth)) => Ok(truth),
             Ok(Err(Unknown::StoreAway)) => Err(unavailable("the store is away")),
-            Ok(Err(Unknown::Broken)) => Err(AuthError::Internal("the stored session is broken".to_owned())),
+            Ok(Err(Unknown::Broken)) => Err(AuthError::Internal("what is stored is broken".to_owned())),
             Err(error) => Err(unavailable(&error.to_string())),
         }
     }

@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use domain::secret::Secret;
+use domain::{password, secret::Secret, signing_key::SigningAlgorithm};
 
-use super::{secret, sign_in::Lifetimes};
+use super::{key_times::KeyTimes, secret};
 use crate::system::StartError;
 
 /// A13: an identity that was ended elsewhere is over here within this time.
@@ -13,8 +13,22 @@ const MAX_SESSION_CACHE: Duration = Duration::from_secs(5);
 /// A11: a stolen parent token must not work for long.
 const MAX_REFRESH_GRACE: Duration = Duration::from_secs(60);
 
+/// A rotation should be over within minutes.
+const MAX_KEY_POLL: Duration = Duration::from_secs(60);
+
 /// Nothing here makes sense for longer, and sums of it must not overflow.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// Who may make an account of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SignUp {
+    #[default]
+    Open,
+    /// Whoever was given a code.
+    Invite,
+    /// Nobody, except for the first administrator.
+    Closed,
+}
 
 #[derive(Debug, Clone)]
 pub struct AuthConfig {
@@ -32,6 +46,22 @@ pub struct AuthConfig {
     pub refresh_grace: Duration,
     /// How long a session's state may be believed without asking the store.
     pub session_cache: Duration,
+    pub sign_up: SignUp,
+    /// Characters that a new password needs.
+    pub password_min_chars: usize,
+    /// What access tokens are signed with, from the next key on.
+    pub algorithm: SigningAlgorithm,
+    /// Time between two looks for new signing keys; a new one signs after three of them.
+    pub key_poll: Duration,
+    /// How long others may keep our public keys; a new EdDSA key signs only after that.
+    pub jwks_max_age: Duration,
+}
+
+/// The settings that are reckoned with wall-clock time.
+pub(super) struct Lifetimes {
+    pub(super) refresh_idle: chrono::Duration,
+    pub(super) refresh_grace: chrono::Duration,
+    pub(super) session_max: chrono::Duration,
 }
 
 impl AuthConfig {
@@ -46,6 +76,11 @@ impl AuthConfig {
             session_max: Duration::from_secs(30 * 86_400),
             refresh_grace: Duration::from_secs(10),
             session_cache: Duration::from_secs(5),
+            sign_up: SignUp::default(),
+            password_min_chars: password::MIN_CHARS,
+            algorithm: SigningAlgorithm::Hs256,
+            key_poll: Duration::from_secs(5),
+            jwks_max_age: Duration::from_secs(600),
         }
     }
 
@@ -66,6 +101,8 @@ impl AuthConfig {
             ("session_max", self.session_max, Duration::from_secs(1), MAX_LIFETIME),
             ("refresh_grace", self.refresh_grace, Duration::ZERO, MAX_REFRESH_GRACE),
             ("session_cache", self.session_cache, Duration::ZERO, MAX_SESSION_CACHE),
+            ("key_poll", self.key_poll, Duration::from_millis(1), MAX_KEY_POLL),
+            ("jwks_max_age", self.jwks_max_age, Duration::ZERO, MAX_LIFETIME),
         ] {
             if value < least || value > most {
                 let (least, most) = (least.as_secs(), most.as_secs());
@@ -75,7 +112,19 @@ impl AuthConfig {
                 ));
             }
         }
+        if !(password::MIN_CHARS..=password::MIN_CHARS_MAX).contains(&self.password_min_chars) {
+            problems.push(format!(
+                "auth.password_min_chars: {} is out of bounds; choose {} to {}",
+                self.password_min_chars,
+                password::MIN_CHARS,
+                password::MIN_CHARS_MAX
+            ));
+        }
         problems
+    }
+
+    pub(super) const fn key_times(&self) -> KeyTimes {
+        KeyTimes { access_ttl: self.access_ttl, poll: self.key_poll, jwks_max_age: self.jwks_max_age }
     }
 
     pub(super) fn lifetimes(&self) -> Result<Lifetimes, StartError> {

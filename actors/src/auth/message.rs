@@ -1,12 +1,11 @@
 //! What the room's actors can be asked.
 
-use domain::id::SessionId;
 use ractor::RpcReplyPort;
 
-use super::sessions::Truth;
+use super::truth::{Subject, Truth};
 use crate::handle::Permit;
 
-/// Why the truth about a session is not known.
+/// Why the truth about a session or key is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
     /// The store is away or full.
@@ -22,13 +21,25 @@ pub(super) struct Waiter {
 }
 
 pub(super) enum AuthMessage {
-    /// Is this session alive? Everybody who asks while the store is being asked gets the same answer.
-    Check { session: SessionId, waiter: Waiter },
+    /// Is it alive? Everybody who asks while the store is being asked gets the same answer.
+    Check { subject: Subject, waiter: Waiter },
     /// From the look-up itself: what the store said.
-    Checked { session: SessionId, found: Result<Truth, Unknown> },
+    Checked { subject: Subject, found: Result<Truth, Unknown> },
+    /// Tell the store what has been used since the last time.
+    Note,
 }
 
 pub(super) enum CacheMessage {
     /// Forget what has not been used lately.
     Age,
+}
+
+pub(super) enum PurgeMessage {
+    /// Remove a batch of what nobody needs any more.
+    Purge,
+}
+
+pub(super) enum KeySetMessage {
+    /// Look at the list of generations again.
+    Look,
 }

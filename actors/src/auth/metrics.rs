@@ -6,11 +6,12 @@ use prometheus_client::{
 };
 
 use super::{
+    AuthError,
     message::Unknown,
-    sessions::{State, Truth},
+    truth::{State, Subject, Truth},
 };
 
-/// How a token check or a session look-up ended.
+/// How a check or a look-up ended.
 #[derive(Debug, Clone, Copy)]
 enum CheckOutcome {
     Accepted,
@@ -40,6 +41,8 @@ pub(super) enum SignInAction {
 pub(super) enum SignInOutcome {
     Success,
     Refused,
+    /// Not looked at, since too much was tried before.
+    Throttled,
     /// A spent refresh token was shown: somebody has stolen one.
     Reuse,
     /// Nothing was decided, since something we need was away or busy.
@@ -57,10 +60,35 @@ impl SignInAction {
 }
 
 impl SignInOutcome {
+    pub(super) fn of<T>(outcome: &Result<T, AuthError>) -> Self {
+        match outcome {
+            Ok(_) => Self::Success,
+            Err(
+                AuthError::MalformedEmail
+                | AuthError::WeakPassword(_)
+                | AuthError::EmailTaken
+                | AuthError::BadCredentials
+                | AuthError::BadToken
+                | AuthError::NeedsSession
+                | AuthError::NotFound(_)
+                | AuthError::BadRequest { .. }
+                | AuthError::TooMany(_)
+                | AuthError::LastAdministrator
+                | AuthError::NeedsInvite
+                | AuthError::SignUpClosed,
+            ) => Self::Refused,
+            Err(AuthError::Throttled { .. }) => Self::Throttled,
+            Err(AuthError::Overloaded { .. } | AuthError::Unavailable(_) | AuthError::Internal(_)) => {
+                Self::Unavailable
+            }
+        }
+    }
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Refused => "refused",
+            Self::Throttled => "throttled",
             Self::Reuse => "reuse",
             Self::Unavailable => "unavailable",
         }
@@ -79,7 +107,10 @@ pub(super) struct AuthMetrics {
     pub(super) remembered: Counter,
     /// Accepted by truth past its life, because the store was away.
     pub(super) stale: Counter,
+    /// Refusals of strangers that came too fast to be told of.
+    pub(super) untold: Counter,
     look_ups: Family<Labels<1>, Counter>,
+    key_look_ups: Family<Labels<1>, Counter>,
     sign_ins: Family<Labels<2>, Counter>,
 }
 
@@ -93,10 +124,16 @@ impl AuthMetrics {
             unavailable: of(CheckOutcome::Unavailable),
             remembered: Counter::default(),
             stale: Counter::default(),
+            untold: Counter::default(),
             look_ups: Family::default(),
+            key_look_ups: Family::default(),
             sign_ins: Family::default(),
         };
-        registry.register("deepersensor_token_checks", "Access tokens judged, by outcome", checks);
+        registry.register(
+            "deepersensor_token_checks",
+            "Access tokens and API keys judged, by outcome",
+            checks,
+        );
         registry.register(
             "deepersensor_token_cache_hits",
             "Access tokens accepted without checking the signature again",
@@ -108,9 +145,19 @@ impl AuthMetrics {
             metrics.stale.clone(),
         );
         registry.register(
+            "deepersensor_audit_untold",
+            "Refusals of strangers that came too fast to be written into the audit trail and the log",
+            metrics.untold.clone(),
+        );
+        registry.register(
             "deepersensor_session_look_ups",
             "Questions to the store about a session, by outcome",
             metrics.look_ups.clone(),
+        );
+        registry.register(
+            "deepersensor_key_look_ups",
+            "Questions to the store about an API key, by outcome",
+            metrics.key_look_ups.clone(),
         );
         registry.register(
             "deepersensor_sign_ins",
@@ -120,13 +167,17 @@ impl AuthMetrics {
         metrics
     }
 
-    pub(super) fn looked_up(&self, found: &Result<Truth, Unknown>) {
-        let outcome = match found {
-            Ok(Truth { state: State::Live { .. }, .. }) => CheckOutcome::Accepted,
-            Ok(Truth { state: State::Ended, .. }) => CheckOutcome::Refused,
+    pub(super) fn looked_up(&self, subject: Subject, found: &Result<Truth, Unknown>) {
+        let outcome = match found.map(|truth| truth.state) {
+            Ok(State::Session { .. } | State::Key { .. }) => CheckOutcome::Accepted,
+            Ok(State::Ended | State::Unknown) => CheckOutcome::Refused,
             Err(Unknown::StoreAway | Unknown::Broken) => CheckOutcome::Unavailable,
         };
-        self.look_ups.get_or_create(&[outcome.label()]).inc();
+        let look_ups = match subject {
+            Subject::Session(_) => &self.look_ups,
+            Subject::Key(_) => &self.key_look_ups,
+        };
+        look_ups.get_or_create(&[outcome.label()]).inc();
     }
 
     pub(super) fn signed_in(&self, action: SignInAction, outcome: SignInOutcome) {

@@ -1,69 +1,106 @@
 //! The auth room: who is asking, and may they?
 //!
 //! ```text
-//! authenticate ── token known? ──▶ session known? ──▶ Principal        all in the caller's task
-//!                   │ no: verify      │ no, or not lately
-//!                   ▼                 ▼
-//!                 keys              AuthActor ── one look-up per session ──▶ db room
+//! authenticate ─┬ token ── known? ────┬─▶ session or key known? ──▶ Principal     all in the caller's task
+//!               │           │ no: verify│     │ no, or not lately
+//!               │           ▼           │     ▼
+//!               │         keys          │   AuthActor ── one look-up for each ──▶ db room
+//!               └ API key ── well formed?
 //!
-//! sign up, log in, refresh ──▶ password room, db room ──▶ what was learnt goes to the session cache at once
+//! sign up, log in, change ──▶ throttles ──▶ password room, db room ──▶ what was learnt goes to the session cache at once
+//!                                                               ╰──▶ one entry of the audit trail, one line of the log
 //! ```
 //!
-//! A token proves that we made it; whether its session still lives is known for [`AuthConfig::session_cache`] and then
-//! asked again, so a session that ended elsewhere is over here within that time (A13), and one that ended here at once.
+//! A token proves that we made it, a key that somebody knows our format. Whether the session or the key lives is known
+//! for [`AuthConfig::session_cache`] and then asked again, so one that ended elsewhere is over here within that time
+//! (A13), and one that ended here at once.
 //!
 //! # When it breaks
 //!
-//! A dead AuthActor fails the callers whose sessions were being looked up, with [`AuthError::Unavailable`]; all others
+//! A dead KeySetActor is missed by nobody for a poll or two: the keys that sign and verify stay as they are.
+//! A dead AuthActor fails the callers whose sessions or keys were being looked up, with [`AuthError::Unavailable`]; all others
 //! never notice. A dead SessionCache takes what was remembered with it: each live session costs one look-up again.
 //! While the store is away, what was known up to a minute ago serves callers that are not admins; everybody else gets
 //! [`AuthError::Unavailable`], never a refusal. Nobody can sign in meanwhile.
 
 mod access_token;
 mod actor;
+mod administration;
+mod api_key;
+mod audit;
 mod cache;
+mod changes;
 mod check;
 mod config;
 mod error;
+mod hashing;
+mod invites;
+mod key_set;
+mod key_set_actor;
+mod key_times;
 mod keys;
 mod message;
 mod metrics;
+mod passwords;
+mod purge;
 mod refresh_token;
 mod secret;
+mod self_service;
 mod session_cache;
 mod sessions;
 mod sign_in;
+mod sign_up;
+mod signing;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tokens;
+mod touch;
+mod truth;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
-
-use domain::{
-    account::User,
-    password::Password,
-    principal::{Principal, Role},
-    secret::Secret,
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
 };
+
+use domain::{account::User, principal::Principal, secret::Secret, signing_key::SigningAlgorithm};
 use tokio_util::task::TaskTracker;
 
 use self::{
     access_token::AccessTokens,
     actor::AuthActor,
+    audit::ToldLately,
+    check::Freshness,
+    config::Lifetimes,
+    error::store_failed,
+    key_set::KeySets,
+    key_set_actor::{KeySetActor, Lookout},
     keys::Keys,
     message::AuthMessage,
     metrics::AuthMetrics,
+    purge::PurgeActor,
     session_cache::SessionCache,
     sessions::Sessions,
-    sign_in::{Lifetimes, store_failed},
     tokens::VerifiedTokens,
 };
-pub use self::{config::AuthConfig, error::AuthError, secret::weakness as secret_weakness};
+pub use self::{
+    administration::Administrator,
+    api_key::KeyRequest,
+    config::{AuthConfig, SignUp},
+    error::AuthError,
+    invites::InviteRequest,
+    key_times::KeyState,
+    secret::weakness as secret_weakness,
+    self_service::LogOut,
+    signing::ListedKey,
+};
 use crate::{
     clock::Clock,
     db::DbHandle,
     handle::{Gate, Handle, Slot},
     password::PasswordHandle,
+    rate_limit::RateLimitHandle,
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, child_name, child_path, spawn_child},
     system::StartError,
@@ -75,6 +112,9 @@ const PATH: &str = "auth_sup";
 /// Callers that may wait for the store to tell about their sessions.
 const LOOK_UPS: usize = 1_024;
 
+/// And about their API keys. Counted apart, since anybody can make up keys and nobody can make up sessions.
+const KEY_LOOK_UPS: usize = 256;
+
 /// How long one of them waits; longer than the look-up itself.
 const LOOK_UP_PATIENCE: Duration = Duration::from_secs(7);
 
@@ -83,6 +123,8 @@ const LOOK_UP_PATIENCE: Duration = Duration::from_secs(7);
 pub struct Origin {
     pub address: Option<IpAddr>,
     pub request_id: Option<String>,
+    /// What the caller says it is (`User-Agent`).
+    pub device: Option<String>,
 }
 
 /// What a successful sign-in or refresh hands out.
@@ -101,62 +143,59 @@ pub struct AuthHandle(Arc<Room>);
 /// What every caller's task works with.
 struct Room {
     actor: Handle<AuthMessage>,
-    keys: Keys,
+    /// The same actor, by a gate of its own.
+    actor_for_keys: Handle<AuthMessage>,
+    keys: Arc<Keys>,
+    key_sets: Arc<KeySets>,
+    /// What the next key is for, unless somebody says otherwise.
+    algorithm: SigningAlgorithm,
     tokens: AccessTokens,
     verified: Arc<VerifiedTokens>,
     sessions: Arc<Sessions>,
     lifetimes: Lifetimes,
+    sign_up: SignUp,
+    password_min_chars: usize,
+    told: ToldLately,
     db: DbHandle,
     passwords: PasswordHandle,
+    limits: RateLimitHandle,
     clock: Clock,
     tracker: TaskTracker,
     tree: Tree,
     metrics: AuthMetrics,
 }
 
+impl Room {
+    /// Runs to its end even if the caller leaves: what was changed is then known here, and logged.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, AuthError> {
+        self.tracker.spawn(work).await.map_err(|error| AuthError::Internal(error.to_string()))
+    }
+}
+
 impl AuthHandle {
-    /// Who holds this access token? Verified in the caller's task; a cached token costs one hash and two lookups.
+    /// Who holds this access token or API key? Judged in the caller's task: a token that is known costs one hash and two
+    /// look-ups, a key one hash and one look-up. A text that is neither costs no query and leaves nothing behind.
     ///
     /// # Errors
     ///
     /// [`AuthError::BadToken`] for every reason a token can be refused (the caller learns no more than that);
-    /// [`AuthError::Unavailable`] when the session could not be checked: answer 503, never 401.
-    pub async fn authenticate(&self, token: &str) -> Result<Principal, AuthError> {
-        self.0.authenticate(token).await
+    /// [`AuthError::Unavailable`] when the session or key could not be checked: answer 503, never 401.
+    pub async fn authenticate(&self, text: &str) -> Result<Principal, AuthError> {
+        self.0.authenticate(text, Freshness::Recent).await
     }
 
-    /// Creates an account for somebody who asked for one.
+    /// As [`AuthHandle::authenticate`], but whoever is let in is so by what the store says now: a role or right that was
+    /// taken away a moment ago, by whatever instance, does not serve any more (A18). Costs a query, which callers at the
+    /// same time share.
     ///
     /// # Errors
     ///
-    /// [`AuthError::MalformedEmail`], [`AuthError::WeakPassword`] and [`AuthError::EmailTaken`] are for the person;
-    /// after [`AuthError::Unavailable`] the account may exist, so trying again may find the address taken.
-    pub async fn sign_up(&self, email: &str, password: Password, origin: Origin) -> Result<User, AuthError> {
-        self.0.sign_up(email, password, Role::User, &origin).await
-    }
-
-    /// Starts a session.
-    ///
-    /// # Errors
-    ///
-    /// [`AuthError::BadCredentials`] never says which part was wrong and takes as long in each case.
-    pub async fn log_in(
-        &self,
-        email: &str,
-        password: Password,
-        origin: Origin,
-    ) -> Result<TokenPair, AuthError> {
-        self.0.log_in(email, password, &origin).await
-    }
-
-    /// Trades a refresh token for its successor and a new access token. Repeating the call within the grace gives the
-    /// same successor, so a lost answer costs nothing; showing an older token ends the session for everybody.
-    ///
-    /// # Errors
-    ///
-    /// [`AuthError::BadToken`]: sign in again. [`AuthError::Unavailable`]: the token may have been spent; repeat at once.
-    pub async fn refresh(&self, token: &Secret<String>, origin: Origin) -> Result<TokenPair, AuthError> {
-        self.0.refresh(token, &origin).await
+    /// As there, and [`AuthError::Unavailable`] whenever the store is away.
+    pub async fn authenticate_now(&self, text: &str) -> Result<Principal, AuthError> {
+        self.0.authenticate(text, Freshness::Now).await
     }
 
     /// The caller's own account.
@@ -166,20 +205,6 @@ impl AuthHandle {
     /// [`AuthError::BadToken`] when the account is gone.
     pub async fn me(&self, principal: &Principal) -> Result<User, AuthError> {
         self.0.db.user(principal.user).await.map_err(store_failed)?.ok_or(AuthError::BadToken)
-    }
-
-    /// Creates an account with a role, under the same rules as anybody who signs up; for operators, at the command line.
-    ///
-    /// # Errors
-    ///
-    /// As for [`AuthHandle::sign_up`].
-    pub async fn create_account(
-        &self,
-        email: &str,
-        password: Password,
-        role: Role,
-    ) -> Result<User, AuthError> {
-        self.0.sign_up(email, password, role, &Origin::default()).await
     }
 }
 
@@ -193,17 +218,24 @@ pub(crate) fn build(
     config: AuthConfig,
     db: DbHandle,
     passwords: PasswordHandle,
+    limits: RateLimitHandle,
 ) -> Result<(AuthHandle, SupervisorSpec), StartError> {
     let lifetimes = config.lifetimes()?;
     let secret = secret::load(config.secret.as_ref(), &config.data_dir)?;
     let keys = Keys::derive(&secret)
+        .map(Arc::new)
         .map_err(|_| StartError::Config("keys cannot be derived from the secret".to_owned()))?;
+    let key_sets = Arc::new(KeySets::new(Arc::clone(&keys), config.key_times()));
     let metrics = AuthMetrics::register(&mut ctx.registry.lock());
     let sessions = Arc::new(Sessions::new(config.session_cache));
     let verified = Arc::new(VerifiedTokens::new());
-    let gate = Gate::new("auth", LOOK_UPS);
-    ctx.gates.watch(&gate);
     let slot = Slot::new();
+    let ask = |gate, places| {
+        let gate = Gate::new(gate, places);
+        ctx.gates.watch(&gate);
+        Handle::new(slot.clone(), gate, LOOK_UP_PATIENCE)
+    };
+    let (for_sessions, for_keys) = (ask("auth", LOOK_UPS), ask("auth_keys", KEY_LOOK_UPS));
 
     let cache = child(ctx, "session_cache", None, {
         let (sessions, tokens) = (Arc::clone(&sessions), Arc::clone(&verified));
@@ -211,29 +243,52 @@ pub(crate) fn build(
     });
     let actor = child(ctx, "auth_actor", Some(slot.clone()), {
         let (db, sessions) = (db.clone(), Arc::clone(&sessions));
-        let (tracker, metrics) = (ctx.tracker.clone(), metrics.clone());
+        let (clock, tracker, metrics) = (ctx.clock.clone(), ctx.tracker.clone(), metrics.clone());
         move || AuthActor {
             db: db.clone(),
             sessions: Arc::clone(&sessions),
+            clock: clock.clone(),
             tracker: tracker.clone(),
             metrics: metrics.clone(),
         }
+    });
+    // Below the others: whoever reads the set does not mind who renews it.
+    let key_set = child(ctx, "key_set", None, {
+        let lookout = Arc::new(Lookout {
+            sets: Arc::clone(&key_sets),
+            db: db.clone(),
+            clock: ctx.clock.clone(),
+            tracker: ctx.tracker.clone(),
+            missed: AtomicU32::new(0),
+        });
+        move || KeySetActor(Arc::clone(&lookout))
+    });
+    let purge = child(ctx, "purge", None, {
+        let (db, clock) = (db.clone(), ctx.clock.clone());
+        move || PurgeActor { db: db.clone(), clock: clock.clone() }
     });
     let spec = SupervisorSpec {
         path: PATH.to_owned(),
         strategy: Strategy::RestForOne,
         policy: Policy::default(),
-        children: Arc::new(vec![cache, actor]),
+        children: Arc::new(vec![cache, actor, key_set, purge]),
     };
     let room = Room {
-        actor: Handle::new(slot, gate, LOOK_UP_PATIENCE),
-        tokens: AccessTokens::new(&keys, &config.issuer, &config.audience, config.access_ttl),
+        actor: for_sessions,
+        actor_for_keys: for_keys,
+        tokens: AccessTokens::new(Arc::clone(&key_sets), &config.issuer, &config.audience),
         keys,
+        key_sets,
+        algorithm: config.algorithm,
         verified,
         sessions,
         lifetimes,
+        sign_up: config.sign_up,
+        password_min_chars: config.password_min_chars,
+        told: ToldLately::new(metrics.untold.clone()),
         db,
         passwords,
+        limits,
         clock: ctx.clock.clone(),
         tracker: ctx.tracker.clone(),
         tree: ctx.tree.clone(),

@@ -159,7 +159,7 @@ fn read(path: &Path) -> io::Result<Secret<String>> {
     }
     if meta.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other(
-            "others may read it; run `chmod 600` on it, or remove it to sign everybody out",
+            "others may read it; run `chmod 600` on it, or remove it and run `deepersensor keys rotate`",
         ));
     }
     let mut text = String::new();

@@ -8,11 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::{
-    message::CacheMessage,
-    sessions::{MAX_STALE, Sessions},
-    tokens::VerifiedTokens,
-};
+use super::{message::CacheMessage, sessions::Sessions, tokens::VerifiedTokens, truth::MAX_STALE};
 
 /// What was not used for one to two of these is forgotten; truth must live on as long as it may serve.
 const AGE_EVERY: Duration = MAX_STALE;

@@ -1,4 +1,4 @@
-//! What is known about sessions without asking the store (A13).
+//! What is known about sessions and keys without asking the store (A13).
 //!
 //! Truth carries the instant it was asked for, and newer truth is never replaced by older: an answer that was on its
 //! way when the session ended cannot bring it back to life.
@@ -6,81 +6,34 @@
 use std::time::Duration;
 
 use domain::{
-    account::{Session, User},
+    api_key::KeyHash,
     id::{SessionId, UserId},
-    principal::{Principal, Role},
 };
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{access_token::Grant, cache::Cache};
+use super::{
+    cache::Cache,
+    changes::Changes,
+    truth::{State, Subject, Truth},
+};
 
-/// Sessions remembered at a time, some 100 bytes each.
+/// Sessions remembered at a time, and as many keys, some 150 bytes each.
 const REMEMBERED: usize = 65_536;
 
-/// While the store is away, truth this old may still serve callers that are not admins.
-pub(super) const MAX_STALE: Duration = Duration::from_secs(60);
+/// Keys remembered that there are none of. They have a place of their own, or anybody who makes up keys could push out
+/// those that live.
+const UNKNOWN: usize = 8_192;
 
 /// After the store failed, nobody who can do without waits for it again for so long.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    Live {
-        user: UserId,
-        role: Role,
-        counter: u32,
-    },
-    /// Revoked, unknown, or its user is disabled.
-    Ended,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Truth {
-    pub(super) state: State,
-    /// Before the store was asked.
-    pub(super) as_of: Instant,
-}
-
-impl Truth {
-    pub(super) fn of(session: &Session, user: &User, as_of: Instant) -> Self {
-        let state = if session.revoked_at.is_some() || user.disabled || session.user != user.id {
-            State::Ended
-        } else {
-            State::Live { user: user.id, role: user.role, counter: session.counter }
-        };
-        Self { state, as_of }
-    }
-
-    pub(super) const fn ended(as_of: Instant) -> Self {
-        Self { state: State::Ended, as_of }
-    }
-
-    /// Whether the token was made after what we know: then we know too little.
-    pub(super) const fn is_behind(&self, grant: &Grant) -> bool {
-        matches!(self.state, State::Live { counter, .. } if counter < grant.epoch)
-    }
-
-    /// Whether this may still be believed while the store is away.
-    pub(super) fn may_serve_stale(&self, now: Instant) -> bool {
-        let is_admin = matches!(self.state, State::Live { role: Role::Admin, .. });
-        !is_admin && now.duration_since(self.as_of) <= MAX_STALE
-    }
-
-    /// The caller that `grant` was made for, if its session lives.
-    pub(super) fn principal(&self, grant: &Grant) -> Option<Principal> {
-        match self.state {
-            State::Live { user, role, .. } if user == grant.user => {
-                Some(Principal { user, session: grant.session, role })
-            }
-            State::Live { .. } | State::Ended => None,
-        }
-    }
-}
-
 /// All that is known; shared by every caller.
 pub(super) struct Sessions {
-    known: Cache<SessionId, Truth>,
+    sessions: Cache<SessionId, Truth>,
+    keys: Cache<KeyHash, Truth>,
+    unknown: Cache<KeyHash, Truth>,
+    changes: Changes,
     /// How long truth may be believed without asking.
     life: Duration,
     store_away_until: Mutex<Option<Instant>>,
@@ -88,20 +41,52 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(life: Duration) -> Self {
-        Self { known: Cache::new(REMEMBERED), life, store_away_until: Mutex::new(None) }
+        Self {
+            sessions: Cache::new(REMEMBERED),
+            keys: Cache::new(REMEMBERED),
+            unknown: Cache::new(UNKNOWN),
+            changes: Changes::new(),
+            life,
+            store_away_until: Mutex::new(None),
+        }
     }
 
-    pub(super) fn known(&self, session: SessionId) -> Option<Truth> {
-        self.known.get(&session)
+    pub(super) fn known(&self, subject: Subject) -> Option<Truth> {
+        match subject {
+            Subject::Session(session) => self.sessions.get(&session),
+            Subject::Key(key) => self.keys.get(&key).or_else(|| self.unknown.get(&key)),
+        }
     }
 
+    /// Whether `truth` may be believed without asking.
     pub(super) fn is_fresh(&self, truth: &Truth, now: Instant) -> bool {
         now.duration_since(truth.as_of) <= self.life
     }
 
+    /// Whether the account may have changed since `truth` was asked for: then it counts for nothing.
+    pub(super) fn is_void(&self, truth: &Truth) -> bool {
+        truth.user().is_some_and(|user| self.changes.since(user, truth.as_of))
+    }
+
     /// Remembers `truth` unless something newer is known; returns what is known then.
-    pub(super) fn learn(&self, session: SessionId, truth: Truth) -> Truth {
-        self.known.insert_unless(session, truth, |known| known.as_of > truth.as_of)
+    pub(super) fn learn(&self, subject: impl Into<Subject>, truth: Truth) -> Truth {
+        let is_newer = |known: &Truth| known.as_of > truth.as_of;
+        match subject.into() {
+            Subject::Session(session) => self.sessions.insert_unless(session, truth, is_newer),
+            // A key that was known and is gone belongs where it would be looked for first.
+            Subject::Key(key) if truth.state == State::Unknown && self.keys.get(&key).is_none() => {
+                self.unknown.insert_unless(key, truth, is_newer)
+            }
+            Subject::Key(key) => self.keys.insert_unless(key, truth, is_newer),
+        }
+    }
+
+    /// Voids all that is known, or on its way, about the account's sessions and keys: the next caller waits for the store.
+    ///
+    /// Call it once a change of an account's state, role or password is stored. Then no cached key or token of it serves
+    /// by what was true before, not even while the store is away.
+    pub(super) fn reconsider(&self, user: UserId) {
+        self.changes.note(user, Instant::now());
     }
 
     pub(super) fn store_failed(&self, now: Instant) {
@@ -114,52 +99,130 @@ impl Sessions {
 
     /// Forgets what nobody asked about since the last time.
     pub(super) fn age(&self) {
-        self.known.age();
+        self.sessions.age();
+        self.keys.age();
+        self.unknown.age();
     }
 
     pub(super) fn clear(&self) {
-        self.known.clear();
+        self.sessions.clear();
+        self.keys.clear();
+        self.unknown.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use domain::principal::{Role, Scopes};
+
+    use super::{super::truth::MAX_STALE, *};
     use crate::clock::fresh_id;
 
-    fn live(role: Role, counter: u32, as_of: Instant) -> Truth {
-        Truth { state: State::Live { user: fresh_id(), role, counter }, as_of }
+    fn room() -> Sessions {
+        Sessions::new(Duration::from_secs(5))
+    }
+
+    fn live(role: Role, as_of: Instant) -> Truth {
+        Truth { state: State::Session { user: fresh_id(), role, counter: 7, min_epoch: 0 }, as_of }
+    }
+
+    fn live_key(as_of: Instant) -> Truth {
+        let (user, id, scopes) = (fresh_id(), fresh_id(), Scopes::default());
+        let state = State::Key { user, role: Role::User, id, scopes, quota: None, expires_at: None };
+        Truth { state, as_of }
+    }
+
+    fn key(n: u32) -> Subject {
+        let mut hash = KeyHash::default();
+        hash[..4].copy_from_slice(&n.to_le_bytes());
+        Subject::Key(hash)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a13_an_answer_that_was_on_its_way_when_the_session_ended_does_not_revive_it() {
-        let (sessions, session) = (Sessions::new(Duration::from_secs(5)), fresh_id());
+    async fn a13_an_answer_that_was_on_its_way_when_something_ended_does_not_revive_it() {
+        let sessions = room();
         let asked = Instant::now();
         tokio::time::advance(Duration::from_millis(1)).await;
         let ended = Truth::ended(Instant::now());
-        assert_eq!(sessions.learn(session, ended), ended);
-        assert_eq!(sessions.learn(session, live(Role::User, 7, asked)), ended, "older truth won");
-        assert_eq!(sessions.known(session), Some(ended));
+        let session = Subject::Session(fresh_id());
+        for (subject, live) in [(session, live(Role::User, asked)), (key(1), live_key(asked))] {
+            assert_eq!(sessions.learn(subject, ended), ended);
+            assert_eq!(sessions.learn(subject, live), ended, "older truth won");
+            assert_eq!(sessions.known(subject), Some(ended));
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a13_truth_is_fresh_for_its_life_and_serves_users_for_a_minute() {
-        let sessions = Sessions::new(Duration::from_secs(5));
+        let sessions = room();
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
-        let (user, admin) = (live(Role::User, 0, now), live(Role::Admin, 0, now));
+        let (user, key, admin) = (live(Role::User, now), live_key(now), live(Role::Admin, now));
         for (seconds, is_fresh, serves_user) in
             [(5, true, true), (6, false, true), (60, false, true), (61, false, false)]
         {
             assert_eq!(sessions.is_fresh(&user, at(seconds)), is_fresh, "{seconds} s");
             assert_eq!(user.may_serve_stale(at(seconds)), serves_user, "{seconds} s");
+            assert_eq!(key.may_serve_stale(at(seconds)), serves_user, "{seconds} s");
             assert!(!admin.may_serve_stale(at(seconds)), "{seconds} s");
         }
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a13_a_change_of_an_account_voids_what_was_known_or_on_its_way() {
+        let sessions = room();
+        let (session, key) = (live(Role::Admin, Instant::now()), live_key(Instant::now()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        for truth in [session, key] {
+            assert!(!sessions.is_void(&truth));
+            sessions.reconsider(truth.user().unwrap());
+            assert!(sessions.is_void(&truth));
+            assert!(!sessions.is_void(&Truth { as_of: Instant::now(), ..truth }), "asked after the change");
+        }
+        assert!(!sessions.is_void(&Truth::ended(session.as_of)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a15_a_flood_of_keys_that_there_are_none_of_pushes_out_no_living_one() {
+        let sessions = room();
+        let now = Instant::now();
+        let truth = live_key(now);
+        sessions.learn(key(0), truth);
+        for n in 1..200_000 {
+            assert_eq!(sessions.learn(key(n), Truth::unknown(now)), Truth::unknown(now));
+        }
+        assert_eq!(sessions.known(key(0)), Some(truth));
+        assert_eq!(sessions.known(key(199_999)), Some(Truth::unknown(now)), "the next try is a query again");
+        assert_eq!(sessions.known(key(1)), None, "nothing bounds what is remembered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a15_a_key_that_was_known_and_is_gone_is_not_found_again() {
+        let sessions = room();
+        sessions.learn(key(0), live_key(Instant::now()));
+        tokio::time::advance(MAX_STALE).await;
+        let gone = Truth::unknown(Instant::now());
+        sessions.learn(key(0), gone);
+        assert_eq!(sessions.known(key(0)), Some(gone));
+    }
+
+    #[test]
+    fn a15_keys_that_differ_in_one_bit_are_strangers() {
+        let sessions = room();
+        let truth = live_key(Instant::now());
+        let hash = [0b1010_1010; 32];
+        sessions.learn(hash, truth);
+        for bit in 0..256 {
+            let mut other = hash;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(sessions.known(Subject::Key(other)), None, "bit {bit} does not count");
+        }
+        assert_eq!(sessions.known(Subject::Key(hash)), Some(truth));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_store_that_failed_is_left_alone_for_a_second() {
-        let sessions = Sessions::new(Duration::from_secs(5));
+        let sessions = room();
         let now = Instant::now();
         assert!(!sessions.is_store_away(now));
         sessions.store_failed(now);

@@ -1,123 +1,178 @@
-//! Signing up, signing in and refreshing: a few calls to the store and the password room, in the caller's task.
+//! Signing in and refreshing: a few calls to the throttles, the store and the password room.
 //!
-//! A caller that leaves half-way loses nothing: each write is one transaction in the db room. Its worst leftover is a
-//! session whose tokens nobody got.
+//! Until the password has been looked at, all is done in the caller's task and ends with it. What follows runs to its
+//! end, so the worst that a caller who leaves half-way leaves behind is a session whose tokens nobody got.
 
 use std::sync::Arc;
 
-use chrono::Duration as Span;
 use domain::{
-    account::{Account, AuditEntry, AuditEvent, PasswordHash, Rotation, Session, User},
+    account::{Account, PasswordHash, User},
+    audit::{AuditEntry, AuditEvent},
     email::EmailAddress,
     id::{SessionId, UserId},
-    password::{self, Password},
-    principal::Role,
+    password::Password,
     secret::Secret,
+    session::{DEVICE_CHARS, Rotation, Session},
 };
 use tokio::time::Instant;
 
 use super::{
-    AuthError, Origin, Room, TokenPair,
+    AuthError, AuthHandle, Origin, Room, TokenPair,
+    audit::Line,
+    error::store_failed,
     metrics::{SignInAction, SignInOutcome},
     refresh_token,
-    sessions::Truth,
+    throttle::Try,
+    truth::Truth,
 };
 use crate::{
     clock::fresh_id,
     db::{DbError, RotateSession},
-    password::PasswordError,
 };
 
-/// The parts of the configuration that are reckoned with wall-clock time.
-pub(super) struct Lifetimes {
-    pub(super) refresh_idle: Span,
-    pub(super) refresh_grace: Span,
-    pub(super) session_max: Span,
+/// Somebody whose password was right when we looked.
+struct Welcome {
+    user: User,
+    password_hash: PasswordHash,
+    is_stale: bool,
+    /// When the account was asked for.
+    as_of: Instant,
 }
 
-impl Room {
-    pub(super) async fn sign_up(
+impl AuthHandle {
+    /// Starts a session.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::BadCredentials`] never says which part was wrong and takes as long in each case;
+    /// [`AuthError::Throttled`] comes before anything was looked at, whether or not there is such an account (A6).
+    pub async fn log_in(
         &self,
         email: &str,
         password: Password,
-        role: Role,
-        origin: &Origin,
-    ) -> Result<User, AuthError> {
+        origin: Origin,
+    ) -> Result<TokenPair, AuthError> {
+        let room = &self.0;
         let email = EmailAddress::parse(email).map_err(|_| AuthError::MalformedEmail)?;
-        let outcome = self.create_user(&email, password, role, origin).await;
-        let user = outcome.as_ref().ok().map(|user| user.id);
-        self.report(SignInAction::SignUp, outcome_of(&outcome), user, Some(&email), origin);
+        let outcome = room.log_in(&email, password, &origin).await;
+        let word = SignInOutcome::of(&outcome);
+        room.metrics.signed_in(SignInAction::LogIn, word);
+        if word == SignInOutcome::Unavailable {
+            let event = AuditEvent::AuthnLoginFail.as_str();
+            let account_tag = Some(room.keys.account_tag(&email));
+            Line { event, outcome: word.as_str(), account_tag, ..Line::from(&origin) }.write();
+        }
         outcome
     }
 
-    async fn create_user(
-        &self,
-        email: &EmailAddress,
-        password: Password,
-        role: Role,
-        origin: &Origin,
-    ) -> Result<User, AuthError> {
-        password::check(&password, email).map_err(|weak| AuthError::WeakPassword(weak.reason()))?;
-        let password_hash =
-            self.passwords.hash(password).await.map_err(|error| self.password_failed(error))?;
-        let created_at = self.clock.now();
-        let user = User { id: fresh_id(), email: email.clone(), role, disabled: false, created_at };
-        let audit = self.audit(AuditEvent::UserCreated, Some(user.id), origin);
-        match self.db.create_user(Account { user: user.clone(), password_hash }, audit).await {
-            Ok(()) => Ok(user),
-            Err(DbError::Conflict(_)) => Err(AuthError::EmailTaken),
-            Err(error) => Err(store_failed(error)),
-        }
+    /// Trades a refresh token for its successor and a new access token. Repeating the call within the grace gives the
+    /// same successor, so a lost answer costs nothing; showing an older token ends the session for everybody.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::BadToken`]: sign in again. [`AuthError::Unavailable`]: the token may have been spent; repeat at once.
+    pub async fn refresh(&self, token: &Secret<String>, origin: Origin) -> Result<TokenPair, AuthError> {
+        let room = Arc::clone(&self.0);
+        let Some((session, counter)) = refresh_token::decode(&room.keys.refresh, token) else {
+            room.report_refresh(SignInOutcome::Refused, None, &origin);
+            return Err(AuthError::BadToken);
+        };
+        // To the end: a thief must not keep the verdict from our cache by hanging up.
+        self.0.to_the_end(async move { room.rotate(session, counter, &origin).await }).await?
     }
+}
 
-    pub(super) async fn log_in(
+impl Room {
+    async fn log_in(
         self: &Arc<Self>,
-        email: &str,
+        email: &EmailAddress,
         password: Password,
         origin: &Origin,
     ) -> Result<TokenPair, AuthError> {
-        let email = EmailAddress::parse(email).map_err(|_| AuthError::MalformedEmail)?;
-        let outcome = self.open_session(&email, password, origin).await;
-        let user = outcome.as_ref().ok().map(|(user, _)| *user);
-        self.report(SignInAction::LogIn, outcome_of(&outcome), user, Some(&email), origin);
-        outcome.map(|(_, tokens)| tokens)
+        let attempt = self.admit_try(email, origin).await?;
+        let (mut attempt, mut welcome) = self.look(attempt, email, &password, origin).await?;
+        let mut started = self.start_session(&welcome, origin).await?;
+        if matches!(started, Err(DbError::Conflict(_))) {
+            // Replaced since we looked, and perhaps only by a new hash of the same password.
+            (attempt, welcome) = self.look(attempt, email, &password, origin).await?;
+            started = self.start_session(&welcome, origin).await?;
+        }
+        attempt.was_right();
+        let session = started.map_err(|error| match error {
+            // Disabled or deleted meanwhile.
+            DbError::NotFound => AuthError::BadCredentials,
+            DbError::Conflict(_) => AuthError::Unavailable("the password is being changed".to_owned()),
+            error => store_failed(error),
+        })?;
+        if welcome.is_stale {
+            self.rehash(welcome.user.id, password, welcome.password_hash);
+        }
+        self.token_pair(&session)
     }
 
-    async fn open_session(
-        self: &Arc<Self>,
+    /// Looks at the password, and tells of it if it is wrong.
+    async fn look<'a>(
+        &self,
+        attempt: Try<'a>,
         email: &EmailAddress,
-        password: Password,
+        password: &Password,
         origin: &Origin,
-    ) -> Result<(UserId, TokenPair), AuthError> {
+    ) -> Result<(Try<'a>, Welcome), AuthError> {
         let as_of = Instant::now();
-        let account = self.db.account_by_email(email.clone()).await.map_err(store_failed)?;
-        let hash = account.as_ref().map(|account| account.password_hash.clone());
+        let account = match self.db.account_by_email(email.clone()).await {
+            Ok(account) => account,
+            Err(error) => {
+                attempt.never_was();
+                return Err(store_failed(error));
+            }
+        };
         // Unknown, disabled and known accounts all pay for one hash, and fail only after it (A5).
-        let verified = self
-            .passwords
-            .verify(password.clone(), hash)
-            .await
-            .map_err(|error| self.password_failed(error))?;
-        let Account { user, password_hash } = account
-            .filter(|account| verified.matches && !account.user.disabled)
-            .ok_or(AuthError::BadCredentials)?;
+        let hash = account.as_ref().map(|account| account.password_hash.clone());
+        let (attempt, verified) = self.verify(attempt, password.clone(), hash).await?;
+        let known = account.as_ref().map(|account| account.user.id);
+        let Some(Account { user, password_hash }) =
+            account.filter(|account| verified.matches && !account.user.disabled)
+        else {
+            let entry = self.entry(AuditEvent::AuthnLoginFail, origin);
+            self.note(AuditEntry { user: known, ..entry }, Some(email));
+            return Err(AuthError::BadCredentials);
+        };
+        Ok((attempt, Welcome { user, password_hash, is_stale: verified.is_stale, as_of }))
+    }
+
+    /// Stores a session and lets it be known here.
+    async fn start_session(
+        self: &Arc<Self>,
+        welcome: &Welcome,
+        origin: &Origin,
+    ) -> Result<Result<Session, DbError>, AuthError> {
+        let (user, verified, as_of) = (welcome.user.clone(), welcome.password_hash.clone(), welcome.as_of);
         let now = self.clock.now();
         let session = Session {
             id: fresh_id(),
             user: user.id,
             counter: 0,
+            min_epoch: 0,
             created_at: now,
             rotated_at: now,
+            last_used_at: now,
             expires_at: now + self.lifetimes.session_max,
             revoked_at: None,
+            device: origin.device.as_deref().map(|device| device.chars().take(DEVICE_CHARS).collect()),
+            address: origin.address,
         };
-        let audit = self.audit(AuditEvent::AuthnLoginSuccess, Some(user.id), origin);
-        self.db.start_session(session.clone(), audit).await.map_err(store_failed)?;
-        if verified.is_stale {
-            self.rehash(user.id, password, password_hash);
-        }
-        self.sessions.learn(session.id, Truth::of(&session, &user, as_of));
-        Ok((user.id, self.token_pair(&session)?))
+        let entry = AuditEntry {
+            actor: Some(user.id),
+            user: Some(user.id),
+            ..self.entry(AuditEvent::AuthnLoginSuccess, origin)
+        };
+        self.recorded(entry, |room, entry| async move {
+            let ended = room.db.start_session(session.clone(), verified, entry).await?;
+            room.forget(&ended);
+            room.sessions.learn(session.id, Truth::of(&session, &user, as_of));
+            Ok(session)
+        })
+        .await
     }
 
     /// Replaces a hash with weaker parameters, behind the caller's back: the log-in does not depend on it.
@@ -134,21 +189,6 @@ impl Room {
         });
     }
 
-    pub(super) async fn refresh(
-        self: &Arc<Self>,
-        token: &Secret<String>,
-        origin: &Origin,
-    ) -> Result<TokenPair, AuthError> {
-        let Some((session, counter)) = refresh_token::decode(&self.keys.refresh, token) else {
-            self.report(SignInAction::Refresh, SignInOutcome::Refused, None, None, origin);
-            return Err(AuthError::BadToken);
-        };
-        // On the tracker: a thief must not keep the verdict from our cache by hanging up.
-        let (room, origin) = (Arc::clone(self), origin.clone());
-        let rotation = self.tracker.spawn(async move { room.rotate(session, counter, &origin).await });
-        rotation.await.map_err(|error| AuthError::Internal(error.to_string()))?
-    }
-
     async fn rotate(
         &self,
         session: SessionId,
@@ -162,7 +202,7 @@ impl Room {
             now: self.clock.now(),
             grace: self.lifetimes.refresh_grace,
             idle: self.lifetimes.refresh_idle,
-            reuse_audit: self.audit(AuditEvent::AuthnTokenReuse, None, origin),
+            reuse_audit: self.entry(AuditEvent::AuthnTokenReuse, origin),
         };
         let (outcome, user, pair) = match self.db.rotate_session(rotate).await {
             Ok(Rotation::Rotated { session, user } | Rotation::Repeated { session, user }) => {
@@ -173,97 +213,32 @@ impl Room {
                 self.sessions.learn(session, Truth::ended(Instant::now()));
                 (SignInOutcome::Reuse, Some(user), Err(AuthError::BadToken))
             }
-            Ok(Rotation::Dead) => {
-                self.sessions.learn(session, Truth::ended(Instant::now()));
-                (SignInOutcome::Refused, None, Err(AuthError::BadToken))
-            }
+            // Nothing is learnt of the session: a change of the password may have voided this token and kept it alive.
+            Ok(Rotation::Dead) => (SignInOutcome::Refused, None, Err(AuthError::BadToken)),
             Err(error) => (SignInOutcome::Unavailable, None, Err(store_failed(error))),
         };
-        self.report(SignInAction::Refresh, outcome, user, None, origin);
+        self.report_refresh(outcome, user, origin);
         pair
     }
 
-    fn token_pair(&self, session: &Session) -> Result<TokenPair, AuthError> {
+    fn report_refresh(&self, outcome: SignInOutcome, user: Option<UserId>, origin: &Origin) {
+        self.metrics.signed_in(SignInAction::Refresh, outcome);
+        let (event, outcome) = match outcome {
+            // Its entry was written by the rotation itself.
+            SignInOutcome::Reuse => {
+                (AuditEvent::AuthnTokenReuse.as_str(), AuditEvent::AuthnTokenReuse.outcome())
+            }
+            _ => ("authn_token_refresh", outcome.as_str()),
+        };
+        Line { event, outcome, user, ..Line::from(origin) }.write();
+    }
+
+    pub(super) fn token_pair(&self, session: &Session) -> Result<TokenPair, AuthError> {
         let (access_token, expires_in) = self
             .tokens
             .mint(session.user, session.id, session.counter, session.expires_at, self.clock.now())
             .map_err(|_| AuthError::Internal("an access token could not be signed".to_owned()))?;
         let refresh_token = refresh_token::encode(&self.keys.refresh, session.id, session.counter);
         Ok(TokenPair { access_token, refresh_token, expires_in })
-    }
-
-    fn audit(&self, event: AuditEvent, user: Option<UserId>, origin: &Origin) -> AuditEntry {
-        AuditEntry {
-            id: fresh_id(),
-            event,
-            user,
-            address: origin.address,
-            request_id: origin.request_id.clone(),
-            at: self.clock.now(),
-        }
-    }
-
-    fn password_failed(&self, error: PasswordError) -> AuthError {
-        match error {
-            PasswordError::Overloaded => AuthError::Overloaded { retry_after: self.passwords.retry_after() },
-            PasswordError::Unavailable => AuthError::Unavailable(error.to_string()),
-        }
-    }
-
-    /// Counts a sign-in and logs it once; an address appears only as its tag, and only where no account is named.
-    fn report(
-        &self,
-        action: SignInAction,
-        outcome: SignInOutcome,
-        user: Option<UserId>,
-        email: Option<&EmailAddress>,
-        origin: &Origin,
-    ) {
-        self.metrics.signed_in(action, outcome);
-        let event = match (action, outcome) {
-            (SignInAction::SignUp, _) => AuditEvent::UserCreated.as_str(),
-            (_, SignInOutcome::Reuse) => AuditEvent::AuthnTokenReuse.as_str(),
-            (SignInAction::LogIn, SignInOutcome::Success) => AuditEvent::AuthnLoginSuccess.as_str(),
-            (SignInAction::LogIn, _) => AuditEvent::AuthnLoginFail.as_str(),
-            (SignInAction::Refresh, _) => "authn_token_refresh",
-        };
-        let tag = email.filter(|_| user.is_none()).map(|email| self.keys.account_tag(email));
-        tracing::info!(
-            event,
-            outcome = outcome.as_str(),
-            user_id = user.map(tracing::field::display),
-            account_tag = tag,
-            ip = origin.address.map(tracing::field::display),
-            request_id = origin.request_id,
-            "sign-in"
-        );
-    }
-}
-
-fn outcome_of<T>(outcome: &Result<T, AuthError>) -> SignInOutcome {
-    match outcome {
-        Ok(_) => SignInOutcome::Success,
-        Err(
-            AuthError::MalformedEmail
-            | AuthError::WeakPassword(_)
-            | AuthError::EmailTaken
-            | AuthError::BadCredentials
-            | AuthError::BadToken,
-        ) => SignInOutcome::Refused,
-        Err(AuthError::Overloaded { .. } | AuthError::Unavailable(_) | AuthError::Internal(_)) => {
-            SignInOutcome::Unavailable
-        }
-    }
-}
-
-/// What a failure of the store is to a caller of this room. Conflicts are the caller's to tell apart first.
-pub(super) fn store_failed(error: DbError) -> AuthError {
-    match error {
-        DbError::Overloaded | DbError::Unavailable(_) | DbError::Timeout => {
-            AuthError::Unavailable(error.to_string())
-        }
-        DbError::Conflict(_) | DbError::NotFound | DbError::Broken(_) => {
-            AuthError::Internal(error.to_string())
-        }
     }
 }

@@ -1,11 +1,11 @@
 //! Access tokens whose signature was checked before: a hash and a look-up instead of a verification.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 
 use super::{
-    access_token::{AccessTokens, Grant, MAX_TOKEN_BYTES},
+    access_token::{AccessTokens, Grant, MAX_TOKEN_BYTES, Verified},
     cache::Cache,
+    keys::sha256,
 };
 
 /// Tokens remembered at a time, some 150 bytes each.
@@ -15,7 +15,7 @@ const REMEMBERED: usize = 65_536;
 type Fingerprint = [u8; 32];
 
 pub(super) struct VerifiedTokens {
-    known: Cache<Fingerprint, Grant>,
+    known: Cache<Fingerprint, Verified>,
 }
 
 /// A good token, and whether it was known.
@@ -34,13 +34,12 @@ impl VerifiedTokens {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some(grant) = self.known.get(&fingerprint) {
-            return grant.is_current(now).then_some(Checked::Known(grant));
+        let fingerprint = sha256(token);
+        if let Some(known) = self.known.get(&fingerprint) {
+            return tokens.honours(&known, now).then_some(Checked::Known(known.grant));
         }
-        let grant = tokens.verify(token, now)?;
-        Some(Checked::Verified(self.known.insert_unless(fingerprint, grant, |_| false)))
+        let verified = tokens.verify(token, now)?;
+        Some(Checked::Verified(self.known.insert_unless(fingerprint, verified, |_| false).grant))
     }
 
     pub(super) fn age(&self) {

@@ -4,6 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use domain::secret::Secret;
 
+/// SQLite's file in the data directory.
+pub(super) const DATABASE_FILE: &str = "deepersensor.db";
+
 #[derive(Debug, Clone)]
 pub struct DbConfig {
     /// `postgres://…`; `None` keeps everything in SQLite under `data_dir`.
@@ -29,6 +32,12 @@ pub struct DbConfig {
 }
 
 impl DbConfig {
+    /// Whether there is a store to open; otherwise opening makes one. Of Postgres only connecting tells, so it counts as
+    /// one.
+    pub fn has_store(&self) -> bool {
+        self.database_url.is_some() || self.data_dir.join(DATABASE_FILE).exists()
+    }
+
     pub fn new(data_dir: PathBuf) -> Self {
         Self {
             database_url: None,

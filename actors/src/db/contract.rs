@@ -1,15 +1,22 @@
 //! What every store must do, asked through the room's handle of SQLite and of Postgres alike.
 
 mod accounts;
+mod administration;
+mod api_keys;
+mod audit;
 mod conversations;
 mod faults;
 pub(super) mod ground;
+mod invites;
 mod lifecycle;
 mod offline;
 mod outages;
+mod passwords;
+mod purge;
 pub(super) mod samples;
 mod sessions;
 mod turns;
+mod uses;
 
 /// Makes of each named test one for each database.
 macro_rules! over_both {
@@ -36,9 +43,53 @@ macro_rules! over_both {
 over_both! {
     accounts:
         an_account_is_found_by_its_email_and_by_its_id
-        a_taken_email_is_a_conflict_and_leaves_no_audit_entry
+        a_taken_email_is_a_conflict_and_leaves_no_audit_entry;
+    administration:
+        g8_a_search_takes_its_text_literally
+        accounts_page_from_new_to_old_without_the_deleted
+        a12_disabling_ends_every_session_and_enabling_gives_none_back
+        a_change_of_an_account_is_audited_if_it_is_one
+        the_last_administrator_stays
+        administrators_who_demote_each_other_at_once_leave_one
+        a_deleted_account_leaves_a_nameless_row_and_its_usage
+        nobody_keeps_an_account_from_being_deleted_by_taking_its_last_name
+        nothing_that_begins_during_a_deletion_outlives_it;
+    purge:
+        sessions_are_purged_long_after_their_end_and_familiar_networks_stay
+        a_deleted_account_of_20_000_messages_goes_in_bounded_steps;
+    passwords:
         a_password_hash_is_replaced_only_if_it_is_still_the_old_one
-        a19_the_audit_trail_cannot_be_altered;
+        a04_a_new_password_ends_other_sessions_and_every_older_token
+        a04_who_was_let_in_by_the_old_password_finds_no_session_after_the_change
+        a_refused_password_changes_nothing
+        a_password_set_without_more_leaves_sessions_alone;
+    invites:
+        an_invite_gives_its_role_once
+        a18_an_administrators_invite_outlives_neither_its_makers_role_nor_state
+        fifty_parallel_uses_of_one_invite_make_one_account
+        a_taken_email_leaves_the_invite_good
+        an_invite_that_is_unknown_expired_or_revoked_makes_nothing
+        invites_page_from_new_to_old_as_they_were_made
+        one_code_makes_one_invite
+        a18_the_first_administrators_invite_makes_one_administrator
+        a18_an_administrator_makes_the_first_ones_invite_worthless;
+    api_keys:
+        a15_a_key_is_found_by_its_whole_hash_with_its_user
+        keys_page_from_new_to_old_without_the_revoked
+        a17_a_key_is_revoked_by_its_owner_or_an_administrator_once
+        an_account_has_no_more_keys_than_it_may
+        a09_fifty_parallel_generations_are_one;
+    audit:
+        a19_the_audit_trail_cannot_be_altered
+        a19_every_event_is_noted_and_read_back
+        a_filter_lets_through_what_matches_all_of_it;
+    uses:
+        a12_live_sessions_are_listed_most_lately_used_first
+        a12_sessions_end_one_by_one_all_but_one_or_all
+        one_session_too_many_ends_the_one_that_rested_longest
+        a06_a_network_is_known_by_the_sign_ins_from_it
+        a_use_only_moves_forward_and_only_of_what_lives
+        a_session_from_before_it_had_a_device_is_read_well;
     sessions:
         a_session_is_read_back_with_its_user
         a10_fifty_parallel_rotations_make_one_successor
@@ -68,6 +119,7 @@ over_both! {
         a_killed_reader_fails_one_read_and_is_replaced
         a_killed_writer_repeats_settlements_and_answers_everybody_else
         a_fault_in_a_batch_leaves_the_others_committed
+        refusals_harm_nothing_beside_them
         many_callers_share_few_commits
         e1_callers_that_leave_lose_nothing_of_others;
     lifecycle:

@@ -15,6 +15,7 @@ mod queue;
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
 use self::queue::Queue;
@@ -77,11 +78,25 @@ impl Lane {
 
     /// Queues a checkpoint if there is room to spare; a later one covers it.
     pub(super) fn place_checkpoint(&self, write: Write) {
-        let permit = self.gate.try_enter().filter(|_| self.queue.lock().has_room_to_spare());
-        match permit {
+        self.place_if(true, write, &self.metrics.dropped_checkpoints);
+    }
+
+    /// Queues an audit entry that nobody waits for. Whoever is refused often must not fill the lane for those who are
+    /// not: the other half of it stays free.
+    pub(super) fn place_note(&self, write: Write) {
+        self.place_if(
+            self.gate.in_use() < self.gate.capacity().div_ceil(2),
+            write,
+            &self.metrics.dropped_notes,
+        );
+    }
+
+    fn place_if(&self, is_welcome: bool, write: Write, dropped: &Counter) {
+        let has_room = is_welcome && self.queue.lock().has_room_to_spare();
+        match has_room.then(|| self.gate.try_enter()).flatten() {
             Some(permit) => self.place(Job::new(write, Answer::Nobody, permit)),
             None => {
-                self.metrics.dropped_checkpoints.inc();
+                dropped.inc();
             }
         }
     }
@@ -107,7 +122,7 @@ impl Lane {
         let waiting = self.queue.lock().take_waiting();
         for mut job in in_hand.chain(waiting) {
             if !job.is_settlement() {
-                job.answer(Err(error.clone()));
+                self.give_up(job, error);
                 continue;
             }
             job.tell(Err(error.clone()));
@@ -123,11 +138,17 @@ impl Lane {
         self.queue.lock().kept_is_due(Instant::now());
     }
 
-    /// Answers a change that will not be written; a settlement among them is a loss that operators must see.
+    /// Answers a change that will not be written; operators must see the settlements and audit entries among them.
     pub(super) fn give_up(&self, job: Job, error: &DbError) {
-        if let Write::Settle(settlement) = &job.write {
-            self.metrics.lost_settlements.inc();
-            tracing::error!(turn = %settlement.turn, %error, "settlement given up");
+        match &job.write {
+            Write::Settle(settlement) => {
+                self.metrics.lost_settlements.inc();
+                tracing::error!(turn = %settlement.turn, %error, "settlement given up");
+            }
+            Write::Note(_) => {
+                self.metrics.dropped_notes.inc();
+            }
+            _ => {}
         }
         job.answer(Err(error.clone()));
     }

@@ -2,52 +2,121 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    account::{Account, AuditEntry, PasswordHash, Rotation, Session},
+    account::{Account, PasswordHash, UserChange},
+    api_key::{ApiKey, KeyHash},
+    audit::AuditEntry,
     chat::{ChatMessage, ToolCall},
-    id::{InstanceId, UserId},
+    id::{ApiKeyId, InstanceId, InviteId, UserId},
+    invite::{Invite, InviteHash},
+    session::{Ending, Session},
+    signing_key::SigningKey,
     turn::{BeginTurn, Checkpoint, Settlement},
 };
 
-use super::RotateSession;
+pub(super) use super::written::Written;
+use super::{RotateSession, SetPassword, Touched};
 
 /// One change; carries all it needs, so that it can be tried again alone.
 #[derive(Debug)]
 pub(super) enum Write {
     CreateUser(Box<(Account, AuditEntry)>),
-    ReplacePasswordHash { user: UserId, old: PasswordHash, new: PasswordHash },
-    StartSession(Box<(Session, AuditEntry)>),
+    CreateInvitedUser {
+        account: Box<Account>,
+        invite: InviteHash,
+        now: DateTime<Utc>,
+        audit: Box<AuditEntry>,
+    },
+    UpdateUser {
+        user: UserId,
+        change: UserChange,
+        now: DateTime<Utc>,
+        audit: Vec<AuditEntry>,
+    },
+    DeleteUser {
+        user: UserId,
+        now: DateTime<Utc>,
+        audit: Box<AuditEntry>,
+    },
+    SetPassword(Box<SetPassword>),
+    ReplacePasswordHash {
+        user: UserId,
+        old: PasswordHash,
+        new: PasswordHash,
+    },
+    StartSession(Box<(Session, PasswordHash, AuditEntry)>),
     RotateSession(Box<RotateSession>),
-    RenewLeases { owner: InstanceId, until: DateTime<Utc> },
-    SweepExpired { now: DateTime<Utc> },
+    EndSessions {
+        user: UserId,
+        which: Ending,
+        now: DateTime<Utc>,
+        audit: Box<AuditEntry>,
+    },
+    Touch(Touched),
+    CreateApiKey {
+        key: Box<ApiKey>,
+        hash: KeyHash,
+        audit: Box<AuditEntry>,
+    },
+    RevokeApiKey {
+        owner: Option<UserId>,
+        key: ApiKeyId,
+        now: DateTime<Utc>,
+        audit: Box<AuditEntry>,
+    },
+    CreateInvite {
+        invite: Box<Invite>,
+        hash: InviteHash,
+        audit: Box<AuditEntry>,
+    },
+    OfferFirstAdmin {
+        invite: Box<Invite>,
+        hash: InviteHash,
+    },
+    RevokeInvite {
+        invite: InviteId,
+        now: DateTime<Utc>,
+        audit: Box<AuditEntry>,
+    },
+    AddSigningKey {
+        key: SigningKey,
+        audit: Box<AuditEntry>,
+    },
+    RenewLeases {
+        owner: InstanceId,
+        until: DateTime<Utc>,
+    },
+    PurgeSessions {
+        before: DateTime<Utc>,
+        limit: u32,
+    },
+    PurgeConversations,
+    SweepExpired {
+        now: DateTime<Utc>,
+    },
     BeginTurn(Box<BeginTurn>),
     Checkpoint(Box<Checkpoint>),
     Settle(Box<Settlement>),
-}
-
-/// What a change led to, where there is more to say than that it is done.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Written {
-    Done,
-    Replaced(bool),
-    Rotated(Rotation),
-    Swept(u64),
+    Note(Box<AuditEntry>),
 }
 
 impl Write {
     /// Whether writing it twice is the same as writing it once, so that it may be repeated when its first outcome is unknown.
     pub(super) const fn is_repeatable(&self) -> bool {
-        matches!(self, Self::Checkpoint(_) | Self::Settle(_))
+        matches!(self, Self::Checkpoint(_) | Self::Settle(_) | Self::Note(_) | Self::Touch(_))
     }
 
     /// Roughly how much of a statement it fills.
     pub(super) fn size_bytes(&self) -> usize {
         /// Ids, numbers and field names of one row.
         const ROW_BYTES: usize = 512;
+        /// An id and an instant.
+        const TOUCHED_BYTES: usize = 64;
         ROW_BYTES
             + match self {
                 Self::BeginTurn(begin) => begin.messages.iter().map(|new| message_bytes(&new.message)).sum(),
                 Self::Checkpoint(checkpoint) => answer_bytes(&checkpoint.answer),
                 Self::Settle(settlement) => answer_bytes(&settlement.answer),
+                Self::Touch(touched) => (touched.sessions.len() + touched.keys.len()) * TOUCHED_BYTES,
                 _ => 0,
             }
     }

@@ -50,6 +50,8 @@ pub(super) struct DbMetrics {
     pub(super) kept_settlements: Gauge,
     pub(super) lost_settlements: Counter,
     pub(super) dropped_checkpoints: Counter,
+    /// Audit entries that nobody waited for.
+    pub(super) dropped_notes: Counter,
 }
 
 impl DbMetrics {
@@ -64,6 +66,7 @@ impl DbMetrics {
             kept_settlements: Gauge::default(),
             lost_settlements: Counter::default(),
             dropped_checkpoints: Counter::default(),
+            dropped_notes: Counter::default(),
         };
         registry.register("deepersensor_db_reads", "Queries by outcome", metrics.reads.clone());
         registry.register(
@@ -101,6 +104,11 @@ impl DbMetrics {
             "Checkpoints that found their lane full",
             metrics.dropped_checkpoints.clone(),
         );
+        registry.register(
+            "deepersensor_audit_dropped",
+            "Audit entries of refusals that found their lane half full or the database away",
+            metrics.dropped_notes.clone(),
+        );
         metrics
     }
 
@@ -113,6 +121,11 @@ impl DbMetrics {
         self.transactions.get_or_create(&label(result)).inc();
         self.transaction_seconds.observe(took.as_secs_f64());
         self.transaction_writes.observe(writes as f64);
+    }
+
+    #[cfg(test)]
+    pub(super) fn refused_transactions(&self) -> u64 {
+        self.transactions.get_or_create(&EndedLabel { outcome: Ended::Refused }).get()
     }
 
     #[cfg(test)]

@@ -1,17 +1,17 @@
 //! The lanes and their writers, on paused time, over a store that does as it is told.
 
-mod obedient;
+pub(in crate::db) mod obedient;
 
 use std::time::Duration;
 
-use domain::turn::Settlement;
+use domain::{audit::AuditEvent, turn::Settlement};
 use futures_util::future::{FutureExt, join_all};
 use tokio::time::{Instant, sleep};
 
 use self::obedient::{Room, room};
 use super::{
     DbConfig, DbError,
-    contract::samples::{begin, checkpoint, settlement, settling},
+    contract::samples::{account, audit, begin, checkpoint, settlement, settling},
     lane::RETRY_BACKOFF,
 };
 use crate::clock::fresh_id;
@@ -111,6 +111,32 @@ async fn a_lane_has_no_more_places_than_it_says() {
     drop(reserved);
     assert_eq!(db.begin_turn(begin(fresh_id())).await, Ok(()));
     assert_eq!(store.batches(), [["begin"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_leave_half_of_a_lane_to_others() {
+    let Room { db, store, .. } = room(DbConfig { lane_capacity: 8, ..config() }).await;
+    store.hold();
+    for _ in 0..20 {
+        db.note(audit(AuditEvent::AuthzFail, fresh_id()));
+    }
+    assert_eq!((db.lanes[0].in_use(), db.metrics.dropped_notes.get()), (4, 16));
+    let reserved = [(); 4].map(|()| db.reserve_settlement(fresh_id()).unwrap());
+    drop(reserved);
+    store.release();
+    store.written(1).await;
+    assert_eq!(store.batches().concat().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_that_a_database_was_away_for_are_counted() {
+    let Room { db, store, .. } = room(config()).await;
+    store.be_away(true);
+    db.note(audit(AuditEvent::AuthzFail, fresh_id()));
+    assert!(
+        db.create_user(account("ada@example.org"), audit(AuditEvent::UserCreated, fresh_id())).await.is_err()
+    );
+    assert_eq!((db.metrics.dropped_notes.get(), db.lanes[0].in_use()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,12 +3,13 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use domain::{
-    account::{Account, AuditEntry, AuditEvent, User},
+    account::{Account, User},
+    audit::{AuditEntry, AuditEvent},
     chat::{ChatMessage, ChatRequest, Role, Sampling},
     email::EmailAddress,
     id::UserId,
     model_name::ModelName,
-    principal::{Principal, Role as AccountRole},
+    principal::{Credential, Principal, Role as AccountRole},
     reply::{Delta, FailureCode, FinishReason},
     secret::Secret,
     turn::TurnStatus,
@@ -87,13 +88,15 @@ impl House {
         let audit = AuditEntry {
             id: fresh_id(),
             event: AuditEvent::UserCreated,
+            actor: Some(user),
             user: Some(user),
+            detail: None,
             address: None,
             request_id: None,
             at: self.ctx.clock.now(),
         };
         self.db.create_user(account, audit).await.unwrap();
-        Principal { user, session: fresh_id(), role: AccountRole::User }
+        Principal { user, role: AccountRole::User, credential: Credential::Session(fresh_id()) }
     }
 
     async fn turn(&self, principal: &Principal) -> StartedTurn {

@@ -1,7 +1,9 @@
 //! argon2id over memory that is used again and again.
 //!
-//! One hash works in [`MEMORY_KIB`] KiB. Taking that afresh each time costs thousands of page faults and leaves it to
-//! the allocator when, if ever, the memory goes back; an [`Oven`] keeps it, so the room's footprint is its workers'.
+//! One hash works in some 19 MiB. Taking that afresh each time costs thousands of page faults and leaves it to the
+//! allocator when, if ever, the memory goes back; an [`Oven`] keeps it, so the room's footprint is its workers'.
+
+use std::hint::black_box;
 
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
@@ -10,23 +12,15 @@ use argon2::{
 use aws_lc_rs::rand;
 use domain::{account::PasswordHash, password::Password, secret::Secret};
 
-use super::Verified;
+use super::{
+    Verified,
+    config::{HASH_BYTES, HashCost},
+};
 
-/// OWASP's parameters (A3): 17.6 ms on one core of the reference machine.
-pub(super) const MEMORY_KIB: u32 = 19_456;
-const PASSES: u32 = 2;
-const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
-const HASH_BYTES: usize = 32;
 
-/// Above this a stored hash is taken for damaged rather than let one row command the memory or the time of a worker.
-const MOST_MEMORY_KIB: u32 = 65_536;
-const MOST_PASSES: u32 = 8;
-const MOST_LANES: u32 = 4;
-
-/// Compared with when there is no account: today's cost, and no known password has it.
-const NOBODY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyB0aGlzLg$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+/// What is hashed with when there is no account.
+const NOBODYS_SALT: [u8; SALT_BYTES] = *b"nobody has this.";
 
 /// The hash could not be made or read; the text is for the log and holds nothing of either.
 #[derive(Debug, thiserror::Error)]
@@ -47,17 +41,19 @@ impl From<argon2::password_hash::phc::Error> for HashError {
 
 /// The working memory of one hash at a time.
 pub(super) struct Oven {
+    /// Of new hashes, and of nobody's.
+    cost: HashCost,
     blocks: Vec<Block>,
 }
 
 impl Oven {
-    pub(super) fn new() -> Self {
-        Self { blocks: Vec::new() }
+    pub(super) const fn new(cost: HashCost) -> Self {
+        Self { cost, blocks: Vec::new() }
     }
 
-    /// Hashes with a fresh salt and today's parameters.
+    /// Hashes with a fresh salt and the oven's cost.
     pub(super) fn hash(&mut self, password: &Password) -> Result<PasswordHash, HashError> {
-        let params = today()?;
+        let params = self.cost.params()?;
         let mut salt = [0; SALT_BYTES];
         rand::fill(&mut salt).map_err(|_| HashError::Randomness)?;
         let salt = Salt::new(&salt)?;
@@ -78,13 +74,19 @@ impl Oven {
         password: &Password,
         stored: Option<&PasswordHash>,
     ) -> Result<Verified, HashError> {
-        let phc = Phc::new(stored.map_or(NOBODY, |hash| hash.reveal().as_str()))?;
+        let Some(stored) = stored else {
+            let (params, salt) = (self.cost.params()?, Salt::new(&NOBODYS_SALT)?);
+            // Looked at by nobody, but never left out (A5).
+            black_box(self.digest(Algorithm::Argon2id, Version::V0x13, params, password, &salt)?);
+            return Ok(Verified { matches: false, is_stale: false });
+        };
+        let phc = Phc::new(stored.reveal().as_str())?;
         let algorithm = Algorithm::try_from(phc.algorithm.as_str())
             .map_err(|error| HashError::Stored(error.to_string()))?;
         let version = phc.version.map_or(Ok(Version::V0x10), Version::try_from)?;
         let params = Params::try_from(&phc).map_err(|error| HashError::Stored(error.to_string()))?;
-        if params.m_cost() > MOST_MEMORY_KIB || params.t_cost() > MOST_PASSES || params.p_cost() > MOST_LANES
-        {
+        let cost = HashCost::from(&params);
+        if cost.is_absurd() {
             return Err(HashError::Stored("its cost is out of bounds".to_owned()));
         }
         let (Some(salt), Some(expected)) = (phc.salt, phc.hash) else {
@@ -92,13 +94,12 @@ impl Oven {
         };
         let is_stale = algorithm != Algorithm::Argon2id
             || version != Version::V0x13
-            || params.m_cost() < MEMORY_KIB
-            || params.t_cost() < PASSES
+            || cost.is_weaker_than(self.cost)
             || salt.as_ref().len() < SALT_BYTES
             || expected.len() < HASH_BYTES;
         // `Output` compares in constant time.
-        let is_equal = self.digest(algorithm, version, params, password, &salt)? == expected;
-        Ok(Verified { matches: is_equal && stored.is_some(), is_stale })
+        let matches = self.digest(algorithm, version, params, password, &salt)? == expected;
+        Ok(Verified { matches, is_stale })
     }
 
     fn digest(
@@ -112,9 +113,9 @@ impl Oven {
         let mut hash = [0; Output::MAX_LENGTH];
         let length = params.output_len().unwrap_or(HASH_BYTES);
         let hash = hash.get_mut(..length).ok_or(argon2::Error::OutputTooLong)?;
-        // A foreign hash may have needed more: keep today's size, not the largest ever seen.
+        // A foreign hash may have needed more: keep the usual size, not the largest ever seen.
         self.blocks.resize(params.block_count(), Block::new());
-        self.blocks.shrink_to(today()?.block_count());
+        self.blocks.shrink_to(self.cost.params()?.block_count());
         Argon2::new(algorithm, version, params).hash_password_into_with_memory(
             password.reveal().as_bytes(),
             salt,
@@ -125,15 +126,17 @@ impl Oven {
     }
 }
 
-fn today() -> Result<Params, argon2::Error> {
-    Params::new(MEMORY_KIB, PASSES, LANES, Some(HASH_BYTES))
-}
-
 #[cfg(test)]
 mod tests {
     use argon2::{PasswordHasher, PasswordVerifier};
 
     use super::*;
+
+    const STRONGER: HashCost = HashCost { memory_kib: 24_576, passes: 3, lanes: 2 };
+
+    fn oven() -> Oven {
+        Oven::new(HashCost::default())
+    }
 
     fn password(text: &str) -> Password {
         Secret::new(text.to_owned())
@@ -146,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn a3_hashes_are_argon2id_with_todays_cost_and_a_fresh_salt() {
-        let mut oven = Oven::new();
+    fn a3_hashes_are_argon2id_of_owasps_cost_and_a_fresh_salt() {
+        let mut oven = oven();
         let one = oven.hash(&password("correct horse")).unwrap();
         let two = oven.hash(&password("correct horse")).unwrap();
         assert!(one.reveal().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", one.reveal());
@@ -157,12 +160,12 @@ mod tests {
 
     #[test]
     fn used_memory_changes_no_hash() {
-        let mut oven = Oven::new();
+        let mut oven = oven();
         for round in 0..3 {
             let text = format!("round {round} of many");
             let hash = oven.hash(&password(&text)).unwrap();
             Argon2::default().verify_password(text.as_bytes(), hash.reveal().as_str()).unwrap();
-            let foreign = independent(MEMORY_KIB, PASSES, LANES, &text);
+            let foreign = independent(19_456, 2, 1, &text);
             assert_eq!(
                 oven.verify(&password(&text), Some(&foreign)).unwrap(),
                 Verified { matches: true, is_stale: false }
@@ -173,7 +176,7 @@ mod tests {
 
     #[test]
     fn a1_passwords_equal_in_their_first_72_bytes_are_not_interchangeable() {
-        let mut oven = Oven::new();
+        let mut oven = oven();
         let stem = "s".repeat(72);
         let hash = oven.hash(&password(&format!("{stem}a"))).unwrap();
         assert!(oven.verify(&password(&format!("{stem}a")), Some(&hash)).unwrap().matches);
@@ -182,8 +185,8 @@ mod tests {
 
     #[test]
     fn a3_weaker_parameters_still_verify_and_are_stale() {
-        let mut oven = Oven::new();
-        for (memory, passes) in [(8_192, 2), (MEMORY_KIB, 1)] {
+        let mut oven = oven();
+        for (memory, passes) in [(8_192, 2), (19_456, 1)] {
             let weak = independent(memory, passes, 1, "correct horse");
             let verified = oven.verify(&password("correct horse"), Some(&weak)).unwrap();
             assert_eq!(verified, Verified { matches: true, is_stale: true });
@@ -194,20 +197,30 @@ mod tests {
     }
 
     #[test]
-    fn a5_nobodys_hash_costs_what_a_fresh_hash_costs_and_never_matches() {
-        let mut oven = Oven::new();
-        let fresh = Phc::new(oven.hash(&password("x")).unwrap().reveal()).unwrap();
-        let nobody = Phc::new(NOBODY).unwrap();
-        assert_eq!((nobody.algorithm, nobody.version), (fresh.algorithm, fresh.version));
-        assert_eq!(nobody.params, fresh.params);
-        assert_eq!(nobody.salt.unwrap().as_ref().len(), SALT_BYTES);
-        assert_eq!(nobody.hash.unwrap().len(), HASH_BYTES);
-        assert!(!oven.verify(&password("x"), None).unwrap().matches);
+    fn a3_the_configured_cost_is_that_of_new_hashes_and_makes_weaker_ones_stale() {
+        let usual = oven().hash(&password("correct horse")).unwrap();
+        let mut oven = Oven::new(STRONGER);
+        let verified = oven.verify(&password("correct horse"), Some(&usual)).unwrap();
+        assert_eq!(verified, Verified { matches: true, is_stale: true });
+        let hash = oven.hash(&password("correct horse")).unwrap();
+        assert!(hash.reveal().starts_with("$argon2id$v=19$m=24576,t=3,p=2$"), "{}", hash.reveal());
+        let verified = oven.verify(&password("correct horse"), Some(&hash)).unwrap();
+        assert_eq!(verified, Verified { matches: true, is_stale: false });
+    }
+
+    #[test]
+    fn a5_nobodys_hash_works_in_the_memory_of_a_fresh_hash_and_never_matches() {
+        for cost in [HashCost::default(), STRONGER] {
+            let mut oven = Oven::new(cost);
+            assert!(!oven.verify(&password("x"), None).unwrap().matches);
+            let (worked, fresh) = (oven.blocks.len(), cost.params().unwrap().block_count());
+            assert_eq!(worked, fresh);
+        }
     }
 
     #[test]
     fn a_damaged_or_absurd_stored_hash_is_an_error_and_costs_nothing() {
-        let mut oven = Oven::new();
+        let mut oven = oven();
         for stored in [
             "",
             "plain",

@@ -15,6 +15,7 @@
 //! dead factory loses its queue: those callers get [`PasswordError::Unavailable`] at once.
 
 mod argon;
+mod config;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use ractor::{
 };
 use tokio::time::Instant;
 
+pub use self::config::{HashCost, PasswordConfig};
 use self::{
     metrics::PasswordMetrics,
     worker::{Kitchen, MAX_WAIT, PasswordJob, PasswordMessage, PasswordWorker, Work},
@@ -40,6 +42,7 @@ use crate::{
     handle::{AskError, Gate, Handle, Permit, Slot},
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, Watched, child_name, child_path, spawn_child},
+    system::StartError,
     tree::Tree,
 };
 
@@ -79,7 +82,7 @@ pub struct Verified {
 }
 
 impl PasswordHandle {
-    /// Hashes with a fresh salt and today's parameters.
+    /// Hashes with a fresh salt and the configured cost.
     ///
     /// # Errors
     ///
@@ -127,10 +130,20 @@ impl PasswordHandle {
     }
 }
 
-/// Makes the room: `workers` hashes at once, by default one less than the cores so that serving goes on.
-pub(crate) fn build(ctx: &RoomContext, workers: Option<usize>) -> (PasswordHandle, SupervisorSpec) {
+/// Makes the room.
+///
+/// # Errors
+///
+/// [`StartError::Config`] tells what is wrong with the cost.
+pub(crate) fn build(
+    ctx: &RoomContext,
+    config: PasswordConfig,
+) -> Result<(PasswordHandle, SupervisorSpec), StartError> {
+    if let Some((what, fix)) = config.cost.problem() {
+        return Err(StartError::Config(format!("password.cost {what}; {fix}")));
+    }
     let cores = available_parallelism().map_or(1, usize::from);
-    let workers = workers.unwrap_or_else(|| cores.saturating_sub(1)).max(1);
+    let workers = config.workers.unwrap_or_else(|| cores.saturating_sub(1)).max(1);
     let gate = Gate::new("password", workers.saturating_mul(PLACES_PER_WORKER));
     ctx.gates.watch(&gate);
     let slot = Slot::new();
@@ -142,7 +155,7 @@ pub(crate) fn build(ctx: &RoomContext, workers: Option<usize>) -> (PasswordHandl
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
     };
 
-    let kitchen = Kitchen::new(workers);
+    let kitchen = Kitchen::new(workers, config.cost);
     let path = child_path(PATH, ACTOR);
     let name = child_name(&ctx.system, &path);
     let (tree, tracker) = (ctx.tree.clone(), ctx.tracker.clone());
@@ -173,5 +186,5 @@ pub(crate) fn build(ctx: &RoomContext, workers: Option<usize>) -> (PasswordHandl
         policy: Policy::default(),
         children,
     };
-    (handle, spec)
+    Ok((handle, spec))
 }

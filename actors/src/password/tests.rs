@@ -29,7 +29,8 @@ async fn start(system: &str, workers: usize) -> Bench {
         tree: Tree::new(),
         gates: GateCollector::new(),
     };
-    let (passwords, spec) = build(&context, Some(workers));
+    let (passwords, spec) =
+        build(&context, PasswordConfig { workers: Some(workers), ..Default::default() }).unwrap();
     let child = spec.into_child(PATH, system, context.tree.clone(), Default::default());
     let root = Root::start(system, Policy::default(), vec![child], context.tree.clone()).await.unwrap();
     let kitchen_path = child_name(system, &child_path(PATH, ACTOR));
@@ -106,8 +107,9 @@ async fn memory_of_a_flood() {
     }))
     .await;
     let grown = seen.into_iter().max().unwrap() - before;
-    assert!(grown > i64::from(argon::MEMORY_KIB), "{grown} KiB: nothing was hashed");
-    assert!(grown <= 2 * i64::from(argon::MEMORY_KIB) + 32 * 1024, "{grown} KiB");
+    let one = i64::from(HashCost::default().memory_kib);
+    assert!(grown > one, "{grown} KiB: nothing was hashed");
+    assert!(grown <= 2 * one + 32 * 1024, "{grown} KiB");
     bench.stop().await;
 }
 
@@ -184,7 +186,7 @@ async fn a_killed_worker_is_replaced_and_its_caller_is_answered_or_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a3_who_has_waited_two_seconds_is_told_to_come_back() {
-    let kitchen = Kitchen::new(1);
+    let kitchen = Kitchen::new(1, HashCost::default());
     let bench = start("password-wait", 1).await;
     let taken = kitchen.enter(Instant::now() + MAX_WAIT).await.unwrap();
     let began = Instant::now();

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     PasswordError, Verified,
     argon::{HashError, Oven},
+    config::HashCost,
     metrics::PasswordMetrics,
 };
 use crate::handle::Permit;
@@ -91,6 +92,7 @@ fn broken(error: HashError) -> PasswordError {
 /// The places where hashes are made. It outlives workers and factory: a killed worker's closure runs on, and its
 /// memory is only free again when it ends.
 pub(super) struct Kitchen {
+    cost: HashCost,
     places: Arc<Semaphore>,
     idle: Mutex<Vec<Oven>>,
 }
@@ -103,8 +105,9 @@ pub(super) struct Place {
 }
 
 impl Kitchen {
-    pub(super) fn new(places: usize) -> Arc<Self> {
+    pub(super) fn new(places: usize, cost: HashCost) -> Arc<Self> {
         Arc::new(Self {
+            cost,
             places: Arc::new(Semaphore::new(places)),
             idle: Mutex::new(Vec::with_capacity(places)),
         })
@@ -113,7 +116,7 @@ impl Kitchen {
     /// `None` when no place became free in time.
     pub(super) async fn enter(self: &Arc<Self>, deadline: Instant) -> Option<Place> {
         let permit = timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await.ok()?.ok()?;
-        let oven = self.idle.lock().pop().unwrap_or_else(Oven::new);
+        let oven = self.idle.lock().pop().unwrap_or_else(|| Oven::new(self.cost));
         Some(Place { kitchen: Arc::clone(self), oven: Some(oven), _permit: permit })
     }
 }

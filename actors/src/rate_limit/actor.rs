@@ -22,12 +22,10 @@ impl Actor for RateLimitActor {
     async fn handle(
         &self,
         _: ActorRef<Self::Msg>,
-        message: Self::Msg,
+        question: Self::Msg,
         backend: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            RateLimitMessage::Take { payer, cost, answer } => backend.take(payer, cost, answer),
-        }
+        backend.ask(question);
         Ok(())
     }
 }

@@ -1,21 +1,60 @@
 //! Who pays: callers reduced to the keys of their buckets.
 
-use std::net::IpAddr;
+use std::{cmp::Reverse, fmt, net::IpAddr};
 
-use domain::principal::Principal;
-use uuid::Uuid;
+use domain::{
+    id::{ApiKeyId, UserId},
+    quota::{Quota, Verdict},
+};
 
-use super::Scope;
+use super::{Decision, Scope};
 
 /// Names one bucket among those of its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key(u128);
 
-/// Whose bucket pays; decides the shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Payer {
-    Address(Key),
-    User(Key),
+/// What one question spends from one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Charge {
+    pub scope: Scope,
+    pub key: Key,
+    /// How the bucket fills; a bucket whose quota changed starts full.
+    pub quota: Quota,
+    pub cost: u32,
+}
+
+/// What one question spends from the buckets of one payer: all of it, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Charges {
+    /// Names the payer, which decides the shard.
+    pub first: Charge,
+    pub more: Vec<Charge>,
+}
+
+impl Charges {
+    pub(super) const fn one(scope: Scope, key: Key, quota: Quota, cost: u32) -> Self {
+        Self { first: Charge { scope, key, quota, cost }, more: Vec::new() }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Charge> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Charge> {
+        std::iter::once(&mut self.first).chain(&mut self.more)
+    }
+
+    /// Does `judge` to each charge; the decision that binds is the refusal with the longest wait, else that of the bucket
+    /// with the least left.
+    pub(super) fn judge(&self, mut judge: impl FnMut(&Charge) -> Verdict) -> Decision {
+        let mut decide = |charge: &Charge| Decision { scope: charge.scope, verdict: judge(charge) };
+        let tightness = |decision: &Decision| {
+            let verdict = &decision.verdict;
+            (verdict.allowed, Reverse(verdict.retry_after), verdict.remaining)
+        };
+        let first = decide(&self.first);
+        self.more.iter().map(decide).fold(first, |one, other| std::cmp::min_by_key(one, other, tightness))
+    }
 }
 
 /// The network part of an IPv6 address: what one customer is given at the least (RFC 6177).
@@ -30,21 +69,32 @@ pub fn one_address(address: IpAddr) -> u128 {
     }
 }
 
-impl Payer {
-    pub(super) fn address(address: IpAddr) -> Self {
-        Self::Address(Key(one_address(address)))
-    }
+impl Key {
+    /// Belongs to nobody.
+    pub(super) const NOBODY: Self = Self(0);
+}
 
-    pub(super) fn principal(principal: &Principal) -> Self {
-        Self::User(Key(Uuid::from(principal.user).as_u128()))
+impl fmt::LowerHex for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
     }
+}
 
-    /// What its decisions count as.
-    pub(super) const fn scope(self) -> Scope {
-        match self {
-            Self::Address(_) => Scope::Address,
-            Self::User(_) => Scope::User,
-        }
+impl From<IpAddr> for Key {
+    fn from(address: IpAddr) -> Self {
+        Self(one_address(address))
+    }
+}
+
+impl From<UserId> for Key {
+    fn from(user: UserId) -> Self {
+        Self(user.as_uuid().as_u128())
+    }
+}
+
+impl From<ApiKeyId> for Key {
+    fn from(key: ApiKeyId) -> Self {
+        Self(key.as_uuid().as_u128())
     }
 }
 
@@ -52,8 +102,8 @@ impl Payer {
 mod tests {
     use super::*;
 
-    fn key(text: &str) -> Payer {
-        Payer::address(text.parse().unwrap())
+    fn key(text: &str) -> Key {
+        text.parse::<IpAddr>().unwrap().into()
     }
 
     #[test]

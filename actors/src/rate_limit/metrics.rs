@@ -11,6 +11,9 @@ use prometheus_client::{
 
 use super::Scope;
 
+/// What guesses at passwords are called among the scopes of buckets.
+const GUESS: &str = "guess";
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Outcome {
     Allowed,
@@ -50,8 +53,9 @@ struct OverflowLabels {
 pub(super) struct Metrics(Arc<Inner>);
 
 struct Inner {
-    address: Outcomes,
-    user: Outcomes,
+    /// By [`Scope`].
+    decisions: [Outcomes; Scope::ALL.len()],
+    guesses: Outcomes,
     shards: Vec<ShardMetrics>,
 }
 
@@ -61,14 +65,32 @@ struct Outcomes {
     unavailable: Counter,
 }
 
-/// The numbers of one shard.
-#[derive(Clone)]
-pub(super) struct ShardMetrics {
-    pub address: TableMetrics,
-    pub user: TableMetrics,
+impl Outcomes {
+    fn count(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Allowed => &self.allowed,
+            Outcome::Refused => &self.refused,
+            Outcome::Unavailable => &self.unavailable,
+        }
+        .inc();
+    }
 }
 
-/// The numbers of the buckets of one scope on one shard.
+/// The numbers of one shard.
+#[derive(Default)]
+pub(super) struct ShardMetrics {
+    /// By [`Scope`].
+    buckets: [TableMetrics; Scope::ALL.len()],
+    pub accounts: TableMetrics,
+}
+
+impl ShardMetrics {
+    pub(super) const fn of(&self, scope: Scope) -> &TableMetrics {
+        &self.buckets[scope as usize]
+    }
+}
+
+/// The numbers of one table of one shard.
 #[derive(Clone, Default)]
 pub(super) struct TableMetrics {
     pub keys: Gauge,
@@ -87,15 +109,18 @@ impl Metrics {
                 "Answers of the rate limiter",
                 decisions.clone(),
             );
-            registry.register("deepersensor_rate_limit_keys", "Buckets remembered", keys.clone());
+            registry.register(
+                "deepersensor_rate_limit_keys",
+                "Buckets, and accounts whose passwords were guessed, that are remembered",
+                keys.clone(),
+            );
             registry.register(
                 "deepersensor_rate_limit_overflow",
-                "Decisions on the shared bucket because no room was left for the key's own",
+                "How often a key had to share a bucket because no room was left for one of its own",
                 overflow.clone(),
             );
         }
-        let outcomes = |scope: Scope| {
-            let scope = scope.as_str();
+        let outcomes = |scope| {
             let counter = |outcome: Outcome| {
                 decisions.get_or_create_owned(&DecisionLabels { scope, outcome: outcome.as_str() })
             };
@@ -105,22 +130,18 @@ impl Metrics {
                 unavailable: counter(Outcome::Unavailable),
             }
         };
-        let table = |scope: Scope, shard| {
-            let scope = scope.as_str();
-            TableMetrics {
-                keys: keys.get_or_create_owned(&KeysLabels { scope, shard }),
-                overflow: overflow.get_or_create_owned(&OverflowLabels { scope }),
-            }
+        let table = |scope, shard| TableMetrics {
+            keys: keys.get_or_create_owned(&KeysLabels { scope, shard }),
+            overflow: overflow.get_or_create_owned(&OverflowLabels { scope }),
+        };
+        let shard = |shard| ShardMetrics {
+            buckets: Scope::ALL.map(|scope| table(scope.as_str(), shard)),
+            accounts: table(GUESS, shard),
         };
         Self(Arc::new(Inner {
-            address: outcomes(Scope::Address),
-            user: outcomes(Scope::User),
-            shards: (0..shards)
-                .map(|shard| ShardMetrics {
-                    address: table(Scope::Address, shard),
-                    user: table(Scope::User, shard),
-                })
-                .collect(),
+            decisions: Scope::ALL.map(|scope| outcomes(scope.as_str())),
+            guesses: outcomes(GUESS),
+            shards: (0..shards).map(shard).collect(),
         }))
     }
 
@@ -128,20 +149,35 @@ impl Metrics {
         self.0.shards.len()
     }
 
-    pub(super) fn shard(&self, shard: usize) -> ShardMetrics {
-        self.0.shards[shard].clone()
+    pub(super) fn shard(&self, shard: usize) -> &ShardMetrics {
+        &self.0.shards[shard]
     }
 
     pub(super) fn decided(&self, scope: Scope, outcome: Outcome) {
-        let outcomes = match scope {
-            Scope::Address => &self.0.address,
-            Scope::User => &self.0.user,
-        };
-        match outcome {
-            Outcome::Allowed => &outcomes.allowed,
-            Outcome::Refused => &outcomes.refused,
-            Outcome::Unavailable => &outcomes.unavailable,
-        }
-        .inc();
+        self.0.decisions[scope as usize].count(outcome);
+    }
+
+    pub(super) fn guessed(&self, outcome: Outcome) {
+        self.0.guesses.count(outcome);
+    }
+}
+
+/// How it stands with the server that is shared; clones share the numbers.
+#[derive(Clone, Default)]
+pub(super) struct RedisMetrics {
+    pub up: Gauge,
+    pub fallbacks: Counter,
+}
+
+impl RedisMetrics {
+    pub(super) fn register(registry: &Mutex<Registry>) -> Self {
+        let metrics = Self::default();
+        let mut registry = registry.lock();
+        let help = "Whether limits are counted on the Redis server";
+        registry.register("deepersensor_redis_up", help, metrics.up.clone());
+        let help = "Questions about limits that this instance answered alone";
+        registry.register("deepersensor_rate_limit_fallbacks", help, metrics.fallbacks.clone());
+        drop(registry);
+        metrics
     }
 }

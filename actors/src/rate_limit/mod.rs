@@ -1,44 +1,54 @@
-//! Admission: may this caller spend one more request now?
+//! Admission: may this caller spend one more request, or guess one more password, now?
 //!
 //! ```text
-//! route ── take(key, cost) ──▶ RateLimitHandle ──▶ shard = hash(key) ──▶ RateLimitActor ──▶ Backend ──▶ Answer
+//! route ── take(charges) ──▶ RateLimitHandle ──▶ shard = hash(payer) ──▶ RateLimitActor ──▶ Backend ──▶ Answer
 //! ```
 //!
-//! Each key lives on exactly one shard, so a bucket has a single writer and needs no lock. An address and a principal
-//! have one bucket each, and each question spends from one bucket. The arithmetic is pure and lives in [`domain::quota`].
+//! Each payer lives on exactly one shard, with all its buckets, so a bucket has a single writer and needs no lock, and a
+//! question spends from all the buckets it concerns or from none. So does each account whose password is guessed. The
+//! arithmetic is pure and lives in [`domain::quota`] and [`domain::guessing`].
 //!
 //! # When it breaks
 //!
 //! A killed or panicking shard answers nothing: callers of its keys get [`LimitError::Unavailable`] until it is back,
-//! other keys notice nothing. It comes back with empty memory, so its keys regain at most one burst; that is the price of
-//! keeping buckets in memory. A shard that stops answering costs each caller [`ANSWER_DEADLINE`], and its gate bounds how
-//! many can wait there.
+//! other keys notice nothing. It comes back with empty memory, so its keys regain at most one burst and its accounts
+//! some free guesses; that is the price of keeping buckets in memory. A shard that stops answering costs each caller
+//! [`ANSWER_DEADLINE`], and its gate bounds how many can wait there.
 
 mod actor;
 mod backend;
 mod config;
 mod error;
+mod guess;
 mod key;
 mod message;
 mod metrics;
 #[cfg(test)]
 mod tests;
 
-pub use self::{config::RateLimitConfig, error::LimitError, key::one_address};
+pub use self::{
+    config::RateLimitConfig,
+    error::LimitError,
+    guess::{AccountTag, Guess},
+    key::one_address,
+};
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use domain::{principal::Principal, quota::Verdict};
+use domain::{
+    principal::{Credential, Principal},
+    quota::Verdict,
+};
 
 use self::{
     actor::RateLimitActor,
     backend::{MakeBackend, memory::Memory},
-    key::Payer,
+    key::{Charge, Charges},
     message::{Answer, RateLimitMessage},
     metrics::{Metrics, Outcome},
 };
@@ -46,6 +56,7 @@ use crate::{
     handle::{Gate, Handle, Slot},
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, child_name, child_path, spawn_child},
+    system::StartError,
 };
 
 /// The room's place in the tree.
@@ -60,13 +71,22 @@ const SHARD_QUEUE: usize = 2_048;
 pub enum Scope {
     Address,
     User,
+    /// The own quota of an API key.
+    Key,
+    LogIn,
+    SignUp,
 }
 
 impl Scope {
+    const ALL: [Self; 5] = [Self::Address, Self::User, Self::Key, Self::LogIn, Self::SignUp];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Address => "address",
             Self::User => "user",
+            Self::Key => "key",
+            Self::LogIn => "log_in",
+            Self::SignUp => "sign_up",
         }
     }
 }
@@ -83,6 +103,7 @@ pub struct Decision {
 pub struct RateLimitHandle(Option<Arc<Shards>>);
 
 struct Shards {
+    config: RateLimitConfig,
     /// Seeded per process, so that nobody can choose keys that all meet on one shard.
     hasher: RandomState,
     handles: Vec<Handle<RateLimitMessage>>,
@@ -99,10 +120,11 @@ impl RateLimitHandle {
     ///
     /// [`LimitError::Unavailable`]: fail the request.
     pub async fn take_address(&self, address: IpAddr, cost: u32) -> Result<Option<Decision>, LimitError> {
-        self.take(Payer::address(address), cost).await
+        self.take(Scope::Address, address, cost).await
     }
 
-    /// Spends `cost` from the bucket of the principal's user, after authentication; `None` when limits are off.
+    /// Spends `cost` from the bucket of the principal's user and, if it has a quota of its own, from that of its key: from
+    /// both or from none. After authentication; `None` when limits are off.
     ///
     /// # Errors
     ///
@@ -112,28 +134,57 @@ impl RateLimitHandle {
         principal: &Principal,
         cost: u32,
     ) -> Result<Option<Decision>, LimitError> {
-        self.take(Payer::principal(principal), cost).await
+        let Some(shards) = &self.0 else { return Ok(None) };
+        let mut charges = Charges::one(Scope::User, principal.user.into(), shards.config.user, cost);
+        if let Credential::Key { id, quota: Some(quota), .. } = principal.credential {
+            charges.more.push(Charge { scope: Scope::Key, key: id.into(), quota, cost });
+        }
+        shards.take(charges).await.map(Some)
     }
 
-    async fn take(&self, payer: Payer, cost: u32) -> Result<Option<Decision>, LimitError> {
+    /// Spends one log-in of the address (A6: 5 at once, 5 a minute); `None` when limits are off.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError::Unavailable`]: fail the request.
+    pub async fn take_log_in(&self, address: IpAddr) -> Result<Option<Decision>, LimitError> {
+        self.take(Scope::LogIn, address, 1).await
+    }
+
+    /// Spends one sign-up of the address (A5: 10 at once, 10 an hour); `None` when limits are off.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitError::Unavailable`]: fail the request.
+    pub async fn take_sign_up(&self, address: IpAddr) -> Result<Option<Decision>, LimitError> {
+        self.take(Scope::SignUp, address, 1).await
+    }
+
+    async fn take(&self, scope: Scope, address: IpAddr, cost: u32) -> Result<Option<Decision>, LimitError> {
         let Some(shards) = &self.0 else { return Ok(None) };
-        let asked = shards
-            .of(payer)
-            .ask(|permit, port| RateLimitMessage::Take { payer, cost, answer: Answer::new(permit, port) })
-            .await;
-        let (outcome, result) = match asked {
-            Ok(decision) if decision.verdict.allowed => (Outcome::Allowed, Ok(Some(decision))),
-            Ok(decision) => (Outcome::Refused, Ok(Some(decision))),
-            // The gate's refusals and the shard's death are counted and logged where they happen.
-            Err(_) => (Outcome::Unavailable, Err(LimitError::Unavailable)),
-        };
-        shards.metrics.decided(payer.scope(), outcome);
-        result
+        let quota = shards.config.quota(scope);
+        shards.take(Charges::one(scope, address.into(), quota, cost)).await.map(Some)
     }
 }
 
 impl Shards {
-    fn of(&self, payer: Payer) -> &Handle<RateLimitMessage> {
+    async fn take(&self, charges: Charges) -> Result<Decision, LimitError> {
+        let Charge { scope, key: payer, .. } = charges.first;
+        let asked = self
+            .of(payer)
+            .ask(|permit, port| RateLimitMessage::Take { charges, answer: Answer::new(permit, port) })
+            .await;
+        let (scope, outcome) = match &asked {
+            Ok(decision) if decision.verdict.allowed => (decision.scope, Outcome::Allowed),
+            Ok(decision) => (decision.scope, Outcome::Refused),
+            Err(_) => (scope, Outcome::Unavailable),
+        };
+        self.metrics.decided(scope, outcome);
+        // The gate's refusals and the shard's death are counted and logged where they happen.
+        asked.map_err(|_| LimitError::Unavailable)
+    }
+
+    fn of(&self, payer: impl Hash) -> &Handle<RateLimitMessage> {
         let hash = self.hasher.hash_one(payer);
         // The remainder is below the number of shards, which is a usize.
         &self.handles[(hash % self.handles.len() as u64) as usize]
@@ -141,20 +192,33 @@ impl Shards {
 }
 
 /// Makes the room: its handle, and what its supervisor starts. Limits that are off need no actor.
-pub(crate) fn build(ctx: &RoomContext, config: RateLimitConfig) -> (RateLimitHandle, SupervisorSpec) {
+///
+/// A Redis server that does not answer delays this by a second and is no error.
+pub(crate) async fn build(
+    ctx: &RoomContext,
+    config: RateLimitConfig,
+) -> Result<(RateLimitHandle, SupervisorSpec), StartError> {
     if !config.enabled {
-        return (RateLimitHandle(None), room(Vec::new()));
+        return Ok((RateLimitHandle(None), room(Vec::new())));
     }
     let metrics = Metrics::register(&ctx.registry, config.shards.max(1));
-    let backend: MakeBackend = {
-        let metrics = metrics.clone();
-        Arc::new(move |shard| Box::new(Memory::new(&config, metrics.shard(shard))))
+    let backend: MakeBackend = match &config.redis_url {
+        Some(url) => backend::redis::connect(ctx, url, config.clone(), metrics.clone()).await?,
+        None => {
+            let (config, metrics) = (config.clone(), metrics.clone());
+            Arc::new(move |shard| Box::new(Memory::new(&config, metrics.shard(shard))))
+        }
     };
-    build_on(ctx, metrics, backend)
+    Ok(build_on(ctx, config, metrics, backend))
 }
 
 /// Makes a room of as many shards as `metrics` knows, on a backend of the caller's choice.
-fn build_on(ctx: &RoomContext, metrics: Metrics, backend: MakeBackend) -> (RateLimitHandle, SupervisorSpec) {
+fn build_on(
+    ctx: &RoomContext,
+    config: RateLimitConfig,
+    metrics: Metrics,
+    backend: MakeBackend,
+) -> (RateLimitHandle, SupervisorSpec) {
     let (handles, children) = (0..metrics.shards())
         .map(|shard| {
             let gate = Gate::new("rate_limit", SHARD_QUEUE);
@@ -164,7 +228,7 @@ fn build_on(ctx: &RoomContext, metrics: Metrics, backend: MakeBackend) -> (RateL
             (handle, child)
         })
         .unzip();
-    let shards = Shards { hasher: RandomState::new(), handles, metrics };
+    let shards = Shards { config, hasher: RandomState::new(), handles, metrics };
     (RateLimitHandle(Some(Arc::new(shards))), room(children))
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn run(
     fact("models", &models.join(", "))?;
 
     chat(&Client::new(address, CHAT_DEADLINE).with_token(&token), args, terminal).await?;
-    terminal.write(next_steps(app, args, &user::path(data_dir), terminal))?;
+    terminal.write(next_steps(app, args, data_dir, terminal))?;
     Ok(())
 }
 
@@ -130,13 +130,13 @@ fn body(args: &DemoArgs) -> Value {
 }
 
 /// Lines to copy: they work as they stand, in any shell of this directory.
-fn next_steps(app: &App, args: &DemoArgs, user: &Path, terminal: Terminal) -> String {
+fn next_steps(app: &App, args: &DemoArgs, data_dir: &Path, terminal: Terminal) -> String {
     let base = format!("http://{}", local(app.addr()));
     let json = "-H 'Content-Type: application/json'";
     let bearer = "-H \"Authorization: Bearer $TOKEN\"";
     let signup = json!({ "email": "you@example.org", "password": "four words, your own" });
     let chat = quoted(&body(args).to_string());
-    let user = quoted(&format!("@{}", user.display()));
+    let user = quoted(&format!("@{}", user::path(data_dir).display()));
     let step =
         |title: &str, command: String| format!("  {}\n  {command}\n\n", terminal.dim(&format!("# {title}")));
     [
@@ -151,9 +151,22 @@ fn next_steps(app: &App, args: &DemoArgs, user: &Path, terminal: Terminal) -> St
         step("list models", format!("curl -s {base}/v1/models {bearer}")),
         step("stream a chat", format!("curl -sN {base}/v1/chat/stream {bearer} {json} -d {chat}")),
         step("watch the actors", format!("curl -s http://{}/actors", app.ops_addr())),
+        step(
+            "make an administrator",
+            format!(
+                "DATA_DIR={} deepersensor admin create --email root@example.org",
+                word(&data_dir.display().to_string())
+            ),
+        ),
         "Serving until Ctrl-C.\n".to_owned(),
     ]
     .concat()
+}
+
+/// Like [`quoted`], without quotes where the shell needs none.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "./_-".contains(c);
+    if text.chars().all(is_plain) { text.to_owned() } else { quoted(text) }
 }
 
 /// One word for a POSIX shell.
@@ -163,7 +176,7 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted;
+    use super::{quoted, word};
 
     #[test]
     fn a_quoted_word_survives_the_shell() {
@@ -171,5 +184,11 @@ mod tests {
         let out =
             std::process::Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(word))).output();
         assert_eq!(String::from_utf8(out.unwrap().stdout).unwrap(), word);
+    }
+
+    #[test]
+    fn only_a_word_that_needs_quotes_gets_them() {
+        assert_eq!(word("./data/demo"), "./data/demo");
+        assert_eq!(word("./my data"), "'./my data'");
     }
 }

@@ -3,31 +3,37 @@
 //! They are matched exhaustively, so a new way to fail does not compile until somebody decides its status.
 
 use actors::{auth::AuthError, db::DbError, model::ModelError, ops::OpsError, rate_limit::LimitError};
-use domain::kind::Kind;
-use http::StatusCode;
 
-use super::{ApiError, Code};
+use super::ApiError;
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::MalformedEmail => Self::invalid("this is not an e-mail address").at("email"),
             AuthError::WeakPassword(why) => {
-                let message = format!("choose another password: {why}");
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidRequest, Kind::Invalid, message)
-                    .at("password")
+                Self::unfit(format!("choose another password: {why}")).at("password")
             }
             AuthError::EmailTaken => {
-                let message = "there is already an account with this e-mail address";
-                Self::new(StatusCode::CONFLICT, Code::Conflict, Kind::Conflict, message).at("email")
+                Self::conflict("there is already an account with this e-mail address").at("email")
             }
-            AuthError::BadCredentials => {
-                let message = "wrong e-mail address or password";
-                Self::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, Kind::Unauthenticated, message)
+            AuthError::BadCredentials => Self::refused("wrong e-mail address or password"),
+            AuthError::BadToken => Self::refused("the token is not valid, or no longer"),
+            AuthError::NeedsSession => Self::needs_session(),
+            AuthError::NotFound(what) => Self::nothing().caused_by(what),
+            AuthError::BadRequest { field, why } => Self::unfit(why).at(field),
+            AuthError::TooMany(what) => Self::conflict(format!("this account has too many {what}")),
+            AuthError::LastAdministrator => {
+                Self::conflict("this is the last administrator: make another one first")
             }
-            AuthError::BadToken => {
-                let message = "the token is not valid, or no longer";
-                Self::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, Kind::Unauthenticated, message)
+            AuthError::NeedsInvite => Self::forbidden(
+                "an invite is needed that is neither used nor expired: ask an administrator for one",
+            )
+            .at("invite"),
+            AuthError::SignUpClosed => {
+                Self::forbidden("sign-up is closed: ask an administrator for an account")
+            }
+            AuthError::Throttled { retry_after } => {
+                Self::limited("too many tries; wait as long as Retry-After says", retry_after)
             }
             AuthError::Overloaded { retry_after } => Self::overloaded().retry_after(retry_after),
             AuthError::Unavailable(cause) => Self::unavailable().caused_by(cause),
@@ -44,14 +50,10 @@ impl From<ModelError> for ApiError {
                 Self::not_found("there is no such conversation").at("conversation_id")
             }
             ModelError::UserQueueFull { retry_after } => {
-                let message = "too many of your turns are waiting for this model";
-                Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, Kind::Limited, message)
-                    .retry_after(retry_after)
+                Self::limited("too many of your turns are waiting for this model", retry_after)
             }
             ModelError::QueueFull { retry_after } => {
-                let message = "the queue of this model is full";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, Kind::Overloaded, message)
-                    .retry_after(retry_after)
+                Self::full("the queue of this model is full", retry_after)
             }
             ModelError::NoRoom(what) => Self::overloaded().caused_by(what),
             ModelError::Degraded => Self::unavailable().caused_by("the model is degraded"),
@@ -68,11 +70,8 @@ impl From<DbError> for ApiError {
             DbError::Overloaded => Self::overloaded().caused_by("the queue of the database is full"),
             DbError::Unavailable(cause) => Self::unavailable().caused_by(cause),
             DbError::Timeout => Self::unavailable().caused_by("the database did not answer in time"),
-            DbError::Conflict(what) => {
-                let message = "this already exists";
-                Self::new(StatusCode::CONFLICT, Code::Conflict, Kind::Conflict, message).caused_by(what)
-            }
-            DbError::NotFound => Self::not_found("there is no such thing"),
+            DbError::Conflict(what) => Self::conflict("this already exists").caused_by(what),
+            DbError::NotFound => Self::nothing(),
             DbError::Broken(cause) => Self::internal(cause),
         }
     }

@@ -1,5 +1,8 @@
 use actors::{auth::AuthError, db::DbError, model::ModelError, rate_limit::LimitError};
 
+use domain::password::WeakPassword;
+use domain::reply::FailureCode;
+
 use super::*;
 use crate::http::json;
 
@@ -18,14 +21,32 @@ fn object(code: &str, message: &str, class: &str, param: &str) -> String {
 #[test]
 fn b12_each_code_has_one_status_and_one_shape() {
     let wait = Duration::from_secs(3);
-    let cases: [(ApiError, u16, &str, &str); 17] = [
+    let cases: [(ApiError, u16, &str, &str); 25] = [
         (ApiError::invalid("x"), 400, "invalid_request", "invalid_request_error"),
         (AuthError::MalformedEmail.into(), 400, "invalid_request", "invalid_request_error"),
-        (AuthError::WeakPassword("too short").into(), 422, "invalid_request", "invalid_request_error"),
+        (
+            AuthError::WeakPassword(WeakPassword::Common).into(),
+            422,
+            "invalid_request",
+            "invalid_request_error",
+        ),
         (AuthError::EmailTaken.into(), 409, "conflict", "invalid_request_error"),
         (AuthError::BadCredentials.into(), 401, "unauthenticated", "authentication_error"),
         (AuthError::BadToken.into(), 401, "unauthenticated", "authentication_error"),
-        (ApiError::forbidden(), 403, "forbidden", "permission_error"),
+        (ApiError::needs_administrator(), 403, "forbidden", "permission_error"),
+        (AuthError::NeedsSession.into(), 403, "forbidden", "permission_error"),
+        (AuthError::NeedsInvite.into(), 403, "forbidden", "permission_error"),
+        (AuthError::SignUpClosed.into(), 403, "forbidden", "permission_error"),
+        (AuthError::NotFound("session").into(), 404, "not_found", "not_found_error"),
+        (AuthError::TooMany("keys").into(), 409, "conflict", "invalid_request_error"),
+        (AuthError::LastAdministrator.into(), 409, "conflict", "invalid_request_error"),
+        (
+            AuthError::BadRequest { field: "name", why: "x" }.into(),
+            422,
+            "invalid_request",
+            "invalid_request_error",
+        ),
+        (AuthError::Throttled { retry_after: wait }.into(), 429, "rate_limited", "rate_limit_error"),
         (ApiError::no_route(), 404, "not_found", "not_found_error"),
         (ModelError::UnknownModel("m".into()).into(), 404, "model_not_found", "not_found_error"),
         (ModelError::UserQueueFull { retry_after: wait }.into(), 429, "rate_limited", "rate_limit_error"),

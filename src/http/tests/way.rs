@@ -13,7 +13,7 @@ async fn the_way_asks_the_address_then_the_credentials_then_the_principal() {
 
 #[tokio::test]
 async fn c05_an_address_over_its_limit_is_refused_before_anybody_looks_at_its_credentials() {
-    let rig = Rig::with(false, |_| {}).await;
+    let rig = Rig::with(Some(Scope::Address), |_| {}).await;
     let answer = rig.ask("GET /mine", &["authorization: Bearer user"], "").await;
     assert_eq!((answer.status(), answer.code().as_str()), (429, "rate_limited"));
     assert_eq!(answer.header("retry-after"), Some("2"));
@@ -123,7 +123,7 @@ async fn b10_only_listed_origins_are_let_in_and_exactly() {
     let answer = preflight("https://app.example").await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(answer.header("access-control-max-age"), Some("600"));
-    assert_eq!(answer.header("access-control-allow-methods"), Some("GET,POST"));
+    assert_eq!(answer.header("access-control-allow-methods"), Some("GET,POST,PATCH,DELETE"));
     assert_eq!(
         answer.header("access-control-allow-headers"),
         Some("authorization,content-type,x-api-key,x-request-timeout")
@@ -169,7 +169,7 @@ async fn b11_unknown_paths_are_404_and_unknown_methods_405() {
     for (line, allow) in [
         ("DELETE /mine", "GET, HEAD, POST"),
         ("TRACE /hello", "GET, HEAD"),
-        ("BREW /nowhere", "GET, HEAD, POST"),
+        ("BREW /nowhere", "GET, HEAD, POST, PATCH, DELETE"),
     ] {
         let answer = rig.ask(line, &[], "").await;
         assert_eq!((answer.status(), answer.header("allow")), (405, Some(allow)), "{line}");
@@ -208,7 +208,7 @@ async fn b10_a_preflight_is_let_in_like_any_other_request_before_it_is_answered(
         ["origin: https://app.example", "access-control-request-method: POST", "host: rebound.example"];
     let allow =
         |config: &mut HttpConfig| config.allowed_origins = vec!["https://app.example".parse().unwrap()];
-    let rig = Rig::with(false, allow).await;
+    let rig = Rig::with(Some(Scope::Address), allow).await;
     let answer = rig.ask("OPTIONS /mine", &headers[..2], "").await;
     assert_eq!((answer.status(), answer.code().as_str()), (429, "rate_limited"));
 
@@ -232,7 +232,7 @@ async fn g10_operators_are_answered_under_loopback_names_only_whoever_passes_the
     let request = "GET /hello HTTP/1.1\r\nhost: rebound.example\r\nconnection: close\r\n\r\n";
     for (hosts, status) in [(Hosts::Loopback, 403), (Hosts::LoopbackOrProxied, 200), (Hosts::Any, 200)] {
         let trust = |config: &mut HttpConfig| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-        assert_eq!(Rig::named(hosts, true, trust).await.send(request).await.status(), status, "{hosts:?}");
+        assert_eq!(Rig::named(hosts, None, trust).await.send(request).await.status(), status, "{hosts:?}");
     }
 }
 

@@ -1,12 +1,22 @@
 //! `/v1/auth`
 
+mod api_keys;
+mod browsers;
+mod cut_off;
+mod forge;
 mod forged;
+mod hashes;
+mod logout;
+mod password;
 mod refresh;
+mod rotation;
+mod secrets;
+mod sessions;
 mod sign_in;
 mod sign_up;
 
 /// What every token that is not let in gets, whatever is wrong with it.
-const REFUSED: &str = r#"401
+pub(crate) const REFUSED: &str = r#"401
 content-type: application/json
 www-authenticate: Bearer
 x-request-id: ‹uuid v7›
@@ -20,3 +30,21 @@ x-request-id: ‹uuid v7›
   }
 }
 "#;
+
+/// What an id that leads nowhere gets, whoever's it is.
+pub(crate) const NOTHING: &str = r#"404
+content-type: application/json
+x-request-id: ‹uuid v7›
+{
+  "error": {
+    "code": "not_found",
+    "message": "there is no such thing",
+    "type": "not_found_error",
+    "param": null,
+    "request_id": "‹uuid v7›"
+  }
+}
+"#;
+
+/// What a command that says nothing in return gets.
+pub(crate) const DONE: &str = "204\nx-request-id: ‹uuid v7›\n";

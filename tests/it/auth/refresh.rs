@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::REFUSED;
-use crate::harness::{Options, Reply, Store, TestApp, both_stores, snapshot};
+use crate::harness::{Options, Reply, TestApp, both_stores, snapshot};
 
 const TOKENS: &str = r#"200
 content-type: application/json
@@ -95,24 +95,23 @@ both_stores! {
         assert_eq!(reuses(&app).await, 1);
         app.finish().await;
     }
-}
 
-#[tokio::test]
-async fn a10_what_is_no_refresh_token_of_ours_gets_one_answer() {
-    let app = TestApp::on(Store::Sqlite).await;
-    let ada = app.sign_up_and_in("ada@example.org").await;
-    let changed = |at: usize| {
-        let mut token = ada.refresh.clone();
-        let other = if &token[at..=at] == "A" { "B" } else { "A" };
-        token.replace_range(at..=at, other);
-        token
-    };
-    let cut = &ada.refresh[..ada.refresh.len() - 1];
-    let forged =
-        [changed(5), changed(30), changed(60), cut.to_owned(), ada.access, String::new(), "dsr_".into()];
-    for token in forged {
-        assert_eq!(snapshot(&refresh(&app, &token).await), REFUSED, "{token}");
+    async fn a10_what_is_no_refresh_token_of_ours_gets_one_answer(store) {
+        let app = TestApp::on(store).await;
+        let ada = app.sign_up_and_in("ada@example.org").await;
+        let changed = |at: usize| {
+            let mut token = ada.refresh.clone();
+            let other = if &token[at..=at] == "A" { "B" } else { "A" };
+            token.replace_range(at..=at, other);
+            token
+        };
+        let cut = &ada.refresh[..ada.refresh.len() - 1];
+        let forged =
+            [changed(5), changed(30), changed(60), cut.to_owned(), ada.access, String::new(), "dsr_".into()];
+        for token in forged {
+            assert_eq!(snapshot(&refresh(&app, &token).await), REFUSED, "{token}");
+        }
+        refresh(&app, &ada.refresh).await.expect_status(200);
+        app.finish().await;
     }
-    refresh(&app, &ada.refresh).await.expect_status(200);
-    app.finish().await;
 }

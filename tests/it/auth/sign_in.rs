@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{PASSWORD, Store, TestApp, both_stores, snapshot};
+use crate::harness::{PASSWORD, TestApp, both_stores, snapshot};
 
 const TOKENS: &str = r#"200
 content-type: application/json
@@ -22,7 +22,18 @@ x-request-id: ‹uuid v7›
   "id": "‹uuid v7›",
   "email": "ada@example.org",
   "role": "user",
-  "created_at": "‹utc time›"
+  "created_at": "‹utc time›",
+  "credential": {
+    "type": "session",
+    "id": "‹uuid v7›",
+    "scopes": [
+      "chat",
+      "models",
+      "embeddings",
+      "conversations",
+      "usage"
+    ]
+  }
 }
 "#;
 
@@ -55,41 +66,38 @@ both_stores! {
         assert_eq!(snapshot(&by_key), ME);
         app.finish().await;
     }
-}
 
-#[tokio::test]
-async fn a05_a_wrong_password_and_an_unknown_account_get_one_answer() {
-    let app = TestApp::on(Store::Sqlite).await;
-    app.sign_up_and_in("ada@example.org").await;
-    for email in ["ada@example.org", "nobody@example.org"] {
-        let body = json!({"email": email, "password": "seven noisy herons"});
-        assert_eq!(snapshot(&app.post("/v1/auth/login", &body).send().await), REFUSED);
+    async fn a05_a_wrong_password_and_an_unknown_account_get_one_answer(store) {
+        let app = TestApp::on(store).await;
+        app.sign_up_and_in("ada@example.org").await;
+        for email in ["ada@example.org", "nobody@example.org"] {
+            let body = json!({"email": email, "password": "seven noisy herons"});
+            assert_eq!(snapshot(&app.post("/v1/auth/login", &body).send().await), REFUSED);
+        }
+        // Each cost one hash: the first two made and opened the account.
+        assert!(app.metrics().await.contains("deepersensor_password_hash_seconds_count 4"));
+        app.finish().await;
     }
-    // Each cost one hash: the first two made and opened the account.
-    assert!(app.metrics().await.contains("deepersensor_password_hash_seconds_count 4"));
-    app.finish().await;
-}
 
-#[tokio::test]
-async fn a16_two_different_credentials_in_one_request_are_refused() {
-    let app = TestApp::on(Store::Sqlite).await;
-    let ada = app.sign_up_and_in("ada@example.org").await;
-    let bob = app.sign_up_and_in("bob@example.org").await;
-    let both = app.get("/v1/auth/me").bearer(&ada.access).header("x-api-key", &bob.access).send().await;
-    both.expect_error(400, "invalid_request");
-    let same = app.get("/v1/auth/me").bearer(&ada.access).header("x-api-key", &ada.access).send().await;
-    same.expect_status(200);
-    app.finish().await;
-}
-
-#[tokio::test]
-async fn a12_sessions_of_one_account_live_side_by_side() {
-    let app = TestApp::on(Store::Sqlite).await;
-    let first = app.sign_up_and_in("ada@example.org").await;
-    let credentials = json!({"email": "ada@example.org", "password": PASSWORD});
-    let second = app.post("/v1/auth/login", &credentials).send().await.expect_status(200).json();
-    for access in [first.access.as_str(), second["access_token"].as_str().unwrap()] {
-        app.get("/v1/auth/me").bearer(access).send().await.expect_status(200);
+    async fn a16_two_different_credentials_in_one_request_are_refused(store) {
+        let app = TestApp::on(store).await;
+        let ada = app.sign_up_and_in("ada@example.org").await;
+        let bob = app.sign_up_and_in("bob@example.org").await;
+        let both = app.get("/v1/auth/me").bearer(&ada.access).header("x-api-key", &bob.access).send().await;
+        both.expect_error(400, "invalid_request");
+        let same = app.get("/v1/auth/me").bearer(&ada.access).header("x-api-key", &ada.access).send().await;
+        same.expect_status(200);
+        app.finish().await;
     }
-    app.finish().await;
+
+    async fn a12_sessions_of_one_account_live_side_by_side(store) {
+        let app = TestApp::on(store).await;
+        let first = app.sign_up_and_in("ada@example.org").await;
+        let credentials = json!({"email": "ada@example.org", "password": PASSWORD});
+        let second = app.post("/v1/auth/login", &credentials).send().await.expect_status(200).json();
+        for access in [first.access.as_str(), second["access_token"].as_str().unwrap()] {
+            app.get("/v1/auth/me").bearer(access).send().await.expect_status(200);
+        }
+        app.finish().await;
+    }
 }

@@ -3,15 +3,20 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     time::Duration,
 };
 
-use actors::clock::Clock;
+use actors::{
+    admin::{AdminError, with_accounts},
+    auth::{Administrator, AuthError, AuthHandle},
+    clock::Clock,
+};
 use deepersensor::{
     app::App,
     config::{Config, Sources},
 };
-use domain::{principal::Role, secret::Secret};
+use domain::{principal::Role, secret::Secret, signing_key::SigningAlgorithm};
 use serde_json::{Value, json};
 use support::{
     fake_ollama::{self, FakeOllama, Model},
@@ -21,7 +26,7 @@ use support::{
 };
 use tokio::time::timeout;
 
-use super::{Call, Database, PATIENCE, Store, leftovers};
+use super::{Call, Database, PATIENCE, Store, canaries, leftovers};
 
 /// Drawn once for these tests; [`crate::auth`] forges tokens with it.
 pub(crate) const SECRET: &str = "Zk7rQ2vX9mB4tL8sW1yC6hN3dF5gJ0pA-it";
@@ -34,7 +39,8 @@ pub(crate) const MODEL: &str = "qwen3:8b";
 
 type Tune = Box<dyn FnOnce(&mut Config)>;
 
-/// How a service is started. Limits per caller are out of the way unless a test sets them.
+/// How a service is started. Limits per caller are out of the way unless a test sets them, and each call comes from a
+/// network of its own, as if the harness were a proxy that the service trusts.
 pub(crate) struct Options {
     store: Store,
     ollama: fake_ollama::Config,
@@ -53,6 +59,7 @@ impl Options {
             ("OLLAMA_NUM_PARALLEL", "4"),
             ("RATE_LIMIT_REQUESTS_PER_MINUTE", "1000000"),
             ("RATE_LIMIT_BURST", "1000000"),
+            ("TRUSTED_PROXY_IPS", "127.0.0.1/32"),
         ];
         Self {
             store,
@@ -73,6 +80,12 @@ impl Options {
     /// Sets a configuration key as the environment would.
     pub(crate) fn set(mut self, name: &str, value: impl ToString) -> Self {
         self.settings.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Leaves a configuration key out, as most people would.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.settings.remove(name);
         self
     }
 
@@ -118,6 +131,16 @@ pub(crate) struct Session {
 
 impl TestApp {
     pub(crate) async fn start(options: Options) -> Self {
+        Self::try_start(options).await.unwrap()
+    }
+
+    /// Starts unless the configuration or the service refuses to.
+    ///
+    /// # Errors
+    ///
+    /// With what the operator is told.
+    pub(crate) async fn try_start(options: Options) -> anyhow::Result<Self> {
+        canaries::everywhere();
         let scratch = Scratch::new("it", None).unwrap();
         let data_dir = scratch.path().join("data");
         let database = Database::make(options.store, &data_dir).await;
@@ -147,7 +170,7 @@ impl TestApp {
         }
 
         let sources = Sources { environment: settings, ..Sources::default() };
-        let mut config = Config::load(&sources).unwrap();
+        let mut config = Config::load(&sources)?;
         // Services of parallel tests must not fight for the one default.
         config.http.ops_bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).try_into().ok();
         // Nobody balances load between tests.
@@ -155,8 +178,8 @@ impl TestApp {
         for change in options.tune {
             change(&mut config);
         }
-        let app = timeout(PATIENCE, App::start(config.clone())).await.unwrap().unwrap();
-        Self { app: Some(app), config, ollama, database, ollama_proxy, postgres_proxy, _scratch: scratch }
+        let app = timeout(PATIENCE, App::start(config.clone())).await.unwrap()?;
+        Ok(Self { app: Some(app), config, ollama, database, ollama_proxy, postgres_proxy, _scratch: scratch })
     }
 
     /// A service with the usual options.
@@ -220,20 +243,76 @@ impl TestApp {
 
     /// Creates an administrator from the command line's side and signs it in.
     pub(crate) async fn administrator(&self, email: &str) -> Session {
+        let password = Secret::new(PASSWORD.to_owned());
+        let created = self
+            .at_the_command_line(async |auth| auth.create_account(email, password, Role::Admin).await)
+            .await;
+        self.sign_in(email, &created.id.to_string()).await
+    }
+
+    /// Makes the next signing key from the command line's side; returns its `kid`.
+    pub(crate) async fn rotate_key(&self, algorithm: Option<SigningAlgorithm>) -> String {
+        let by = Administrator::default();
+        self.at_the_command_line(async |auth| auth.rotate_signing_key(&by, algorithm).await).await.key.kid
+    }
+
+    /// Does what the command line does beside a running service.
+    async fn at_the_command_line<T>(&self, verb: impl AsyncFnOnce(&AuthHandle) -> Result<T, AuthError>) -> T {
         // The names of its actors are the process's.
         static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let _one = ONE_AT_A_TIME.lock().await;
-        let (config, password) = (self.config.system.clone(), Secret::new(PASSWORD.to_owned()));
-        let created = actors::admin::create_account(config, Clock::system(), email, password, Role::Admin);
-        self.sign_in(email, &created.await.unwrap().id.to_string()).await
+        let verb = async |auth: &AuthHandle| Ok(verb(auth).await?);
+        let done = with_accounts::<_, AdminError>(self.config.system.clone(), Clock::system(), verb).await;
+        done.unwrap()
     }
 
-    async fn sign_in(&self, email: &str, user: &str) -> Session {
+    /// Starts another service on the same store, with the same settings but for `change`; stop it before this one
+    /// finishes.
+    pub(crate) async fn start_twin(&self, change: impl FnOnce(&mut Config)) -> App {
+        let mut config = self.config.clone();
+        change(&mut config);
+        timeout(PATIENCE, App::start(config)).await.unwrap().unwrap()
+    }
+
+    /// What the operator is told who starts this service, which is stopped, and is refused.
+    pub(crate) async fn refused(&self) -> String {
+        let refused = timeout(PATIENCE, App::start(self.config.clone())).await.unwrap();
+        format!("{:#}", refused.err().expect("no start"))
+    }
+
+    /// Changes the settings of the next start and of the command line.
+    pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+    }
+
+    /// Stops, and starts again on the same data with the same settings but for `change`.
+    pub(crate) async fn restart(&mut self, change: impl FnOnce(&mut Config)) {
+        self.stop().await;
+        self.reconfigure(change);
+        self.app = Some(self.start_twin(|_| ()).await);
+    }
+
+    /// Where the service keeps its files.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.config.data_dir()
+    }
+
+    /// Signs in whoever is known already.
+    pub(crate) async fn sign_in(&self, email: &str, user: &str) -> Session {
         let credentials = json!({"email": email, "password": PASSWORD});
         let tokens = self.post("/v1/auth/login", &credentials).send().await.expect_status(200).json();
         let text = |name| tokens[name].as_str().unwrap().to_owned();
         let (access, refresh) = (text("access_token"), text("refresh_token"));
         Session { user: user.to_owned(), email: email.to_owned(), access, refresh }
+    }
+
+    /// Makes an API key with these scopes (`chat models`), and returns its id and itself.
+    pub(crate) async fn create_key(&self, session: &Session, scopes: &str) -> (String, String) {
+        let scopes: Vec<&str> = scopes.split(' ').collect();
+        let wanted = self.post("/v1/api-keys", &json!({"name": "a key", "scopes": scopes}));
+        let key = wanted.bearer(&session.access).send().await.expect_status(201).json();
+        let text = |name: &str| key[name].as_str().unwrap().to_owned();
+        (text("id"), text("key"))
     }
 
     /// The operators' metrics.
@@ -258,15 +337,19 @@ impl TestApp {
         }
     }
 
-    /// Asserts that nothing is left under way, stops the service, and asserts that nothing is left in the store.
+    /// Asserts that nothing is left under way, stops the service, and asserts that nothing is left open in the store and
+    /// that no secret got out of anybody's hands.
     ///
     /// Heal what you broke before. A service that was stopped already is only looked at from outside.
     pub(crate) async fn finish(mut self) {
         if self.app.is_some() {
             self.quiet().await;
+            canaries::assert_none("the metrics page", &self.metrics().await);
         }
         self.stop().await;
         leftovers::nothing_streams(&self).await;
+        leftovers::no_secrets(&self.database).await;
+        canaries::everywhere().assert_nothing_logged();
         self.database.clone().remove().await;
     }
 }

@@ -1,6 +1,10 @@
 //! A client that is one connection per request and keeps what it was sent.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU16, Ordering},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
@@ -14,7 +18,17 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::PATIENCE;
+use super::{PATIENCE, canaries};
+
+/// Where the client says that it calls from; the harness stands where a trusted proxy stands.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// An address in a network that nobody called from lately: what one network may do is no subject of most tests.
+fn elsewhere() -> IpAddr {
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = CALLS.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(10, high, low, 1).into()
+}
 
 /// A request before it is sent.
 #[must_use = "a request does nothing until it is sent"]
@@ -33,6 +47,11 @@ impl Call {
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
         self
+    }
+
+    /// Calls from this address instead of one [`elsewhere`].
+    pub(crate) fn from(self, address: impl Into<IpAddr>) -> Self {
+        self.header(FORWARDED_FOR, &address.into().to_string())
     }
 
     pub(crate) fn bearer(self, token: &str) -> Self {
@@ -55,10 +74,12 @@ impl Call {
 
     /// Sends the request and reads the reply's head; dropping the result hangs up.
     pub(crate) async fn open(self) -> Opened {
-        let request = self.request.body(Full::new(self.body)).unwrap();
+        let is_somewhere = self.request.headers_ref().is_some_and(|set| set.contains_key(FORWARDED_FOR));
+        let Self { addr, request, body } = if is_somewhere { self } else { self.from(elsewhere()) };
+        let request = request.body(Full::new(body)).unwrap();
         let what = format!("{} {}", request.method(), request.uri());
         let opening = async {
-            let stream = TcpStream::connect(self.addr).await.unwrap();
+            let stream = TcpStream::connect(addr).await.unwrap();
             stream.set_nodelay(true).unwrap();
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
             let mut connections = JoinSet::new();
@@ -95,6 +116,10 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn new(what: String, status: u16, headers: HeaderMap, body: Bytes) -> Self {
+        if status >= 400 {
+            let words = String::from_utf8_lossy(&body);
+            canaries::assert_none(format_args!("{what} -> {status}"), &format!("{headers:?} {words}"));
+        }
         Self { what, status, headers, body }
     }
 
@@ -219,6 +244,9 @@ fn frame(text: &str) -> Frame {
             ("data", data) => frame.data = serde_json::from_str(data).unwrap(),
             other => panic!("unknown field {other:?}"),
         }
+    }
+    if frame.event == "error" {
+        canaries::assert_none("an error event", text);
     }
     frame
 }

@@ -1,10 +1,10 @@
-//! What must not be left when a test ends: slots, places in queues, permits, requests, open turns.
+//! What must not be left when a test ends: slots, places in queues, permits, requests, open turns, secrets.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{PATIENCE, TestApp};
+use super::{Database, PATIENCE, TestApp, canaries};
 
 /// The ends of replies reach us before the service has closed its books: how often we look again.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -61,13 +61,27 @@ pub(super) async fn nothing_streams(app: &TestApp) {
     assert_eq!(in_flight, 0, "the fake Ollama still answers after the service is gone");
 }
 
+/// Asserts that no table holds a secret as text. Where people's words are kept, they may say anything.
+pub(super) async fn no_secrets(database: &Database) {
+    for table in database.tables().await {
+        if !["conversations", "messages"].contains(&table.as_str()) {
+            for row in database.rows(&table).await {
+                canaries::assert_none(format_args!("a row of {table}"), &row);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
     use support::fake_ollama::{Model, Scenario};
 
     use super::*;
-    use crate::harness::{MODEL, Options, Store};
+    use crate::{
+        harness::{MODEL, Options, Store, both_stores},
+        turn::prompt,
+    };
 
     #[tokio::test]
     async fn the_teardown_sees_a_turn_that_runs_and_one_that_waits() {
@@ -93,5 +107,19 @@ mod tests {
         assert_eq!(app.database.number("SELECT count(*) FROM turns WHERE status = 'streaming'").await, 2);
         drop((running, waiting));
         app.finish().await;
+    }
+
+    both_stores! {
+        async fn f04_what_a_table_holds_is_seen(store) {
+            let app = TestApp::on(store).await;
+            let ada = app.sign_up_and_in("ada@example.org").await;
+            app.chat(&ada, &prompt(MODEL, "hi")).send().await.expect_status(200);
+            app.quiet().await;
+            assert!(app.database.tables().await.contains(&"audit_log".to_owned()));
+            let seen = |rows: Vec<String>| rows.iter().find_map(|row| canaries::found_in(row));
+            assert_eq!(seen(app.database.rows("messages").await), Some("a prompt"));
+            assert!(app.database.rows("users").await[0].contains("ada@example.org $argon2id$"));
+            app.finish().await;
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! and a teardown that fails when anything is left behind.
 
 mod app;
+pub(crate) mod canaries;
 mod http;
 mod leftovers;
 mod raw;

@@ -71,10 +71,23 @@ fn form(text: &str) -> String {
         "access token"
     } else if text.strip_prefix("dsr_").is_some_and(|rest| rest.len() == 71 && is_base64url(rest)) {
         "refresh token"
+    } else if is_pasted(text, "dsk_") {
+        "api key"
+    } else if text.strip_prefix("dsk_").is_some_and(|rest| rest.len() == 8 && is_base64url(rest)) {
+        "api key's prefix"
+    } else if is_pasted(text, "dsi_") {
+        "invite"
     } else {
         return text.to_owned();
     };
     format!("‹{name}›")
+}
+
+/// A secret that people paste: 30 letters and digits, and 6 that check them.
+fn is_pasted(text: &str, prefix: &str) -> bool {
+    text.strip_prefix(prefix)
+        .and_then(|rest| rest.split_once('_'))
+        .is_some_and(|(body, check)| body.len() == 30 && check.len() == 6)
 }
 
 fn is_access_token(text: &str) -> bool {

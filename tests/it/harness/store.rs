@@ -8,7 +8,10 @@ use std::{
 };
 
 use deepersensor::config::{Config, Sources};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Decode, PgConnection, Postgres, Sqlite, SqliteConnection, Type,
+    sqlite::SqliteConnectOptions,
+};
 use support::postgres::Cluster;
 use tokio::sync::OnceCell;
 
@@ -44,20 +47,19 @@ impl Database {
 
     /// The one number that a statement gives.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
-        match self {
-            Self::Sqlite(path) => {
-                let mut connection = sqlite(path).await;
-                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
-            }
-            Self::Postgres { url, .. } => {
-                let mut connection = PgConnection::connect(url).await.unwrap();
-                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
-            }
-        }
+        let [number] = self.column(sql).await[..] else { panic!("not one row: {sql}") };
+        number
     }
 
     /// The first column of all rows, which is text.
     pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        self.column(sql).await
+    }
+
+    async fn column<T>(&self, sql: &str) -> Vec<T>
+    where
+        T: Value<Sqlite> + Value<Postgres>,
+    {
         match self {
             Self::Sqlite(path) => {
                 let mut connection = sqlite(path).await;
@@ -68,6 +70,37 @@ impl Database {
                 sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
             }
         }
+    }
+
+    /// The names of all tables.
+    pub(crate) async fn tables(&self) -> Vec<String> {
+        self.texts(match self {
+            Self::Sqlite(_) => {
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            }
+            Self::Postgres { .. } => "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'",
+        })
+        .await
+    }
+
+    /// The rows of a table as text, with bytes as the characters that they may stand for.
+    pub(crate) async fn rows(&self, table: &str) -> Vec<String> {
+        let row = |columns: String| match self {
+            Self::Sqlite(_) => format!("SELECT CAST(concat_ws(' ', {columns}) AS BLOB) FROM {table}"),
+            Self::Postgres { .. } => {
+                format!("SELECT convert_to(concat_ws(' ', {columns}), 'UTF8') FROM {table}")
+            }
+        };
+        let columns = match self {
+            Self::Sqlite(_) => format!("SELECT name FROM pragma_table_info('{table}')"),
+            Self::Postgres { .. } => format!(
+                "SELECT CASE data_type WHEN 'bytea' THEN 'encode(' || column_name || ', ''escape'')' \
+                 ELSE column_name END FROM information_schema.columns WHERE table_name = '{table}'"
+            ),
+        };
+        let columns = self.texts(&columns).await.join(", ");
+        let rows: Vec<Vec<u8>> = self.column(&row(columns)).await;
+        rows.iter().map(|row| String::from_utf8_lossy(row).into_owned()).collect()
     }
 
     pub(crate) async fn remove(self) {
@@ -77,6 +110,11 @@ impl Database {
         }
     }
 }
+
+/// What a column of this kind of database can hold.
+trait Value<D: sqlx::Database>: for<'r> Decode<'r, D> + Type<D> + Send + Unpin {}
+
+impl<D: sqlx::Database, T: for<'r> Decode<'r, D> + Type<D> + Send + Unpin> Value<D> for T {}
 
 async fn sqlite(path: &Path) -> SqliteConnection {
     SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.unwrap()

@@ -164,7 +164,7 @@ async fn b11_unknown_paths_are_404_and_wrong_methods_405_with_those_there_are() 
         ("OPTIONS", "/v1/chat", "POST"),
         ("TRACE", "/v1/chat", "POST"),
         ("BREW", "/v1/chat", "POST"),
-        ("TRACE", "/nothing", "GET, HEAD, POST"),
+        ("TRACE", "/nothing", "GET, HEAD, POST, PATCH, DELETE"),
     ] {
         let reply = app.call(method, path).send().await.expect_error(405, "invalid_request");
         assert_eq!(reply.header("allow"), Some(allow), "{method} {path}");
@@ -230,7 +230,7 @@ x-request-id: ‹uuid v7›
 {
   "error": {
     "code": "unauthenticated",
-    "message": "sign in and send the access token as `Authorization: Bearer …`",
+    "message": "sign in and send the access token, or an API key, as `Authorization: Bearer …`",
     "type": "authentication_error",
     "param": null,
     "request_id": "‹uuid v7›"

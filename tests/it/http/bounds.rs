@@ -39,11 +39,12 @@ async fn b08_a_connection_above_the_cap_is_told_so_and_a_later_one_is_served() {
 }
 
 #[tokio::test]
-async fn d05_above_the_in_flight_cap_requests_are_refused_and_health_is_not() {
+async fn d05_above_the_in_flight_cap_requests_are_refused_but_not_health_administration_and_logging_out() {
     let options = Options::on(Store::Sqlite)
         .set("MAX_INFLIGHT_REQUESTS", 2)
         .models([Model::new(MODEL).parallel(4).scenario(Scenario::Stall { after: 1 })]);
     let app = TestApp::start(options).await;
+    let root = app.administrator("root@example.org").await;
     let ada = app.sign_up_and_in("ada@example.org").await;
     let body = json!({"model": MODEL, "messages": [{"role": "user", "content": "hi"}]});
     let mut streams = Vec::new();
@@ -56,7 +57,9 @@ async fn d05_above_the_in_flight_cap_requests_are_refused_and_health_is_not() {
         let refused = app.get("/v1/models").bearer(&ada.access).send().await.expect_error(503, "overloaded");
         assert!(refused.header("retry-after").is_some());
         app.get("/healthz").send().await.expect_status(200);
+        app.get("/v1/admin/users").bearer(&root.access).send().await.expect_status(200);
     }
+    app.call("POST", "/v1/auth/logout").bearer(&root.access).send().await.expect_status(204);
     drop(streams);
     app.quiet().await;
     app.get("/v1/models").bearer(&ada.access).send().await.expect_status(200);

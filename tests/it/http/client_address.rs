@@ -17,7 +17,7 @@ fn from(app: &TestApp, forwarded: &str) -> Call {
 
 #[tokio::test]
 async fn b07_a_stranger_that_claims_other_addresses_stays_in_its_own_bucket() {
-    let app = TestApp::start(limited()).await;
+    let app = TestApp::start(limited().set("TRUSTED_PROXY_IPS", "")).await;
     for n in 0..BURST {
         from(&app, &format!("203.0.113.{n}")).send().await.expect_status(200);
     }
@@ -51,9 +51,12 @@ async fn b07_the_audit_trail_holds_the_address_that_counts() {
     let credentials = json!({"email": "ada@example.org", "password": PASSWORD});
     for (trusted, address) in [("", "127.0.0.1"), ("127.0.0.1", "203.0.113.7")] {
         let app = TestApp::start(Options::on(Store::Sqlite).set("TRUSTED_PROXY_IPS", trusted)).await;
-        let call = app.post("/v1/auth/signup", &credentials).header("x-forwarded-for", "203.0.113.7");
+        let call = app.post("/v1/auth/signup", &credentials).from([203, 0, 113, 7]);
         call.send().await.expect_status(201);
-        assert_eq!(app.database.texts("SELECT address FROM audit_log").await, [address]);
+        assert_eq!(
+            app.database.texts("SELECT address FROM audit_log WHERE event <> 'authn_key_rotated'").await,
+            [address]
+        );
         app.finish().await;
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes that no client library would send: each gets one reply, and never a closed socket in its place.
 
-use crate::harness::{PATIENCE, Raw, Reply, Store, TestApp};
+use crate::harness::{Options, PATIENCE, Raw, Reply, Store, TestApp};
 
 /// Sends the bytes on a connection of their own and reads one reply.
 async fn exchange(app: &TestApp, bytes: impl AsRef<[u8]>) -> Reply {
@@ -24,7 +24,7 @@ async fn b06_a_request_needs_exactly_one_host() {
 
 #[tokio::test]
 async fn g10_a_loopback_listener_answers_loopback_names_only() {
-    let app = TestApp::on(Store::Sqlite).await;
+    let app = TestApp::start(Options::on(Store::Sqlite).set("TRUSTED_PROXY_IPS", "")).await;
     for host in ["evil.example", "localhost.evil.example", "10.0.0.1"] {
         let reply = exchange(&app, format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         reply.expect_error(403, "forbidden");

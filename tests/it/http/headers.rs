@@ -13,7 +13,10 @@ fn assert_dressed(reply: &Reply) {
     ] {
         assert_eq!(reply.header(name), Some(value), "{reply:?}");
     }
-    assert!(reply.header("cache-control").unwrap().starts_with("no-store"), "{reply:?}");
+    let cache_control = reply.header("cache-control").unwrap();
+    // Public keys are everybody's, and their age is what rotation waits for.
+    let are_keys = reply.text().starts_with("{\"keys\":");
+    assert!(cache_control.starts_with(if are_keys { "public, max-age=" } else { "no-store" }), "{reply:?}");
     assert!(reply.header("x-request-id").is_some(), "{reply:?}");
     for name in ["server", "x-powered-by", "set-cookie", "via"] {
         assert_eq!(reply.header(name), None, "{reply:?}");

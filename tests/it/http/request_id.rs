@@ -13,7 +13,7 @@ fn is_fresh(id: &str) -> bool {
 
 #[tokio::test]
 async fn b13_a_stranger_does_not_name_requests() {
-    let app = TestApp::on(Store::Sqlite).await;
+    let app = TestApp::start(Options::on(Store::Sqlite).set("TRUSTED_PROXY_IPS", "")).await;
     let (one, two) = (named(&app, "mine").await, named(&app, "mine").await);
     assert!(is_fresh(&one) && is_fresh(&two) && one != two, "{one} {two}");
     app.finish().await;
@@ -21,7 +21,7 @@ async fn b13_a_stranger_does_not_name_requests() {
 
 #[tokio::test]
 async fn b13_a_trusted_proxy_names_requests_by_harmless_names_only() {
-    let app = TestApp::start(Options::on(Store::Sqlite).set("TRUSTED_PROXY_IPS", "127.0.0.0/8")).await;
+    let app = TestApp::on(Store::Sqlite).await;
     let longest = "a".repeat(128);
     for id in ["edge-7.A_b", "0", &longest] {
         assert_eq!(named(&app, id).await, id);
@@ -40,7 +40,8 @@ async fn b13_the_audit_trail_has_the_name_that_the_caller_was_told() {
     let app = TestApp::on(Store::Sqlite).await;
     let body = serde_json::json!({"email": "ada@example.org", "password": crate::harness::PASSWORD});
     let reply = app.post("/v1/auth/signup", &body).send().await.expect_status(201);
-    let audited = app.database.texts("SELECT request_id FROM audit_log").await;
+    let audited =
+        app.database.texts("SELECT request_id FROM audit_log WHERE event <> 'authn_key_rotated'").await;
     assert_eq!(audited, [reply.header("x-request-id").unwrap()]);
     app.finish().await;
 }

@@ -6,17 +6,10 @@ use domain::principal::Role;
 use futures_util::{future::join_all, poll};
 use tokio::task::yield_now;
 
-use super::bench::{Bench, EMAIL, PASSWORD, pass, secret};
-use crate::{
-    auth::{AuthError, sessions::MAX_STALE},
-    supervisor::Policy,
-};
+use super::bench::{Bench, EMAIL, PASSWORD, is_unavailable, pass, secret};
+use crate::{auth::truth::MAX_STALE, supervisor::Policy};
 
 const LOOK_UPS: &str = "deepersensor_session_look_ups_total{outcome=\"accepted\"}";
-
-fn is_unavailable<T>(outcome: &Result<T, AuthError>) -> bool {
-    matches!(outcome, Err(AuthError::Unavailable(_)))
-}
 
 #[tokio::test]
 async fn a13_truth_older_than_its_life_is_asked_for_again_once_however_many_ask() {

@@ -1,6 +1,6 @@
-//! Accounts and the audit trail.
+//! Accounts.
 
-use domain::{account::AuditEvent, email::EmailAddress, secret::Secret};
+use domain::{audit::AuditEvent, email::EmailAddress};
 
 use super::{ground::Ground, samples::*};
 use crate::{clock::fresh_id, db::DbError};
@@ -30,25 +30,4 @@ pub(super) async fn a_taken_email_is_a_conflict_and_leaves_no_audit_entry(ground
     }
     assert_eq!(ground.count("SELECT count(*) FROM users").await, 1);
     assert_eq!(ground.count("SELECT count(*) FROM audit_log").await, 1);
-}
-
-pub(super) async fn a_password_hash_is_replaced_only_if_it_is_still_the_old_one(ground: Ground) {
-    let room = ground.room().await;
-    let user = some_user(&room.db).await;
-    let hash = |text: &str| Secret::new(format!("$argon2id${text}"));
-    assert_eq!(room.db.replace_password_hash(user.id, hash("other"), hash("second")).await, Ok(false));
-    assert_eq!(room.db.replace_password_hash(user.id, hash("first"), hash("second")).await, Ok(true));
-    assert_eq!(room.db.replace_password_hash(user.id, hash("first"), hash("third")).await, Ok(false));
-    let found = room.db.account_by_email(user.email).await.unwrap().unwrap();
-    assert_eq!(found.password_hash.reveal(), "$argon2id$second");
-}
-
-pub(super) async fn a19_the_audit_trail_cannot_be_altered(ground: Ground) {
-    let room = ground.room().await;
-    some_user(&room.db).await;
-    for change in ["UPDATE audit_log SET event = 'nothing'", "DELETE FROM audit_log"] {
-        let error = ground.execute(change).await.unwrap_err();
-        assert!(error.contains("append-only"), "{error}");
-    }
-    assert_eq!(ground.count("SELECT count(*) FROM audit_log WHERE event = 'user_created'").await, 1);
 }

@@ -1,5 +1,6 @@
 //! Killing things on purpose.
 
+use domain::audit::AuditEvent;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
@@ -90,6 +91,41 @@ pub(super) async fn a_fault_in_a_batch_leaves_the_others_committed(ground: Groun
     assert_eq!(stranger, Err(DbError::NotFound));
     assert!(busy.into_iter().chain(good).all(|answer| answer == Ok(())));
     assert_eq!(ground.count("SELECT count(*) FROM turns").await, 33);
+}
+
+pub(super) async fn refusals_harm_nothing_beside_them(ground: Ground) {
+    let room = ground.room().await;
+    let admin = some_admin(&room.db).await;
+    let hash = some_invite(&room.db, &invite()).await;
+    let entry = || audit(AuditEvent::UserUpdated, admin.id);
+    let stranger = crate::clock::fresh_id();
+    let before = room.db.metrics.refused_transactions();
+    let refused = async {
+        let taken = || account(admin.email.as_str());
+        tokio::join!(
+            room.db.create_user(taken(), entry()),
+            room.db.create_invited_user(taken(), hash, noon(), entry()),
+            room.db.create_invited_user(account("bob@example.org"), some_hash(), noon(), entry()),
+            room.db.delete_user(admin.id, noon(), entry()),
+            room.db.set_password(password(stranger, "second")),
+            room.db.start_session(session(stranger), password_hash(), entry()),
+            room.db.create_api_key(api_key(stranger), some_hash(), entry()),
+            room.db.revoke_api_key(None, crate::clock::fresh_id(), noon(), entry()),
+        )
+    };
+    let good = join_all((0..32).map(|_| room.db.begin_turn(begin(admin.id))));
+    let (refused, good) = tokio::join!(refused, good);
+    assert_eq!(refused.0, Err(DbError::Conflict("e-mail")));
+    assert_eq!(refused.1, Err(DbError::Conflict("e-mail")));
+    assert_eq!(refused.2, Err(DbError::NotFound));
+    assert_eq!(refused.3, Err(DbError::Conflict("last administrator")));
+    assert_eq!(refused.4, Err(DbError::NotFound));
+    assert_eq!(refused.5, Err(DbError::NotFound));
+    assert_eq!(refused.6, Err(DbError::NotFound));
+    assert_eq!(refused.7, Err(DbError::NotFound));
+    assert!(good.iter().all(Result::is_ok));
+    assert_eq!(room.db.metrics.refused_transactions(), before, "no transaction was begun twice");
+    assert_eq!(ground.count("SELECT count(*) FROM audit_log WHERE event = 'user_updated'").await, 0);
 }
 
 pub(super) async fn many_callers_share_few_commits(ground: Ground) {

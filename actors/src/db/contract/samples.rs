@@ -2,21 +2,25 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    account::{Account, AuditEntry, AuditEvent, Session, User},
+    account::{Account, PasswordHash, User},
+    api_key::{ApiKey, KeyHash},
+    audit::{AuditEntry, AuditEvent},
     chat::{ChatMessage, Role as MessageRole},
     conversation::NewMessage,
     email::EmailAddress,
     id::{ConversationId, InstanceId, UserId},
-    principal::Role,
+    invite::{Invite, InviteHash},
+    principal::{Role, Scope, Scopes},
     reply::{Answer, FinishReason, Timings, Usage, UsageSource},
     secret::Secret,
+    session::Session,
     turn::{BeginTurn, Checkpoint, Settlement, StoredReply, TurnStatus},
 };
 use std::time::Duration;
 
 use crate::{
     clock::fresh_id,
-    db::{DbHandle, RotateSession},
+    db::{DbHandle, RotateSession, SetPassword},
 };
 
 /// A fixed instant, with more digits than a database keeps cut off.
@@ -28,7 +32,9 @@ pub(in crate::db) fn audit(event: AuditEvent, user: UserId) -> AuditEntry {
     AuditEntry {
         id: fresh_id(),
         event,
+        actor: Some(user),
         user: Some(user),
+        detail: None,
         address: Some([192, 0, 2, 7].into()),
         request_id: Some("req-1".into()),
         at: noon(),
@@ -43,7 +49,12 @@ pub(in crate::db) fn account(email: &str) -> Account {
         disabled: false,
         created_at: noon(),
     };
-    Account { user, password_hash: Secret::new("$argon2id$first".into()) }
+    Account { user, password_hash: password_hash() }
+}
+
+/// What every account here begins with.
+pub(in crate::db) fn password_hash() -> PasswordHash {
+    Secret::new("$argon2id$first".into())
 }
 
 /// Stores an account and returns its user.
@@ -54,18 +65,106 @@ pub(in crate::db) async fn some_user(db: &DbHandle) -> User {
     user
 }
 
-pub(in crate::db) async fn some_session(db: &DbHandle, user: UserId) -> Session {
-    let session = Session {
+/// Stores an administrator and returns their user.
+pub(in crate::db) async fn some_admin(db: &DbHandle) -> User {
+    let mut account = account(&format!("{}@example.org", fresh_id::<UserId>()));
+    account.user.role = Role::Admin;
+    let user = account.user.clone();
+    db.create_user(account, audit(AuditEvent::UserCreated, user.id)).await.unwrap();
+    user
+}
+
+/// Removes all that deleted accounts said.
+pub(in crate::db) async fn purge_conversations(db: &DbHandle) {
+    while db.purge_conversations().await.unwrap() > 0 {}
+}
+
+/// A new password that ends every session.
+pub(in crate::db) fn password(user: UserId, new: &str) -> SetPassword {
+    SetPassword {
+        user,
+        expected: Some(password_hash()),
+        new: Secret::new(format!("$argon2id${new}")),
+        keep: None,
+        end_others: true,
+        now: noon(),
+        audit: audit(AuditEvent::AuthnPasswordChange, user),
+    }
+}
+
+pub(in crate::db) fn session(user: UserId) -> Session {
+    Session {
         id: fresh_id(),
         user,
         counter: 0,
+        min_epoch: 0,
         created_at: noon(),
         rotated_at: noon(),
+        last_used_at: noon(),
         expires_at: noon() + TimeDelta::days(30),
         revoked_at: None,
-    };
-    db.start_session(session.clone(), audit(AuditEvent::AuthnLoginSuccess, user)).await.unwrap();
+        device: Some("curl/8.5".into()),
+        address: Some([192, 0, 2, 77].into()),
+    }
+}
+
+pub(in crate::db) async fn some_session(db: &DbHandle, user: UserId) -> Session {
+    let session = session(user);
+    db.start_session(session.clone(), password_hash(), audit(AuditEvent::AuthnLoginSuccess, user))
+        .await
+        .unwrap();
     session
+}
+
+pub(in crate::db) fn api_key(user: UserId) -> ApiKey {
+    ApiKey {
+        id: fresh_id(),
+        user,
+        name: "laptop".into(),
+        prefix: "dsk_AbCd".into(),
+        scopes: Scopes::from_iter([Scope::Chat, Scope::Models]),
+        requests_per_minute: Some(60),
+        created_at: noon(),
+        expires_at: Some(noon() + TimeDelta::days(90)),
+        last_used_at: None,
+        revoked_at: None,
+    }
+}
+
+/// Stores a key and returns it and its hash.
+pub(in crate::db) async fn some_key(db: &DbHandle, user: UserId) -> (ApiKey, KeyHash) {
+    let (key, hash) = (api_key(user), some_hash());
+    db.create_api_key(key.clone(), hash, audit(AuditEvent::AuthnTokenCreated, user)).await.unwrap();
+    (key, hash)
+}
+
+pub(in crate::db) fn invite() -> Invite {
+    Invite {
+        id: fresh_id(),
+        role: Role::User,
+        is_first_admin: false,
+        note: Some("for Eve".into()),
+        created_by: None,
+        created_at: noon(),
+        expires_at: Some(noon() + TimeDelta::days(7)),
+        used_at: None,
+        used_by: None,
+        revoked_at: None,
+    }
+}
+
+/// Stores an invite and returns its hash.
+pub(in crate::db) async fn some_invite(db: &DbHandle, invite: &Invite) -> InviteHash {
+    let (hash, entry) = (some_hash(), audit(AuditEvent::InviteCreated, fresh_id()));
+    db.create_invite(invite.clone(), hash, entry).await.unwrap();
+    hash
+}
+
+pub(in crate::db) fn some_hash() -> [u8; 32] {
+    let half = fresh_id::<uuid::Uuid>().into_bytes();
+    let mut hash = [0xa5; 32];
+    hash[..16].copy_from_slice(&half);
+    hash
 }
 
 pub(in crate::db) fn rotation(session: &Session, counter: u32, now: DateTime<Utc>) -> RotateSession {

@@ -1,7 +1,7 @@
 //! Sign-ins and the refresh rule.
 
 use chrono::TimeDelta;
-use domain::account::Rotation;
+use domain::session::Rotation;
 use futures_util::future::join_all;
 use proptest::{prelude::Strategy, strategy::ValueTree, test_runner::TestRunner};
 

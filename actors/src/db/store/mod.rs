@@ -1,7 +1,14 @@
 //! The store: one set of questions and changes, answered by SQLite or Postgres.
 //!
+//! ```text
+//! questions ──▶ one statement on a reader ───────────────┐
+//!                                                        ├──▶ sqlite/ or postgres/: statements, and nothing else
+//! batch ──▶ shared: in which order, on which condition ──┘
+//! ```
+//!
 //! Both keep the same schema under the same migration numbers, and one contract suite (`db::contract`) runs over both.
-//! Everything that reads an object carries its owner into the query, so a foreign id is an id that does not exist.
+//! What they do alike is said once, in `shared`, which is compiled over the statements of each. Everything that reads an
+//! object carries its owner into the query, so a foreign id is an id that does not exist.
 //!
 //! # When it breaks
 //!
@@ -12,19 +19,15 @@ mod cut;
 mod failure;
 mod plan;
 mod postgres;
+mod questions;
 mod rotation;
 mod rows;
 mod sqlite;
+mod stop;
 mod stored;
 
 use std::sync::Arc;
 
-use domain::{
-    account::{Account, Session, User},
-    conversation::{Conversation, StoredMessage},
-    email::EmailAddress,
-    id::{ConversationId, MessageId, SessionId, UserId},
-};
 use futures_util::future::BoxFuture;
 
 use super::{
@@ -33,53 +36,21 @@ use super::{
 };
 use crate::system::StartError;
 use postgres::PostgresStore;
+pub(super) use questions::Questions;
 use sqlite::SqliteStore;
-
-pub(super) type Asked<'a, T> = BoxFuture<'a, Result<T, DbError>>;
 
 /// What a transaction of several changes led to, change by change: a refusal among them harms none of the others.
 pub(super) type Applied = Vec<Result<Written, DbError>>;
 
 /// What the db room needs of a database.
-pub(super) trait Store: Send + Sync + 'static {
-    fn account_by_email<'a>(&'a self, email: &'a EmailAddress) -> Asked<'a, Option<Account>>;
-    fn user(&self, user: UserId) -> Asked<'_, Option<User>>;
-    fn session(&self, session: SessionId) -> Asked<'_, Option<(Session, User)>>;
-    /// Newest first, all older than `before`.
-    fn conversations(
-        &self,
-        owner: UserId,
-        before: Option<ConversationId>,
-        limit: u32,
-    ) -> Asked<'_, Vec<Conversation>>;
-    fn conversation(&self, owner: UserId, id: ConversationId) -> Asked<'_, Option<Conversation>>;
-    /// In order of making and without their images, all younger than `after`; nothing when the conversation is not the
-    /// owner's.
-    fn messages(
-        &self,
-        owner: UserId,
-        conversation: ConversationId,
-        after: Option<MessageId>,
-        limit: u32,
-    ) -> Asked<'_, Vec<StoredMessage>>;
-    /// The newest messages, newest first, until there are `limit` of them or the next would make them more than
-    /// `bytes_max`; nothing when the conversation is not the owner's.
-    fn newest_messages(
-        &self,
-        owner: UserId,
-        conversation: ConversationId,
-        limit: u32,
-        bytes_max: u32,
-    ) -> Asked<'_, Vec<StoredMessage>>;
-    fn ping(&self) -> Asked<'_, ()>;
-
+pub(super) trait Store: Questions {
     /// Writes all of `batch` in one transaction.
     ///
     /// # Errors
     ///
     /// Nothing was written, or, with [`DbError::Unavailable`] and [`DbError::Timeout`], nobody knows. After any other error
     /// one change of the batch is at fault: apply each alone.
-    fn apply<'a>(&'a self, batch: &'a [&'a Write]) -> Asked<'a, Applied>;
+    fn apply<'a>(&'a self, batch: &'a [&'a Write]) -> BoxFuture<'a, Result<Applied, DbError>>;
 
     /// Gives up all connections in good order; SQLite folds its log into the database file.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use domain::{
+    audit::AuditEntry,
     id::{MessageId, TurnId},
     turn::{BeginTurn, Checkpoint, Settlement},
 };
@@ -22,12 +23,14 @@ pub(super) struct Plan<'a> {
     pub checkpoints: Vec<&'a Checkpoint>,
     /// The first of each turn: an end is written once.
     pub settlements: Vec<&'a Settlement>,
+    pub notes: Vec<&'a AuditEntry>,
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn of(batch: &[&'a Write]) -> Self {
         let mut others = Vec::new();
         let mut begins = Vec::new();
+        let mut notes = Vec::new();
         let mut checkpoints = HashMap::<MessageId, &Checkpoint>::new();
         let mut settlements = HashMap::<TurnId, &Settlement>::new();
         for (place, write) in batch.iter().copied().enumerate() {
@@ -42,6 +45,7 @@ impl<'a> Plan<'a> {
                 Write::Settle(settlement) => {
                     settlements.entry(settlement.turn).or_insert(settlement);
                 }
+                Write::Note(entry) => notes.push(entry.as_ref()),
                 _ => others.push((place, write)),
             }
         }
@@ -51,7 +55,7 @@ impl<'a> Plan<'a> {
         checkpoints.sort_by_key(|checkpoint| checkpoint.reply);
         let mut settlements: Vec<_> = settlements.into_values().collect();
         settlements.sort_by_key(|settlement| settlement.turn);
-        Self { others, begins, checkpoints, settlements }
+        Self { others, begins, checkpoints, settlements, notes }
     }
 
     /// The answers of a batch of `length`, all good until told otherwise.

@@ -4,19 +4,22 @@
 //! Times travel as microseconds since 1970. A NUL character is stored as U+FFFD: Postgres has no text with NUL, and one
 //! such message must not fail the transaction it shares.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
+    audit::AuditEntry,
     chat::Role,
     conversation::NewMessage,
-    id::{ConversationId, InstanceId, MessageId, TurnId, UserId},
+    id::{AuditId, ConversationId, InstanceId, MessageId, TurnId, UserId},
     reply::Answer,
+    session::Ending,
     turn::{BeginTurn, Checkpoint, Settlement, TurnStatus},
 };
 use serde::Serialize;
+use uuid::Uuid;
 
-use crate::db::DbError;
+use crate::{clock::fresh_id, db::DbError};
 
 /// Where a turn wants to be said, and by whom.
 #[derive(Serialize)]
@@ -96,6 +99,26 @@ pub(super) struct ReplyRow<'a> {
     thinking: Option<Cow<'a, str>>,
     tool_calls: Option<String>,
     status: &'static str,
+}
+
+/// One entry of the audit trail.
+#[derive(Serialize)]
+pub(super) struct AuditRow<'a> {
+    id: AuditId,
+    event: &'static str,
+    actor: Option<UserId>,
+    user: Option<UserId>,
+    detail: Option<Cow<'a, str>>,
+    address: Option<IpAddr>,
+    request_id: Option<Cow<'a, str>>,
+    at: i64,
+}
+
+/// When something was last used.
+#[derive(Serialize)]
+pub(super) struct TouchRow {
+    id: Uuid,
+    at: i64,
 }
 
 impl<'a> PlaceRow<'a> {
@@ -220,6 +243,36 @@ impl<'a> ReplyRow<'a> {
     }
 }
 
+impl<'a> AuditRow<'a> {
+    pub(super) fn of(entry: &'a AuditEntry) -> Self {
+        Self {
+            id: entry.id,
+            event: entry.event.as_str(),
+            actor: entry.actor,
+            user: entry.user,
+            detail: entry.detail.as_deref().map(storable),
+            address: entry.address,
+            request_id: entry.request_id.as_deref().map(storable),
+            at: micros(entry.at),
+        }
+    }
+}
+
+impl TouchRow {
+    pub(super) fn of<Id: Into<Uuid> + Copy>(touched: &[(Id, DateTime<Utc>)]) -> Vec<Self> {
+        touched.iter().map(|(id, at)| Self { id: (*id).into(), at: micros(*at) }).collect()
+    }
+}
+
+/// The one session that ends, and the one that does not, if any is named.
+pub(super) fn only_but(which: Ending) -> (Option<Uuid>, Option<Uuid>) {
+    match which {
+        Ending::One(session) => (Some(session.as_uuid()), None),
+        Ending::AllBut(session) => (None, Some(session.as_uuid())),
+        Ending::All => (None, None),
+    }
+}
+
 /// One statement's worth of rows.
 pub(super) fn json<R: Serialize>(rows: &[R]) -> Result<String, DbError> {
     serde_json::to_string(rows).map_err(|error| DbError::Broken(error.to_string()))
@@ -227,6 +280,11 @@ pub(super) fn json<R: Serialize>(rows: &[R]) -> Result<String, DbError> {
 
 pub(super) fn micros(at: DateTime<Utc>) -> i64 {
     at.timestamp_micros()
+}
+
+/// What a deleted account is called. Drawn anew, or somebody could take the name first and so keep an account from going.
+pub(super) fn nobodys_address() -> String {
+    format!("{}@deleted.invalid", fresh_id::<Uuid>())
 }
 
 pub(super) fn storable(text: &str) -> Cow<'_, str> {

@@ -2,13 +2,8 @@
 
 use std::sync::Arc;
 
-use domain::{
-    account::{Account, Session, User},
-    conversation::{Conversation, StoredMessage},
-    email::EmailAddress,
-    id::{ConversationId, InstanceId, MessageId, SessionId, UserId},
-};
-use futures_util::future::{BoxFuture, FutureExt, ready};
+use domain::id::InstanceId;
+use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -21,7 +16,7 @@ use crate::{
         DbConfig, DbError, DbHandle,
         message::{Write, Written},
         room::assemble,
-        store::{Applied, Asked, Store},
+        store::{Applied, Store},
     },
     handle::GateCollector,
     room::RoomContext,
@@ -62,7 +57,7 @@ struct Orders {
     batches: Vec<Vec<&'static str>>,
 }
 
-pub(super) struct Obedient {
+pub(in crate::db) struct Obedient {
     orders: watch::Sender<Orders>,
     acquire_timeout: std::time::Duration,
 }
@@ -95,7 +90,7 @@ impl Obedient {
         self.orders.borrow().batches.clone()
     }
 
-    async fn wait(&self) -> Result<(), DbError> {
+    pub(in crate::db) async fn wait(&self) -> Result<(), DbError> {
         let is_away = self.orders.subscribe().wait_for(|orders| !orders.is_held).await.unwrap().is_away;
         if is_away {
             sleep(self.acquire_timeout).await;
@@ -114,43 +109,8 @@ fn name(write: &Write) -> &'static str {
     }
 }
 
-fn nothing<T: Default + Send + 'static>() -> Asked<'static, T> {
-    ready(Ok(T::default())).boxed()
-}
-
 impl Store for Obedient {
-    fn account_by_email<'a>(&'a self, _: &'a EmailAddress) -> Asked<'a, Option<Account>> {
-        nothing()
-    }
-    fn user(&self, _: UserId) -> Asked<'_, Option<User>> {
-        nothing()
-    }
-    fn session(&self, _: SessionId) -> Asked<'_, Option<(Session, User)>> {
-        nothing()
-    }
-    fn conversations(&self, _: UserId, _: Option<ConversationId>, _: u32) -> Asked<'_, Vec<Conversation>> {
-        nothing()
-    }
-    fn conversation(&self, _: UserId, _: ConversationId) -> Asked<'_, Option<Conversation>> {
-        nothing()
-    }
-    fn messages(
-        &self,
-        _: UserId,
-        _: ConversationId,
-        _: Option<MessageId>,
-        _: u32,
-    ) -> Asked<'_, Vec<StoredMessage>> {
-        nothing()
-    }
-    fn newest_messages(&self, _: UserId, _: ConversationId, _: u32, _: u32) -> Asked<'_, Vec<StoredMessage>> {
-        nothing()
-    }
-    fn ping(&self) -> Asked<'_, ()> {
-        self.wait().boxed()
-    }
-
-    fn apply<'a>(&'a self, batch: &'a [&'a Write]) -> Asked<'a, Applied> {
+    fn apply<'a>(&'a self, batch: &'a [&'a Write]) -> BoxFuture<'a, Result<Applied, DbError>> {
         Box::pin(async move {
             self.orders.send_modify(|orders| orders.begun += 1);
             self.wait().await?;
@@ -161,7 +121,7 @@ impl Store for Obedient {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        ready(()).boxed()
+        Box::pin(ready(()))
     }
 
     fn write_lanes(&self) -> usize {

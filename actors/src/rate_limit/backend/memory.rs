@@ -1,5 +1,7 @@
-//! Buckets in the shard's own memory: exact, bounded, gone with the shard.
+//! Buckets and guesses in the shard's own memory: exact, bounded, gone with the shard.
 
+mod buckets;
+mod guesses;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -7,50 +9,39 @@ mod tests;
 use domain::quota::Micros;
 use tokio::time::Instant;
 
-use self::table::Table;
+use self::{buckets::Buckets, guesses::Accounts};
 use super::Backend;
-use crate::rate_limit::{Decision, RateLimitConfig, key::Payer, message::Answer, metrics::ShardMetrics};
+use crate::rate_limit::{RateLimitConfig, message::RateLimitMessage, metrics::ShardMetrics};
 
 /// Decides at once, by the monotonic clock.
 pub(in crate::rate_limit) struct Memory {
     origin: Instant,
     buckets: Buckets,
+    accounts: Accounts,
 }
 
 impl Memory {
-    pub(in crate::rate_limit) fn new(config: &RateLimitConfig, metrics: ShardMetrics) -> Self {
-        Self { origin: Instant::now(), buckets: Buckets::new(config, metrics) }
+    pub(in crate::rate_limit) fn new(config: &RateLimitConfig, metrics: &ShardMetrics) -> Self {
+        Self {
+            origin: Instant::now(),
+            buckets: Buckets::new(config, metrics),
+            accounts: Accounts::new(config.accounts_per_shard, metrics.accounts.clone()),
+        }
     }
 }
 
 impl Backend for Memory {
-    fn take(&mut self, payer: Payer, cost: u32, answer: Answer) {
+    fn ask(&mut self, question: RateLimitMessage) {
         let micros = self.origin.elapsed().as_micros();
         let now = Micros(u64::try_from(micros).unwrap_or(u64::MAX));
-        answer.send(self.buckets.take(now, payer, cost));
-    }
-}
-
-/// One table per scope, so that a flood of addresses cannot push users out of theirs.
-struct Buckets {
-    address: Table,
-    user: Table,
-}
-
-impl Buckets {
-    fn new(config: &RateLimitConfig, metrics: ShardMetrics) -> Self {
-        Self {
-            address: Table::new(config.address, config.keys_per_shard, metrics.address),
-            user: Table::new(config.user, config.keys_per_shard, metrics.user),
+        match question {
+            RateLimitMessage::Take { charges, answer } => answer.send(self.buckets.take(now, &charges)),
+            RateLimitMessage::Guess { account, network, is_known, answer } => {
+                answer.send(self.accounts.admit(now, account, network, is_known).into());
+            }
+            RateLimitMessage::Looked { account, network, end, permit: _permit } => {
+                self.accounts.looked(account, network, end);
+            }
         }
-    }
-
-    /// Spends `cost` from the bucket of `payer`, or nothing. `now` must not run backwards between calls.
-    fn take(&mut self, now: Micros, payer: Payer, cost: u32) -> Decision {
-        let (table, key) = match payer {
-            Payer::Address(key) => (&mut self.address, key),
-            Payer::User(key) => (&mut self.user, key),
-        };
-        Decision { scope: payer.scope(), verdict: table.take(now, key, cost) }
     }
 }

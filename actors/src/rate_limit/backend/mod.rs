@@ -1,21 +1,22 @@
 //! Where buckets live: the seam between a shard and its memory.
 //!
 //! A shard never awaits, so a backend is handed the *obligation to answer* instead of being asked for a value. One that
-//! decides on the spot ([`memory`]) answers before it returns. One that has to ask a server (Redis) queues the question
+//! decides on the spot ([`memory`]) answers before it returns. One that has to ask a server ([`redis`]) queues the question
 //! on its shard's own pipeline and returns; the task that drives the pipeline sends what waits as one batch, answers when
 //! the replies come, and falls back to a [`memory`] backend of its own when they do not come in time. Such a pipeline
-//! needs no bound of its own: every [`Answer`] holds a permit of the shard's gate.
+//! needs no bound of its own: every question holds a permit of the shard's gate.
 
 pub(super) mod memory;
+pub(super) mod redis;
 
 use std::sync::Arc;
 
-use super::{key::Payer, message::Answer};
+use super::message::RateLimitMessage;
 
-/// The buckets of one shard.
+/// The buckets and guesses of one shard.
 pub(super) trait Backend: Send + 'static {
-    /// Spends `cost` from the bucket of `payer`, or nothing, and answers, now or later; never waits.
-    fn take(&mut self, payer: Payer, cost: u32, answer: Answer);
+    /// Answers, now or later; never waits.
+    fn ask(&mut self, question: RateLimitMessage);
 }
 
 /// Makes the backend for the next incarnation of the shard with this number.

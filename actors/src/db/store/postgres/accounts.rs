@@ -1,25 +1,30 @@
-//! Users, their password hashes, and the audit trail.
+//! Users.
 
+use chrono::{DateTime, Utc};
 use domain::{
-    account::{Account, AuditEntry, PasswordHash, User},
+    account::{Account, User},
     email::EmailAddress,
     id::UserId,
 };
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::db::{
     DbError,
-    message::Written,
-    store::stored::{AccountColumns, UserColumns},
+    store::{
+        rows::{nobodys_address, storable},
+        stored::{AccountColumns, UserColumns},
+    },
 };
 
-pub(super) async fn by_email(
+pub(in crate::db::store) async fn by_email(
     db: &mut PgConnection,
-    email: &EmailAddress,
+    email: EmailAddress,
 ) -> Result<Option<Account>, DbError> {
     sqlx::query_as!(
         AccountColumns,
-        "SELECT id, email, password_hash, role, disabled, created_at FROM users WHERE email = $1",
+        "SELECT id, email, password_hash, role, disabled, created_at FROM users
+         WHERE email = $1 AND deleted_at IS NULL",
         email.as_str()
     )
     .fetch_optional(db)
@@ -28,10 +33,10 @@ pub(super) async fn by_email(
     .transpose()
 }
 
-pub(super) async fn user(db: &mut PgConnection, user: UserId) -> Result<Option<User>, DbError> {
+pub(in crate::db::store) async fn user(db: &mut PgConnection, user: UserId) -> Result<Option<User>, DbError> {
     sqlx::query_as!(
         UserColumns,
-        "SELECT id, email, role, disabled, created_at FROM users WHERE id = $1",
+        "SELECT id, email, role, disabled, created_at FROM users WHERE id = $1 AND deleted_at IS NULL",
         user.as_uuid()
     )
     .fetch_optional(db)
@@ -40,13 +45,47 @@ pub(super) async fn user(db: &mut PgConnection, user: UserId) -> Result<Option<U
     .transpose()
 }
 
-pub(super) async fn create(
+pub(in crate::db::store) async fn search(
     db: &mut PgConnection,
-    account: &Account,
-    audit: &AuditEntry,
-) -> Result<Result<Written, DbError>, DbError> {
+    text: Option<String>,
+    before: Option<UserId>,
+    limit: u32,
+) -> Result<Vec<User>, DbError> {
+    let text = text.as_deref().map(storable);
+    sqlx::query_as!(
+        UserColumns,
+        "SELECT id, email, role, disabled, created_at FROM users
+         WHERE deleted_at IS NULL AND id < $1 AND ($2::text IS NULL OR strpos(email, $2) > 0)
+         ORDER BY id DESC LIMIT $3",
+        before.map_or(Uuid::max(), UserId::as_uuid),
+        text.as_deref(),
+        i64::from(limit)
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(User::try_from)
+    .collect()
+}
+
+/// The account, which nobody else changes until the transaction ends; `None` for a deleted one.
+pub(super) async fn hold(db: &mut PgConnection, user: UserId) -> Result<Option<Account>, DbError> {
+    sqlx::query_as!(
+        AccountColumns,
+        "SELECT id, email, password_hash, role, disabled, created_at FROM users
+         WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
+        user.as_uuid()
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Account::try_from)
+    .transpose()
+}
+
+/// Whether the e-mail was free, and the account is stored.
+pub(super) async fn insert(db: &mut PgConnection, account: &Account) -> Result<bool, DbError> {
     let Account { user, password_hash } = account;
-    let created = sqlx::query!(
+    let inserted = sqlx::query!(
         "INSERT INTO users (id, email, password_hash, role, disabled, created_at) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (email) DO NOTHING",
         user.id.as_uuid(),
@@ -56,44 +95,38 @@ pub(super) async fn create(
         user.disabled,
         user.created_at
     )
+    .execute(db)
+    .await?;
+    Ok(inserted.rows_affected() > 0)
+}
+
+pub(super) async fn set_state(db: &mut PgConnection, user: &User) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE users SET role = $1, disabled = $2 WHERE id = $3",
+        user.role.as_str(),
+        user.disabled,
+        user.id.as_uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Removes all that is the user's but their conversations and the row that the ledger and the audit trail point to.
+pub(super) async fn erase(db: &mut PgConnection, user: UserId, now: DateTime<Utc>) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE users SET email = $1, password_hash = '', disabled = true, deleted_at = $2 WHERE id = $3",
+        nobodys_address(),
+        now,
+        user.as_uuid()
+    )
     .execute(&mut *db)
     .await?;
-    if created.rows_affected() == 0 {
-        return Ok(Err(DbError::Conflict("e-mail")));
+    for erase in [
+        sqlx::query!("DELETE FROM sessions WHERE user_id = $1", user.as_uuid()),
+        sqlx::query!("DELETE FROM api_keys WHERE user_id = $1", user.as_uuid()),
+    ] {
+        erase.execute(&mut *db).await?;
     }
-    record(db, audit).await?;
-    Ok(Ok(Written::Done))
-}
-
-pub(super) async fn replace_hash(
-    db: &mut PgConnection,
-    user: UserId,
-    old: &PasswordHash,
-    new: &PasswordHash,
-) -> Result<Written, DbError> {
-    let replaced = sqlx::query!(
-        "UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3",
-        new.reveal(),
-        user.as_uuid(),
-        old.reveal()
-    )
-    .execute(db)
-    .await?;
-    Ok(Written::Replaced(replaced.rows_affected() > 0))
-}
-
-/// Appends to the audit trail, inside the transaction of what it records.
-pub(super) async fn record(db: &mut PgConnection, entry: &AuditEntry) -> Result<(), DbError> {
-    sqlx::query!(
-        "INSERT INTO audit_log (id, event, user_id, address, request_id, at) VALUES ($1, $2, $3, $4, $5, $6)",
-        entry.id.as_uuid(),
-        entry.event.as_str(),
-        entry.user.map(UserId::as_uuid),
-        entry.address.map(|address| address.to_string()),
-        entry.request_id.as_deref(),
-        entry.at
-    )
-    .execute(db)
-    .await?;
     Ok(())
 }

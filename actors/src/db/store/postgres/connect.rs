@@ -10,7 +10,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use crate::db::store::OpenError;
+use crate::db::{DbError, store::OpenError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
@@ -73,4 +73,8 @@ fn plain_options(url: &Secret<String>) -> Result<PgConnectOptions, OpenError> {
 
 async fn in_time<T>(test: impl Future<Output = Result<T, sqlx::Error>>) -> Result<bool, sqlx::Error> {
     timeout(TEST_TIMEOUT, test).await.map_err(|_| sqlx::Error::PoolTimedOut)?.map(|_| true)
+}
+
+pub(in crate::db::store) async fn ping(db: &mut PgConnection) -> Result<(), DbError> {
+    Ok(db.ping().await?)
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::db::{DbError, store::stored::MessageColumns};
 
-pub(super) async fn list(
+pub(in crate::db::store) async fn list(
     db: &mut PgConnection,
     owner: UserId,
     before: Option<ConversationId>,
@@ -28,7 +28,7 @@ pub(super) async fn list(
     .await?)
 }
 
-pub(super) async fn one(
+pub(in crate::db::store) async fn one(
     db: &mut PgConnection,
     owner: UserId,
     id: ConversationId,
@@ -43,7 +43,7 @@ pub(super) async fn one(
     .await?)
 }
 
-pub(super) async fn messages(
+pub(in crate::db::store) async fn messages(
     db: &mut PgConnection,
     owner: UserId,
     id: ConversationId,
@@ -68,7 +68,7 @@ pub(super) async fn messages(
     .collect()
 }
 
-pub(super) async fn newest(
+pub(in crate::db::store) async fn newest(
     db: &mut PgConnection,
     owner: UserId,
     id: ConversationId,

@@ -9,33 +9,39 @@
 //! server does not answer, because a half-open link answers nothing, and throw that connection away. sqlx reconnects
 //! by itself.
 
-mod accounts;
-mod batch;
-mod connect;
-mod conversations;
-mod sessions;
+pub(super) mod accounts;
+mod administrators;
+pub(super) mod api_keys;
+pub(super) mod audit;
+pub(super) mod connect;
+pub(super) mod conversations;
+pub(super) mod invites;
+mod passwords;
+mod purge;
+pub(super) mod sessions;
+#[path = "../shared/mod.rs"]
+#[expect(clippy::duplicate_mod, reason = "said once, compiled over the statements of each store")]
+mod shared;
+pub(super) mod signing_keys;
+mod touch;
 mod turns;
 
-use domain::{
-    account::{Account, Session, User},
-    conversation::{Conversation, StoredMessage},
-    email::EmailAddress,
-    id::{ConversationId, MessageId, SessionId, UserId},
-    secret::Secret,
-};
+use domain::secret::Secret;
 use futures_util::future::BoxFuture;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection as _, PgPool};
 
 pub(super) use self::connect::migrate;
-use super::{Applied, Asked, OpenError, Store, cut::Cut};
+use super::{Applied, OpenError, Store, cut::Cut};
 use crate::db::{DbConfig, DbError, message::Write};
+
+type Connection = sqlx::PgConnection;
 
 /// Transactions at once: enough to keep the server's disk busy with commits.
 const WRITE_LANES: usize = 4;
 
 pub(in crate::db) struct PostgresStore {
     writers: PgPool,
-    readers: PgPool,
+    pub(super) readers: PgPool,
 }
 
 impl PostgresStore {
@@ -48,21 +54,10 @@ impl PostgresStore {
         })
     }
 
-    /// Runs one question on a reader connection.
-    async fn read<T>(
-        &self,
-        ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, DbError>,
-    ) -> Result<T, DbError> {
-        let mut cut = Cut::acquire(&self.readers).await?;
-        let answer = ask(cut.connection()?).await;
-        cut.keep();
-        answer
-    }
-
     async fn write(&self, batch: &[&Write]) -> Result<Applied, DbError> {
         let mut cut = Cut::acquire(&self.writers).await?;
         let mut transaction = cut.connection()?.begin().await?;
-        match batch::apply(&mut transaction, batch).await {
+        match shared::batch::apply(&mut transaction, batch).await {
             Ok(applied) => {
                 transaction.commit().await?;
                 cut.keep();
@@ -78,60 +73,7 @@ impl PostgresStore {
 }
 
 impl Store for PostgresStore {
-    fn account_by_email<'a>(&'a self, email: &'a EmailAddress) -> Asked<'a, Option<Account>> {
-        Box::pin(self.read(async move |db| accounts::by_email(db, email).await))
-    }
-
-    fn user(&self, user: UserId) -> Asked<'_, Option<User>> {
-        Box::pin(self.read(async move |db| accounts::user(db, user).await))
-    }
-
-    fn session(&self, session: SessionId) -> Asked<'_, Option<(Session, User)>> {
-        Box::pin(self.read(async move |db| sessions::with_user(db, session).await))
-    }
-
-    fn conversations(
-        &self,
-        owner: UserId,
-        before: Option<ConversationId>,
-        limit: u32,
-    ) -> Asked<'_, Vec<Conversation>> {
-        Box::pin(self.read(async move |db| conversations::list(db, owner, before, limit).await))
-    }
-
-    fn conversation(&self, owner: UserId, id: ConversationId) -> Asked<'_, Option<Conversation>> {
-        Box::pin(self.read(async move |db| conversations::one(db, owner, id).await))
-    }
-
-    fn messages(
-        &self,
-        owner: UserId,
-        conversation: ConversationId,
-        after: Option<MessageId>,
-        limit: u32,
-    ) -> Asked<'_, Vec<StoredMessage>> {
-        Box::pin(
-            self.read(async move |db| conversations::messages(db, owner, conversation, after, limit).await),
-        )
-    }
-
-    fn newest_messages(
-        &self,
-        owner: UserId,
-        conversation: ConversationId,
-        limit: u32,
-        bytes_max: u32,
-    ) -> Asked<'_, Vec<StoredMessage>> {
-        Box::pin(
-            self.read(async move |db| conversations::newest(db, owner, conversation, limit, bytes_max).await),
-        )
-    }
-
-    fn ping(&self) -> Asked<'_, ()> {
-        Box::pin(self.read(async move |db| Ok(db.ping().await?)))
-    }
-
-    fn apply<'a>(&'a self, batch: &'a [&'a Write]) -> Asked<'a, Applied> {
+    fn apply<'a>(&'a self, batch: &'a [&'a Write]) -> BoxFuture<'a, Result<Applied, DbError>> {
         Box::pin(self.write(batch))
     }
 

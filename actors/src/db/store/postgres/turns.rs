@@ -12,11 +12,10 @@ use sqlx::PgConnection;
 
 use crate::db::{
     DbError,
-    message::Written,
     store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TurnRow, UsageRow, json},
 };
 
-/// Creates the conversations that are new and names the turns whose conversation is their user's.
+/// Creates the conversations that are new, and names the turns whose conversation is their user's; none of a deleted account.
 pub(super) async fn admit(
     db: &mut PgConnection,
     begins: &[(usize, &BeginTurn)],
@@ -26,7 +25,8 @@ pub(super) async fn admit(
         r#"INSERT INTO conversations (id, user_id, title, created_at, updated_at)
            SELECT r.conversation, r."user", r.title, to_timestamp(r.at / 1e6), to_timestamp(r.at / 1e6)
            FROM json_to_recordset($1::text::json) AS r (conversation uuid, "user" uuid, title text, at bigint)
-           WHERE r.title IS NOT NULL
+           JOIN users u ON u.id = r."user" AND u.deleted_at IS NULL
+           WHERE r.title IS NOT NULL FOR KEY SHARE OF u
            ON CONFLICT (id) DO NOTHING"#,
         places
     )
@@ -36,6 +36,7 @@ pub(super) async fn admit(
         r#"SELECT r.turn AS "turn!"
            FROM json_to_recordset($1::text::json) AS r (turn uuid, conversation uuid, "user" uuid)
            JOIN conversations c ON c.id = r.conversation AND c.user_id = r."user"
+           JOIN users u ON u.id = c.user_id AND u.deleted_at IS NULL
            ORDER BY c.id FOR NO KEY UPDATE OF c"#,
         places
     )
@@ -146,7 +147,7 @@ pub(super) async fn renew(
     db: &mut PgConnection,
     owner: InstanceId,
     until: DateTime<Utc>,
-) -> Result<Written, DbError> {
+) -> Result<(), DbError> {
     // A turn that another lane settles right now needs no lease.
     sqlx::query!(
         "UPDATE turns SET lease_until = $1 WHERE id IN
@@ -156,10 +157,10 @@ pub(super) async fn renew(
     )
     .execute(db)
     .await?;
-    Ok(Written::Done)
+    Ok(())
 }
 
-pub(super) async fn sweep(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Written, DbError> {
+pub(super) async fn sweep(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64, DbError> {
     // A turn that is settled or renewed right now is alive.
     let swept = sqlx::query_scalar!(
         r#"WITH swept AS (
@@ -175,5 +176,5 @@ pub(super) async fn sweep(db: &mut PgConnection, now: DateTime<Utc>) -> Result<W
     )
     .fetch_one(db)
     .await?;
-    Ok(Written::Swept(u64::try_from(swept).unwrap_or(0)))
+    Ok(u64::try_from(swept).unwrap_or(0))
 }

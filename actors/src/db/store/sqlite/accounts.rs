@@ -1,36 +1,43 @@
-//! Users, their password hashes, and the audit trail.
+//! Users.
 
+use chrono::{DateTime, Utc};
 use domain::{
-    account::{Account, AuditEntry, PasswordHash, User},
+    account::{Account, User},
     email::EmailAddress,
     id::UserId,
 };
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
 
-use super::batch::time;
+use super::columns::time;
 use crate::db::{
     DbError,
-    message::Written,
     store::{
-        rows::micros,
+        rows::{micros, nobodys_address, storable},
         stored::{AccountColumns, UserColumns},
     },
 };
 
-pub(super) async fn by_email(
+pub(in crate::db::store) async fn by_email(
     db: &mut SqliteConnection,
-    email: &EmailAddress,
+    email: EmailAddress,
 ) -> Result<Option<Account>, DbError> {
-    sqlx::query("SELECT id, email, password_hash, role, disabled, created_at FROM users WHERE email = ?")
-        .bind(email.as_str())
-        .fetch_optional(db)
-        .await?
-        .map(|row| account_columns(&row)?.try_into())
-        .transpose()
+    sqlx::query(
+        "SELECT id, email, password_hash, role, disabled, created_at FROM users
+         WHERE email = ? AND deleted_at IS NULL",
+    )
+    .bind(email.as_str())
+    .fetch_optional(db)
+    .await?
+    .map(|row| account_columns(&row)?.try_into())
+    .transpose()
 }
 
-pub(super) async fn user(db: &mut SqliteConnection, user: UserId) -> Result<Option<User>, DbError> {
-    sqlx::query("SELECT id, email, role, disabled, created_at FROM users WHERE id = ?")
+pub(in crate::db::store) async fn user(
+    db: &mut SqliteConnection,
+    user: UserId,
+) -> Result<Option<User>, DbError> {
+    sqlx::query("SELECT id, email, role, disabled, created_at FROM users WHERE id = ? AND deleted_at IS NULL")
         .bind(user.as_uuid())
         .fetch_optional(db)
         .await?
@@ -38,13 +45,43 @@ pub(super) async fn user(db: &mut SqliteConnection, user: UserId) -> Result<Opti
         .transpose()
 }
 
-pub(super) async fn create(
+pub(in crate::db::store) async fn search(
     db: &mut SqliteConnection,
-    account: &Account,
-    audit: &AuditEntry,
-) -> Result<Result<Written, DbError>, DbError> {
+    text: Option<String>,
+    before: Option<UserId>,
+    limit: u32,
+) -> Result<Vec<User>, DbError> {
+    sqlx::query(
+        "SELECT id, email, role, disabled, created_at FROM users
+         WHERE deleted_at IS NULL AND id < ?1 AND (?2 IS NULL OR instr(email, ?2) > 0)
+         ORDER BY id DESC LIMIT ?3",
+    )
+    .bind(before.map_or(Uuid::max(), UserId::as_uuid))
+    .bind(text.as_deref().map(storable))
+    .bind(limit)
+    .fetch_all(db)
+    .await?
+    .iter()
+    .map(|row| user_columns(row)?.try_into())
+    .collect()
+}
+
+/// The account; `None` for a deleted one. A transaction is the only one that writes, so nobody else changes it.
+pub(super) async fn hold(db: &mut SqliteConnection, user: UserId) -> Result<Option<Account>, DbError> {
+    sqlx::query(
+        "SELECT id, email, password_hash, role, disabled, created_at FROM users WHERE id = ? AND deleted_at IS NULL",
+    )
+    .bind(user.as_uuid())
+    .fetch_optional(db)
+    .await?
+    .map(|row| account_columns(&row)?.try_into())
+    .transpose()
+}
+
+/// Whether the e-mail was free, and the account is stored.
+pub(super) async fn insert(db: &mut SqliteConnection, account: &Account) -> Result<bool, DbError> {
     let Account { user, password_hash } = account;
-    let created = sqlx::query(
+    let inserted = sqlx::query(
         "INSERT INTO users (id, email, password_hash, role, disabled, created_at) VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT (email) DO NOTHING",
     )
@@ -54,43 +91,38 @@ pub(super) async fn create(
     .bind(user.role.as_str())
     .bind(user.disabled)
     .bind(micros(user.created_at))
-    .execute(&mut *db)
-    .await?;
-    if created.rows_affected() == 0 {
-        return Ok(Err(DbError::Conflict("e-mail")));
-    }
-    record(db, audit).await?;
-    Ok(Ok(Written::Done))
-}
-
-pub(super) async fn replace_hash(
-    db: &mut SqliteConnection,
-    user: UserId,
-    old: &PasswordHash,
-    new: &PasswordHash,
-) -> Result<Written, DbError> {
-    let replaced = sqlx::query("UPDATE users SET password_hash = ? WHERE id = ? AND password_hash = ?")
-        .bind(new.reveal())
-        .bind(user.as_uuid())
-        .bind(old.reveal())
-        .execute(db)
-        .await?;
-    Ok(Written::Replaced(replaced.rows_affected() > 0))
-}
-
-/// Appends to the audit trail, inside the transaction of what it records.
-pub(super) async fn record(db: &mut SqliteConnection, entry: &AuditEntry) -> Result<(), DbError> {
-    sqlx::query(
-        "INSERT INTO audit_log (id, event, user_id, address, request_id, at) VALUES (?, ?, ?, ?, ?, ?)",
-    )
-    .bind(entry.id.as_uuid())
-    .bind(entry.event.as_str())
-    .bind(entry.user.map(UserId::as_uuid))
-    .bind(entry.address.map(|address| address.to_string()))
-    .bind(entry.request_id.as_deref())
-    .bind(micros(entry.at))
     .execute(db)
     .await?;
+    Ok(inserted.rows_affected() > 0)
+}
+
+pub(super) async fn set_state(db: &mut SqliteConnection, user: &User) -> Result<(), DbError> {
+    sqlx::query("UPDATE users SET role = ?, disabled = ? WHERE id = ?")
+        .bind(user.role.as_str())
+        .bind(user.disabled)
+        .bind(user.id.as_uuid())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Removes all that is the user's but their conversations and the row that the ledger and the audit trail point to.
+pub(super) async fn erase(
+    db: &mut SqliteConnection,
+    user: UserId,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE users SET email = ?, password_hash = '', disabled = TRUE, deleted_at = ? WHERE id = ?",
+    )
+    .bind(nobodys_address())
+    .bind(micros(now))
+    .bind(user.as_uuid())
+    .execute(&mut *db)
+    .await?;
+    for erase in ["DELETE FROM sessions WHERE user_id = ?", "DELETE FROM api_keys WHERE user_id = ?"] {
+        sqlx::query(erase).bind(user.as_uuid()).execute(&mut *db).await?;
+    }
     Ok(())
 }
 

@@ -7,10 +7,10 @@ use domain::{
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::batch::time;
+use super::columns::time;
 use crate::db::{DbError, store::stored::MessageColumns};
 
-pub(super) async fn list(
+pub(in crate::db::store) async fn list(
     db: &mut SqliteConnection,
     owner: UserId,
     before: Option<ConversationId>,
@@ -30,7 +30,7 @@ pub(super) async fn list(
     .collect()
 }
 
-pub(super) async fn one(
+pub(in crate::db::store) async fn one(
     db: &mut SqliteConnection,
     owner: UserId,
     id: ConversationId,
@@ -44,7 +44,7 @@ pub(super) async fn one(
         .transpose()
 }
 
-pub(super) async fn messages(
+pub(in crate::db::store) async fn messages(
     db: &mut SqliteConnection,
     owner: UserId,
     id: ConversationId,
@@ -68,7 +68,7 @@ pub(super) async fn messages(
     .collect()
 }
 
-pub(super) async fn newest(
+pub(in crate::db::store) async fn newest(
     db: &mut SqliteConnection,
     owner: UserId,
     id: ConversationId,

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{data_dir, db::store::OpenError};
+use crate::{
+    data_dir,
+    db::{config::DATABASE_FILE, store::OpenError},
+};
 
 /// File systems whose locks do not reach other machines, or not reliably.
 const NETWORK_FILE_SYSTEMS: [&str; 10] =
@@ -39,7 +42,7 @@ impl Place {
     }
 
     pub(super) fn database(&self) -> PathBuf {
-        self.dir.join("deepersensor.db")
+        self.dir.join(DATABASE_FILE)
     }
 
     /// Claims the directory for one running service; the claim ends with the file, and with the process.

@@ -13,11 +13,10 @@ use uuid::Uuid;
 
 use crate::db::{
     DbError,
-    message::Written,
     store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TurnRow, UsageRow, json, micros},
 };
 
-/// Creates the conversations that are new and names the turns whose conversation is their user's.
+/// Creates the conversations that are new, and names the turns whose conversation is their user's; none of a deleted account.
 pub(super) async fn admit(
     db: &mut SqliteConnection,
     begins: &[(usize, &BeginTurn)],
@@ -26,7 +25,8 @@ pub(super) async fn admit(
     sqlx::query(
         "INSERT INTO conversations (id, user_id, title, created_at, updated_at)
          SELECT unhex(value->>'conversation', '-'), unhex(value->>'user', '-'), value->>'title', value->>'at', value->>'at'
-         FROM jsonb_each(?) WHERE value->>'title' IS NOT NULL
+         FROM jsonb_each(?) JOIN users u ON u.id = unhex(value->>'user', '-') AND u.deleted_at IS NULL
+         WHERE value->>'title' IS NOT NULL
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(&places)
@@ -34,7 +34,8 @@ pub(super) async fn admit(
     .await?;
     let admitted: Vec<Uuid> = sqlx::query_scalar(
         "SELECT unhex(value->>'turn', '-') FROM jsonb_each(?)
-         JOIN conversations c ON c.id = unhex(value->>'conversation', '-') AND c.user_id = unhex(value->>'user', '-')",
+         JOIN conversations c ON c.id = unhex(value->>'conversation', '-') AND c.user_id = unhex(value->>'user', '-')
+         JOIN users u ON u.id = c.user_id AND u.deleted_at IS NULL",
     )
     .bind(&places)
     .fetch_all(&mut *db)
@@ -138,16 +139,16 @@ pub(super) async fn renew(
     db: &mut SqliteConnection,
     owner: InstanceId,
     until: DateTime<Utc>,
-) -> Result<Written, DbError> {
+) -> Result<(), DbError> {
     sqlx::query("UPDATE turns SET lease_until = ? WHERE owner = ? AND status = 'streaming'")
         .bind(micros(until))
         .bind(owner.as_uuid())
         .execute(db)
         .await?;
-    Ok(Written::Done)
+    Ok(())
 }
 
-pub(super) async fn sweep(db: &mut SqliteConnection, now: DateTime<Utc>) -> Result<Written, DbError> {
+pub(super) async fn sweep(db: &mut SqliteConnection, now: DateTime<Utc>) -> Result<u64, DbError> {
     sqlx::query(
         "UPDATE messages SET status = 'interrupted' WHERE status = 'streaming' AND turn_id IN
              (SELECT id FROM turns WHERE status = 'streaming' AND lease_until < ?)",
@@ -162,5 +163,5 @@ pub(super) async fn sweep(db: &mut SqliteConnection, now: DateTime<Utc>) -> Resu
     .bind(micros(now))
     .execute(db)
     .await?;
-    Ok(Written::Swept(swept.rows_affected()))
+    Ok(swept.rows_affected())
 }

@@ -1,89 +1,109 @@
-//! The buckets of one scope, never more than a number of them.
+//! A map of never more than a number of entries.
 //!
-//! A full bucket is like one that was never used, so forgetting it changes no decision: those make room when the table
-//! is full. While every bucket is in use, keys that have none share the overflow bucket; they are limited together,
-//! which is harsh to the newcomers of that moment and bounds both memory and what they can all spend.
+//! When the table is full, entries that are not in use make room: those first whose loss is [`Worth::Nothing`], and only if
+//! that is not enough those worth [`Worth::Little`]. While every entry is in use, keys that have none share the overflow entry; they are limited together, which is harsh to
+//! the newcomers of that moment and bounds both memory and what they can all spend.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
-use domain::quota::{Bucket, Micros, Quota, Verdict};
+use domain::quota::Micros;
 
-use crate::rate_limit::{key::Key, metrics::TableMetrics};
+use crate::rate_limit::metrics::TableMetrics;
 
-/// A full table looks for idle buckets at most this often: one look costs some microseconds per thousand keys.
+/// A full table looks for entries to forget at most this often: one look costs some microseconds per thousand keys.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
-pub(super) struct Table {
-    quota: Quota,
+/// What it costs to forget an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// It limits no more than a new one would, or hardly.
+    Nothing,
+    /// Nobody waits for it now, but later failures would weigh more with it than without.
+    Little,
+    InUse,
+}
+
+pub(super) struct Table<K, V> {
     capacity: usize,
     /// Hashed with a seed of its own, so that nobody can choose keys that collide.
-    buckets: HashMap<Key, Bucket>,
+    entries: HashMap<K, V>,
     /// Of all keys that found no room.
-    overflow: Bucket,
+    overflow: V,
     next_sweep: Micros,
     metrics: TableMetrics,
 }
 
-impl Table {
-    pub(super) fn new(quota: Quota, capacity: usize, metrics: TableMetrics) -> Self {
+/// Where a key is counted.
+pub(super) enum Place<'a, V> {
+    Own(&'a mut V),
+    Shared(&'a mut V),
+}
+
+impl<K: Eq + Hash, V> Table<K, V> {
+    pub(super) fn new(capacity: usize, overflow: V, metrics: TableMetrics) -> Self {
         // Also after a restart, whose memory is empty.
         metrics.keys.set(0);
-        Self {
-            quota,
-            capacity,
-            buckets: HashMap::new(),
-            overflow: Bucket::default(),
-            next_sweep: Micros(0),
-            metrics,
-        }
+        Self { capacity, entries: HashMap::new(), overflow, next_sweep: Micros(0), metrics }
     }
 
-    /// Spends `cost` from the bucket of `key`, or nothing; from the shared one if there is no room for another.
-    pub(super) fn take(&mut self, now: Micros, key: Key, cost: u32) -> Verdict {
-        let quota = self.quota;
-        if let Some(bucket) = self.buckets.get_mut(&key) {
-            return quota.take(bucket, now, cost);
+    /// The entry of `key`, made if there is room for another, else the one that is shared.
+    pub(super) fn place(
+        &mut self,
+        now: Micros,
+        key: K,
+        make: impl FnOnce() -> V,
+        worth: impl Fn(&V) -> Worth,
+    ) -> Place<'_, V> {
+        let is_new = !self.entries.contains_key(&key);
+        if is_new {
+            if self.entries.len() >= self.capacity {
+                self.sweep(now, worth);
+            }
+            if self.entries.len() >= self.capacity {
+                self.metrics.overflow.inc();
+                return Place::Shared(&mut self.overflow);
+            }
         }
-        if self.buckets.len() >= self.capacity {
-            self.sweep(now);
-        }
-        if self.buckets.len() >= self.capacity {
-            self.metrics.overflow.inc();
-            return quota.take(&mut self.overflow, now, cost);
-        }
-        let verdict = quota.take(self.buckets.entry(key).or_default(), now, cost);
-        self.show_size();
-        verdict
+        let size = self.entries.len() + usize::from(is_new);
+        self.metrics.keys.set(i64::try_from(size).unwrap_or(i64::MAX));
+        Place::Own(self.entries.entry(key).or_insert_with(make))
     }
 
-    fn sweep(&mut self, now: Micros) {
+    /// The entry of `key` alone, if it has one.
+    pub(super) fn own(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key)
+    }
+
+    /// The entry of all that found no room.
+    pub(super) const fn shared(&mut self) -> &mut V {
+        &mut self.overflow
+    }
+
+    fn sweep(&mut self, now: Micros, worth: impl Fn(&V) -> Worth) {
         if now < self.next_sweep {
             return;
         }
         let pause = u64::try_from(SWEEP_INTERVAL.as_micros()).unwrap_or(u64::MAX);
         self.next_sweep = Micros(now.0.saturating_add(pause));
-        let quota = self.quota;
-        self.buckets.retain(|_, bucket| !quota.is_full(bucket, now));
-        self.show_size();
-    }
-
-    fn show_size(&self) {
-        self.metrics.keys.set(i64::try_from(self.buckets.len()).unwrap_or(i64::MAX));
+        self.entries.retain(|_, entry| worth(entry) != Worth::Nothing);
+        if self.entries.len() >= self.capacity {
+            self.entries.retain(|_, entry| worth(entry) == Worth::InUse);
+        }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.buckets.len()
+        self.entries.len()
     }
 
     /// What the map has allocated: hashbrown fills seven of eight places and keeps a byte beside each.
     #[cfg(test)]
     pub(super) fn size_bytes(&self) -> usize {
-        self.buckets.capacity() * 8 / 7 * (size_of::<(Key, Bucket)>() + 1)
+        self.entries.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)
     }
 
     #[cfg(test)]
-    pub(super) fn holds(&self, key: Key) -> bool {
-        self.buckets.contains_key(&key)
+    pub(super) fn holds(&self, key: &K) -> bool {
+        self.entries.contains_key(key)
     }
 }

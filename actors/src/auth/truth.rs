@@ -1,0 +1,157 @@
+//! What the store said about a session or a key, and what follows from it for whoever shows one.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    account::User,
+    api_key::{ApiKey, KeyHash},
+    id::{ApiKeyId, SessionId, UserId},
+    principal::{Credential, Principal, Role, Scopes},
+    quota::Quota,
+    session::Session,
+};
+use tokio::time::Instant;
+
+use super::access_token::Grant;
+
+/// While the store is away, truth this old may still serve callers that are not admins.
+pub(super) const MAX_STALE: Duration = Duration::from_secs(60);
+
+/// What truth is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    Session(SessionId),
+    /// By the hash of the whole key: nothing shorter stands for it (A15 tells of a cache that let users become each other).
+    Key(KeyHash),
+}
+
+impl From<SessionId> for Subject {
+    fn from(session: SessionId) -> Self {
+        Self::Session(session)
+    }
+}
+
+impl From<KeyHash> for Subject {
+    fn from(key: KeyHash) -> Self {
+        Self::Key(key)
+    }
+}
+
+/// What a caller has shown that we made: a token whose signature is ours, or a key, which only the store can know.
+#[derive(Clone, Copy)]
+pub(super) enum Shown {
+    Token(Grant),
+    Key(KeyHash),
+}
+
+impl Shown {
+    pub(super) const fn subject(&self) -> Subject {
+        match self {
+            Self::Token(grant) => Subject::Session(grant.session),
+            Self::Key(hash) => Subject::Key(*hash),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Session {
+        user: UserId,
+        role: Role,
+        counter: u32,
+        min_epoch: u32,
+    },
+    Key {
+        user: UserId,
+        role: Role,
+        id: ApiKeyId,
+        scopes: Scopes,
+        quota: Option<Quota>,
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// Revoked, or its user is disabled.
+    Ended,
+    /// The store has no such thing.
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Truth {
+    pub(super) state: State,
+    /// Before the store was asked.
+    pub(super) as_of: Instant,
+}
+
+impl Truth {
+    pub(super) fn of(session: &Session, user: &User, as_of: Instant) -> Self {
+        let state = if session.revoked_at.is_some() || user.disabled || session.user != user.id {
+            State::Ended
+        } else {
+            let Session { counter, min_epoch, .. } = *session;
+            State::Session { user: user.id, role: user.role, counter, min_epoch }
+        };
+        Self { state, as_of }
+    }
+
+    /// Whether the key has expired is judged when it is shown.
+    pub(super) fn of_key(key: &ApiKey, user: &User, as_of: Instant) -> Self {
+        let state = if key.revoked_at.is_some() || user.disabled || key.user != user.id {
+            State::Ended
+        } else {
+            let ApiKey { id, scopes, expires_at, .. } = *key;
+            State::Key { user: user.id, role: user.role, id, scopes, quota: key.quota(), expires_at }
+        };
+        Self { state, as_of }
+    }
+
+    pub(super) const fn ended(as_of: Instant) -> Self {
+        Self { state: State::Ended, as_of }
+    }
+
+    pub(super) const fn unknown(as_of: Instant) -> Self {
+        Self { state: State::Unknown, as_of }
+    }
+
+    /// The account that lives by it.
+    pub(super) const fn user(&self) -> Option<UserId> {
+        match self.state {
+            State::Session { user, .. } | State::Key { user, .. } => Some(user),
+            State::Ended | State::Unknown => None,
+        }
+    }
+
+    /// Whether what is shown was made after what we know: then we know too little.
+    pub(super) const fn is_behind(&self, shown: &Shown) -> bool {
+        match (self.state, shown) {
+            (State::Session { counter, .. }, Shown::Token(grant)) => counter < grant.epoch,
+            _ => false,
+        }
+    }
+
+    /// Whether this may still be believed while the store is away.
+    pub(super) fn may_serve_stale(&self, now: Instant) -> bool {
+        let is_admin = matches!(
+            self.state,
+            State::Session { role: Role::Admin, .. } | State::Key { role: Role::Admin, .. }
+        );
+        !is_admin && now.duration_since(self.as_of) <= MAX_STALE
+    }
+
+    /// The caller whom this lets in with what was `shown`.
+    pub(super) fn principal(&self, shown: &Shown, now: DateTime<Utc>) -> Option<Principal> {
+        match (self.state, shown) {
+            (State::Session { user, role, min_epoch, .. }, Shown::Token(grant))
+                if user == grant.user && min_epoch <= grant.epoch =>
+            {
+                Some(Principal { user, role, credential: Credential::Session(grant.session) })
+            }
+            (State::Key { user, role, id, scopes, quota, expires_at }, Shown::Key(_))
+                if expires_at.is_none_or(|end| now < end) =>
+            {
+                Some(Principal { user, role, credential: Credential::Key { id, scopes, quota } })
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The room's handle: each method is one read or one change.
+
+mod accounts;
+mod audit;
+mod conversations;
+mod grants;
+mod purge;
+mod sessions;
+mod turns;
+
+use std::sync::Arc;
+
+use domain::conversation::{PAGE_LIMIT_MAX, Page};
+use futures_util::future::BoxFuture;
+use ractor::factory::{FactoryMessage, Job as FactoryJob, JobOptions};
+use tokio::{sync::oneshot, time::timeout};
+use uuid::Uuid;
+
+use super::{
+    DbError, DbHandle,
+    lane::{Answer, Job, Lane},
+    message::{Write, Written},
+    room::PATH,
+    store::Store,
+    worker::ReadMessage,
+};
+use crate::handle::AskError;
+
+pub use self::{
+    accounts::{SetPassword, UserSearch},
+    grants::NextKey,
+    sessions::{RotateSession, Touched},
+};
+
+impl DbHandle {
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        self.read(|store| store.ping()).await
+    }
+
+    pub(super) async fn read<T, Q>(&self, query: Q) -> Result<T, DbError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(Arc<dyn Store>) -> BoxFuture<'static, Result<T, DbError>> + Send + 'static,
+    {
+        self.refuse_if_degraded()?;
+        let asked = self.reads.ask(|permit, reply| {
+            FactoryMessage::Dispatch(FactoryJob {
+                key: (),
+                msg: ReadMessage::new(query, permit, reply),
+                options: JobOptions::default(),
+                accepted: None,
+            })
+        });
+        asked.await.map_err(|error| match error {
+            AskError::Overloaded => DbError::Overloaded,
+            AskError::Timeout => DbError::Timeout,
+            AskError::Down | AskError::Died => DbError::Unavailable(error.to_string()),
+        })?
+    }
+
+    /// One page: asks for one item more than are shown, which tells whether there is more.
+    async fn page<T, Q>(&self, limit: u32, id: impl Fn(&T) -> Uuid, query: Q) -> Result<Page<T>, DbError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(Arc<dyn Store>, u32) -> BoxFuture<'static, Result<Vec<T>, DbError>> + Send + 'static,
+    {
+        let limit = limit.clamp(1, PAGE_LIMIT_MAX);
+        let mut items = self.read(move |store| query(store, limit + 1)).await?;
+        let has_more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = if has_more { items.last().map(id) } else { None };
+        Ok(Page { items, next })
+    }
+
+    async fn write<T>(&self, lane: Uuid, write: Write) -> Result<T, DbError>
+    where
+        T: TryFrom<Written, Error = DbError>,
+    {
+        self.refuse_if_degraded()?;
+        let lane = self.lane(lane);
+        let permit = lane.reserve()?;
+        let (caller, answer) = oneshot::channel();
+        lane.place(Job::new(write, Answer::Caller(caller), permit));
+        match timeout(self.call_timeout, answer).await {
+            Ok(Ok(result)) => result?.try_into(),
+            Ok(Err(_)) => Err(DbError::Unavailable("the change was dropped unanswered".into())),
+            Err(_) => Err(DbError::Timeout),
+        }
+    }
+
+    /// All changes of one turn, session or account go to one lane, which keeps their order.
+    fn lane(&self, id: Uuid) -> &Lane {
+        // UUIDv7 ends in random bits.
+        let number = usize::try_from(id.as_u128() % self.lanes.len() as u128).unwrap_or(0);
+        &self.lanes[number]
+    }
+
+    fn refuse_if_degraded(&self) -> Result<(), DbError> {
+        if self.tree.is_degraded(PATH) {
+            return Err(DbError::Unavailable("the room crashes too often".into()));
+        }
+        Ok(())
+    }
+}

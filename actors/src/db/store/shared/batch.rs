@@ -1,0 +1,84 @@
+//! One transaction: changes sorted by table, one statement each.
+
+use super::{
+    super::{Connection, audit, passwords, purge as rows, touch, turns},
+    accounts, grants, purge, sessions,
+};
+use crate::db::{
+    DbError,
+    message::{Write, Written},
+    store::{Applied, plan::Plan, stop::Stop},
+};
+
+pub(in crate::db::store) async fn apply(db: &mut Connection, batch: &[&Write]) -> Result<Applied, DbError> {
+    let mut plan = Plan::of(batch);
+    let mut answers = Plan::answers(batch.len());
+    for (place, write) in &plan.others {
+        let answer = match alone(&mut *db, write).await {
+            Ok(written) => Ok(written),
+            Err(Stop::Refused(error)) => Err(error),
+            Err(Stop::Failed(error)) => return Err(error),
+        };
+        if let Some(slot) = answers.get_mut(*place) {
+            *slot = answer;
+        }
+    }
+    if !plan.begins.is_empty() {
+        let admitted = turns::admit(&mut *db, &plan.begins).await?;
+        plan.keep_admitted(&admitted, &mut answers);
+        turns::begin(&mut *db, &plan.begins).await?;
+    }
+    if !plan.checkpoints.is_empty() {
+        turns::checkpoint(&mut *db, &plan.checkpoints).await?;
+    }
+    if !plan.settlements.is_empty() {
+        turns::settle(&mut *db, &plan.settlements).await?;
+    }
+    if !plan.notes.is_empty() {
+        audit::record(&mut *db, &plan.notes).await?;
+    }
+    Ok(answers)
+}
+
+/// Writes what has no batch form.
+async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
+    Ok(match write {
+        Write::CreateUser(new) => accounts::create(db, &new.0, &new.1).await?.into(),
+        Write::CreateInvitedUser { account, invite, now, audit } => {
+            accounts::create_invited(db, account, invite, *now, audit).await?.into()
+        }
+        Write::UpdateUser { user, change, now, audit } => {
+            accounts::update(db, *user, *change, *now, audit).await?.into()
+        }
+        Write::DeleteUser { user, now, audit } => accounts::delete(db, *user, *now, audit).await?.into(),
+        Write::SetPassword(set) => accounts::set_password(db, set).await?.into(),
+        Write::ReplacePasswordHash { user, old, new } => {
+            passwords::replace(db, *user, old, new).await?.into()
+        }
+        Write::StartSession(new) => sessions::start(db, &new.0, &new.1, &new.2).await?.into(),
+        Write::RotateSession(rotate) => sessions::rotate(db, rotate).await?.into(),
+        Write::EndSessions { user, which, now, audit } => {
+            sessions::end(db, *user, *which, *now, audit).await?.into()
+        }
+        Write::Touch(touched) => touch::touch(db, touched).await?.into(),
+        Write::CreateApiKey { key, hash, audit } => grants::create_key(db, key, hash, audit).await?.into(),
+        Write::RevokeApiKey { owner, key, now, audit } => {
+            grants::revoke_key(db, *owner, *key, *now, audit).await?.into()
+        }
+        Write::CreateInvite { invite, hash, audit } => {
+            grants::create_invite(db, invite, hash, audit).await?.into()
+        }
+        Write::OfferFirstAdmin { invite, hash } => grants::offer_first_admin(db, invite, hash).await?.into(),
+        Write::RevokeInvite { invite, now, audit } => {
+            grants::revoke_invite(db, *invite, *now, audit).await?.into()
+        }
+        Write::AddSigningKey { key, audit } => grants::add_signing_key(db, key, audit).await?.into(),
+        Write::RenewLeases { owner, until } => turns::renew(db, *owner, *until).await?.into(),
+        Write::PurgeSessions { before, limit } => rows::sessions(db, *before, *limit).await?.into(),
+        Write::PurgeConversations => purge::conversations(db).await?.into(),
+        Write::SweepExpired { now } => turns::sweep(db, *now).await?.into(),
+        Write::BeginTurn(_) | Write::Checkpoint(_) | Write::Settle(_) | Write::Note(_) => {
+            return Err(DbError::Broken("a batched change outside its batch".into()).into());
+        }
+    })
+}

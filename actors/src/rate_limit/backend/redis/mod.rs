@@ -1,0 +1,82 @@
+//! Buckets and guesses on a Redis server that all instances share.
+//!
+//! ```text
+//! shard ──▶ Pipeline (batch, 50 ms) ──▶ Link (one connection, one breaker) ──▶ Lua script
+//!              ╰── late, refused or away ──▶ Memory of this shard
+//! ```
+//!
+//! # When it breaks
+//!
+//! A server that is away, slow or full costs a question [`RateLimitConfig::redis_patience`] at most, and nothing once the
+//! breaker is open. Meanwhile each instance counts alone: users, addresses and keys get the instance's share of their
+//! limits, log-ins, sign-ups and guesses the whole of theirs. A question that timed out may have been counted by the server
+//! all the same. When the server is back, what was spent meanwhile is forgotten; what it knew, it still knows, unless it
+//! restarted empty, which refills buckets and forgets failures.
+
+mod link;
+mod pipeline;
+mod scripts;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use domain::secret::Secret;
+use redis::Client;
+use tokio::{sync::mpsc, time::Instant};
+
+use self::{
+    link::Link,
+    pipeline::{Pipeline, Waiting},
+};
+use super::{Backend, MakeBackend, memory::Memory};
+use crate::{
+    rate_limit::{
+        RateLimitConfig,
+        message::RateLimitMessage,
+        metrics::{Metrics, RedisMetrics},
+    },
+    room::RoomContext,
+    system::StartError,
+};
+
+/// One shard's way to the server.
+struct Redis {
+    questions: mpsc::UnboundedSender<Waiting>,
+    patience: Duration,
+}
+
+impl Backend for Redis {
+    fn ask(&mut self, question: RateLimitMessage) {
+        let until = Instant::now() + self.patience;
+        // The other end lives as long as this one, unless it panicked: then the asker is told at once that nobody answers.
+        let _ = self.questions.send(Waiting { question, until });
+    }
+}
+
+/// Makes the shards' backends on the server at `url`; that it is away is no error.
+pub(in crate::rate_limit) async fn connect(
+    ctx: &RoomContext,
+    url: &Secret<String>,
+    config: RateLimitConfig,
+    metrics: Metrics,
+) -> Result<MakeBackend, StartError> {
+    // The error could quote the address.
+    let client = Client::open(url.reveal().as_str())
+        .map_err(|_| StartError::Config("REDIS_URL is no address of a Redis server".to_owned()))?;
+    let numbers = RedisMetrics::register(&ctx.registry);
+    let link = Link::start(client, numbers.clone(), ctx).await;
+    let tracker = ctx.tracker.clone();
+    Ok(Arc::new(move |shard| {
+        let (questions, waiting) = mpsc::unbounded_channel();
+        let pipeline = Pipeline {
+            questions: waiting,
+            link: Arc::clone(&link),
+            fallback: Memory::new(&config, metrics.shard(shard)),
+            instances: config.instance_count.max(1),
+            metrics: numbers.clone(),
+        };
+        tracker.spawn(pipeline.run());
+        Box::new(Redis { questions, patience: config.redis_patience })
+    }))
+}

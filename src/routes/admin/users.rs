@@ -1,0 +1,138 @@
+//! Accounts, their sessions and their keys.
+
+use std::sync::Arc;
+
+use actors::{db::UserSearch, system::System};
+use chrono::{DateTime, Utc};
+use domain::{
+    account::{User, UserChange},
+    id::UserId,
+    principal::Role,
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::administrator;
+use crate::{
+    http::{ApiError, Call, Reply, empty_reply, json_reply},
+    routes::{
+        api_keys::KeyView,
+        auth::sessions::SessionView,
+        list::{List, PageRequest},
+    },
+};
+
+/// Shorter ones would find nearly everybody, slowly.
+const SEARCH_CHARS_MIN: usize = 3;
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct UserView {
+    #[schema(value_type = Uuid)]
+    id: UserId,
+    email: String,
+    /// `user` or `admin`.
+    role: &'static str,
+    disabled: bool,
+    created_at: DateTime<Utc>,
+}
+
+/// What changes; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserPatch {
+    /// `user` or `admin`.
+    #[schema(value_type = Option<String>)]
+    role: Option<Role>,
+    /// Disabling ends every session and silences every key; enabling gives the keys back, but no session.
+    disabled: Option<bool>,
+}
+
+impl From<User> for UserView {
+    fn from(user: User) -> Self {
+        let User { id, email, role, disabled, created_at } = user;
+        Self { id, email: email.as_str().to_owned(), role: role.as_str(), disabled, created_at }
+    }
+}
+
+/// Lists accounts, newest first.
+#[utoipa::path(get, path = "/v1/admin/users", tag = "admin", params(
+    ("search" = Option<String>, Query, description = "Part of the e-mail address, at least 3 characters"),
+    ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
+    (status = 200, body = List<UserView>), (status = 400), (status = 503)))]
+pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let page = PageRequest::of(&call)?;
+    let text = call.query("search", "search for at least 3 characters", |text| {
+        (text.chars().count() >= SEARCH_CHARS_MIN).then(|| text.to_owned())
+    })?;
+    let search = UserSearch { text, before: page.before(), limit: page.limit };
+    let found = system.auth.users(search).await?;
+    Ok(json_reply(StatusCode::OK, &List::<UserView>::of(found)))
+}
+
+/// Shows one account.
+#[utoipa::path(get, path = "/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)), responses(
+    (status = 200, body = UserView), (status = 404), (status = 503)))]
+pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let user = system.auth.user(call.id()?).await?;
+    Ok(json_reply(StatusCode::OK, &UserView::from(user)))
+}
+
+/// Changes an account's role, or whether it is disabled.
+#[utoipa::path(patch, path = "/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)),
+    request_body = UserPatch, responses((status = 200, body = UserView), (status = 400), (status = 404),
+    (status = 409, description = "It is the last administrator"), (status = 422), (status = 503)))]
+pub(crate) async fn change(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
+    let UserPatch { role, disabled } = call.account().await?;
+    let user = call.id()?;
+    let change = UserChange { role, disabled };
+    if change == UserChange::default() {
+        return Err(ApiError::unfit("give `role`, `disabled` or both"));
+    }
+    let user = system.auth.change_user(&administrator(&call)?, user, change).await?;
+    Ok(json_reply(StatusCode::OK, &UserView::from(user)))
+}
+
+/// Removes an account and all that it said.
+#[utoipa::path(delete, path = "/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)), responses(
+    (status = 204), (status = 404), (status = 409, description = "It is the last administrator"), (status = 503)))]
+pub(crate) async fn delete(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    system.auth.delete_user(&administrator(&call)?, call.id()?).await?;
+    Ok(empty_reply())
+}
+
+/// Lists the live sessions of an account.
+#[utoipa::path(get, path = "/v1/admin/users/{id}/sessions", tag = "admin", params(("id" = Uuid, Path)), responses(
+    (status = 200, body = List<SessionView>), (status = 404), (status = 503)))]
+pub(crate) async fn sessions(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let sessions = system.auth.user_sessions(call.id()?).await?;
+    Ok(json_reply(StatusCode::OK, &SessionView::list(sessions, &call.principal()?)))
+}
+
+/// Ends all sessions of an account.
+#[utoipa::path(delete, path = "/v1/admin/users/{id}/sessions", tag = "admin", params(("id" = Uuid, Path)), responses(
+    (status = 204), (status = 404), (status = 503)))]
+pub(crate) async fn end_sessions(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    system.auth.end_user_sessions(&administrator(&call)?, call.id()?).await?;
+    Ok(empty_reply())
+}
+
+/// Lists the keys of an account, newest first.
+#[utoipa::path(get, path = "/v1/admin/users/{id}/api-keys", tag = "admin", params(("id" = Uuid, Path),
+    ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
+    (status = 200, body = List<KeyView>), (status = 400), (status = 404), (status = 503)))]
+pub(crate) async fn keys(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let page = PageRequest::of(&call)?;
+    // An account that is not there has no empty list either.
+    let user = system.auth.user(call.id()?).await?.id;
+    let found = system.auth.user_keys(user, page.before(), page.limit).await?;
+    Ok(json_reply(StatusCode::OK, &List::<KeyView>::of(found)))
+}
+
+/// Revokes anybody's key.
+#[utoipa::path(delete, path = "/v1/admin/api-keys/{id}", tag = "admin", params(("id" = Uuid, Path)), responses(
+    (status = 204), (status = 404), (status = 503)))]
+pub(crate) async fn revoke_key(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    system.auth.revoke_any_key(&administrator(&call)?, call.id()?).await?;
+    Ok(empty_reply())
+}

@@ -1,0 +1,110 @@
+//! `/v1/api-keys`: keys of the caller's account.
+
+use std::sync::Arc;
+
+use actors::{auth::KeyRequest, system::System};
+use chrono::{DateTime, Utc};
+use domain::{api_key::ApiKey, id::ApiKeyId, principal::Scope};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    expiry,
+    list::{List, PageRequest},
+};
+use crate::http::{ApiError, Call, Reply, empty_reply, json_reply};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewKey {
+    /// What it is for; 1 to 100 characters.
+    name: String,
+    /// What it opens: any of `chat`, `models`, `embeddings`, `conversations`, `usage` and, for administrators, `admin`.
+    #[schema(value_type = Vec<String>)]
+    scopes: Vec<Scope>,
+    /// It never ends if neither this nor `expires_at` is given.
+    expires_in_days: Option<u32>,
+    expires_at: Option<DateTime<Utc>>,
+    /// A limit of its own, beside that of its user.
+    requests_per_minute: Option<u32>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KeyView {
+    #[schema(value_type = Uuid)]
+    id: ApiKeyId,
+    name: String,
+    /// Its first characters, to recognise it by.
+    prefix: String,
+    scopes: Vec<&'static str>,
+    requests_per_minute: Option<u32>,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    /// To within some minutes.
+    last_used_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedKey {
+    /// Shown this once: only a hash of it is kept. Send it as `Authorization: Bearer …` or as `X-Api-Key`.
+    key: String,
+    #[serde(flatten)]
+    view: KeyView,
+}
+
+impl From<ApiKey> for KeyView {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            prefix: key.prefix,
+            scopes: key.scopes.iter().map(Scope::as_str).collect(),
+            requests_per_minute: key.requests_per_minute,
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            last_used_at: key.last_used_at,
+        }
+    }
+}
+
+/// Makes a key.
+#[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", request_body = NewKey, responses(
+    (status = 201, body = CreatedKey), (status = 400), (status = 409, description = "There are too many"),
+    (status = 422, description = "Something about the key will not do"), (status = 503)))]
+pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
+    let body: NewKey = call.account().await?;
+    let expires_at = match (body.expires_in_days, body.expires_at) {
+        (Some(_), Some(_)) => {
+            return Err(ApiError::unfit("give this or `expires_in_days`, not both").at("expires_at"));
+        }
+        (Some(days), None) => Some(expiry::in_days(days, system.clock())?),
+        (None, instant) => instant,
+    };
+    let wanted = KeyRequest {
+        name: body.name,
+        scopes: body.scopes.into_iter().collect(),
+        requests_per_minute: body.requests_per_minute,
+        expires_at,
+    };
+    let (made, key) = system.auth.create_key(&call.principal()?, wanted, call.origin()).await?;
+    Ok(json_reply(StatusCode::CREATED, &CreatedKey { key: key.into_inner(), view: made.into() }))
+}
+
+/// Lists the caller's keys, newest first.
+#[utoipa::path(get, path = "/v1/api-keys", tag = "api keys",
+    params(("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
+    (status = 200, body = List<KeyView>), (status = 400), (status = 503)))]
+pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let page = PageRequest::of(&call)?;
+    let found = system.auth.keys(&call.principal()?, page.before(), page.limit).await?;
+    Ok(json_reply(StatusCode::OK, &List::<KeyView>::of(found)))
+}
+
+/// Revokes one of the caller's keys.
+#[utoipa::path(delete, path = "/v1/api-keys/{id}", tag = "api keys", params(("id" = Uuid, Path)), responses(
+    (status = 204), (status = 404), (status = 503)))]
+pub(crate) async fn revoke(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    system.auth.revoke_key(&call.principal()?, call.id()?, call.origin()).await?;
+    Ok(empty_reply())
+}
