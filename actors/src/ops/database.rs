@@ -10,8 +10,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use super::{message::OpsMessage, readiness::Check};
 use crate::db::DbError;
 
-/// Asks the database for a sign of life.
-pub(super) type Ping = Arc<dyn Fn() -> BoxFuture<'static, Result<(), DbError>> + Send + Sync>;
+/// Asks the database for a sign of life; see [`crate::db::DbHandle::ping`].
+pub(super) type Ping = Arc<dyn Fn() -> BoxFuture<'static, Option<Result<(), DbError>>> + Send + Sync>;
 
 /// How long one question may take.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ pub(super) const STALE_AFTER: Duration = Duration::from_secs(5);
 pub(super) enum Sign {
     Answered,
     Failed,
-    /// The question found no room in the queue, which says that we are busy and nothing about the database.
+    /// The question did not get there: we are busy or restarting, which says nothing about the database.
     NotAsked,
 }
 
@@ -54,9 +54,9 @@ impl Database {
         let answer = (self.ping)();
         let asking = self.tracker.spawn(async move {
             let sign = match tokio::time::timeout(PING_DEADLINE, answer).await {
-                Ok(Ok(())) => Sign::Answered,
-                Ok(Err(DbError::Overloaded)) => Sign::NotAsked,
-                Ok(Err(_)) | Err(_) => Sign::Failed,
+                Ok(Some(Ok(()))) => Sign::Answered,
+                Ok(Some(Err(_))) | Err(_) => Sign::Failed,
+                Ok(None) => Sign::NotAsked,
             };
             // Fails only if the actor is gone, and with it whoever wanted to know.
             let _ = me.cast(OpsMessage::Database(sign));

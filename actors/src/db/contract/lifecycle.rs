@@ -39,7 +39,7 @@ pub(super) async fn e6_two_rooms_that_start_together_migrate_once(mut ground: Gr
 pub(super) async fn what_was_written_is_there_after_a_restart(ground: Ground) {
     let room = ground.room().await;
     let user = some_user(&room.db).await;
-    room.db.ping().await.unwrap();
+    room.db.ping().await.unwrap().unwrap();
     room.stop().await;
     let room = ground.room().await;
     assert_eq!(room.db.user(user.id).await, Ok(Some(user)));

@@ -33,9 +33,14 @@ pub use self::{
 };
 
 impl DbHandle {
-    /// Asks the database for a sign of life.
-    pub async fn ping(&self) -> Result<(), DbError> {
-        self.read(|store| store.ping()).await
+    /// Asks the database for a sign of life. `None` says nothing about it: the question did not get there, because the room
+    /// is busy or being restarted.
+    pub async fn ping(&self) -> Option<Result<(), DbError>> {
+        match self.ask(|store| store.ping()).await {
+            Ok(answer) => Some(answer),
+            Err(AskError::Timeout) => Some(Err(DbError::Timeout)),
+            Err(AskError::Overloaded | AskError::Down | AskError::Died) => None,
+        }
     }
 
     pub(super) async fn read<T, Q>(&self, query: Q) -> Result<T, DbError>
@@ -44,19 +49,27 @@ impl DbHandle {
         Q: FnOnce(Arc<dyn Store>) -> BoxFuture<'static, Result<T, DbError>> + Send + 'static,
     {
         self.refuse_if_degraded()?;
-        let asked = self.reads.ask(|permit, reply| {
+        self.ask(query).await.map_err(|error| match error {
+            AskError::Overloaded => DbError::Overloaded,
+            AskError::Timeout => DbError::Timeout,
+            AskError::Down | AskError::Died => DbError::Unavailable(error.to_string()),
+        })?
+    }
+
+    async fn ask<T, Q>(&self, query: Q) -> Result<Result<T, DbError>, AskError>
+    where
+        T: Send + 'static,
+        Q: FnOnce(Arc<dyn Store>) -> BoxFuture<'static, Result<T, DbError>> + Send + 'static,
+    {
+        let job = |permit, reply| {
             FactoryMessage::Dispatch(FactoryJob {
                 key: (),
                 msg: ReadMessage::new(query, permit, reply),
                 options: JobOptions::default(),
                 accepted: None,
             })
-        });
-        asked.await.map_err(|error| match error {
-            AskError::Overloaded => DbError::Overloaded,
-            AskError::Timeout => DbError::Timeout,
-            AskError::Down | AskError::Died => DbError::Unavailable(error.to_string()),
-        })?
+        };
+        self.reads.ask(job).await
     }
 
     /// One page: asks for one item more than are shown, which tells whether there is more.

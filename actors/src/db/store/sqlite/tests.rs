@@ -66,7 +66,7 @@ async fn e5_a_second_service_on_one_directory_is_refused_and_an_admin_verb_is_no
 
     ground.config.exclusive = false;
     ground.room().await.stop().await;
-    room.db.ping().await.unwrap();
+    room.db.ping().await.unwrap().unwrap();
     room.stop().await;
 }
 
