@@ -1,13 +1,11 @@
 //! API keys: long-lived credentials for programs, each with no more rights than it needs.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 
 use crate::{
     id::{ApiKeyId, UserId},
+    limits::Limits,
     principal::Scopes,
-    quota::Quota,
 };
 
 /// Keys of one account that live at once: neither revoked nor expired.
@@ -41,9 +39,8 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// Its own limit; a third of a minute's requests may come at once.
-    pub fn quota(&self) -> Option<Quota> {
-        let permits = self.requests_per_minute?;
-        Some(Quota { permits, period: Duration::from_secs(60), burst: (permits / 3).max(1) })
+    /// Its own, beside its account's.
+    pub fn limits(&self) -> Limits {
+        Limits { requests_per_minute: self.requests_per_minute, ..Limits::default() }
     }
 }

@@ -13,6 +13,7 @@ pub mod guessing;
 pub mod id;
 pub mod invite;
 pub mod kind;
+pub mod limits;
 pub mod model_name;
 pub mod password;
 pub mod principal;

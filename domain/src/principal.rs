@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{ApiKeyId, SessionId, UserId},
-    quota::Quota,
+    limits::Limits,
 };
 
 /// What an account may do. Admin includes all that a user may do.
@@ -125,8 +125,8 @@ pub enum Credential {
     Key {
         id: ApiKeyId,
         scopes: Scopes,
-        /// A limit of the key's own, beside its user's.
-        quota: Option<Quota>,
+        /// The key's own, beside its user's.
+        limits: Limits,
     },
 }
 
@@ -135,6 +135,8 @@ pub enum Credential {
 pub struct Principal {
     pub user: UserId,
     pub role: Role,
+    /// What an administrator set for the account.
+    pub limits: Limits,
     pub credential: Credential,
 }
 

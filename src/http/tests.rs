@@ -16,6 +16,7 @@ use bytes::Bytes;
 use domain::{
     audit::AuditEvent,
     id::UserId,
+    limits::Limits,
     principal::{Access, Credential, Principal, Role, Scopes},
     quota::{Quota, Verdict},
 };
@@ -83,7 +84,7 @@ impl Doors for Script {
         let session = Credential::Session(Uuid::from_u128(2).into());
         let key = |scopes| {
             let scopes = Scopes::parse(scopes).unwrap();
-            Credential::Key { id: Uuid::from_u128(3).into(), scopes, quota: None }
+            Credential::Key { id: Uuid::from_u128(3).into(), scopes, limits: Limits::default() }
         };
         let (role, credential) = match token {
             "user" => (Role::User, session),
@@ -96,7 +97,7 @@ impl Doors for Script {
             "unknowable" => return Err(AuthError::Unavailable("the store is away".into())),
             _ => return Err(AuthError::BadToken),
         };
-        Ok(Principal { user: Uuid::from_u128(1).into(), role, credential })
+        Ok(Principal { user: Uuid::from_u128(1).into(), role, limits: Limits::default(), credential })
     }
 
     async fn take_principal(&self, _: &Principal) -> Result<Option<Decision>, LimitError> {

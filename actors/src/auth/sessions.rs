@@ -113,7 +113,10 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use domain::principal::{Role, Scopes};
+    use domain::{
+        limits::Limits,
+        principal::{Role, Scopes},
+    };
 
     use super::{super::truth::MAX_STALE, *};
     use crate::clock::fresh_id;
@@ -123,12 +126,29 @@ mod tests {
     }
 
     fn live(role: Role, as_of: Instant) -> Truth {
-        Truth { state: State::Session { user: fresh_id(), role, counter: 7, min_epoch: 0 }, as_of }
+        Truth {
+            state: State::Session {
+                user: fresh_id(),
+                role,
+                limits: Limits::default(),
+                counter: 7,
+                min_epoch: 0,
+            },
+            as_of,
+        }
     }
 
     fn live_key(as_of: Instant) -> Truth {
         let (user, id, scopes) = (fresh_id(), fresh_id(), Scopes::default());
-        let state = State::Key { user, role: Role::User, id, scopes, quota: None, expires_at: None };
+        let state = State::Key {
+            user,
+            role: Role::User,
+            limits: Limits::default(),
+            id,
+            scopes,
+            key_limits: Limits::default(),
+            expires_at: None,
+        };
         Truth { state, as_of }
     }
 

@@ -68,7 +68,7 @@ impl Uses {
 
 #[cfg(test)]
 mod tests {
-    use domain::{id::UserId, principal::Role};
+    use domain::{id::UserId, limits::Limits, principal::Role};
     use tokio::time::Instant;
 
     use super::*;
@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn a15_uses_are_bounded_as_a_whole_and_in_what_is_written_at_a_time() {
         let user: UserId = fresh_id();
-        let state = State::Session { user, role: Role::User, counter: 0, min_epoch: 0 };
+        let state =
+            State::Session { user, role: Role::User, limits: Limits::default(), counter: 0, min_epoch: 0 };
         let truth = Truth { state, as_of: Instant::now() };
         let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let first = Subject::Session(fresh_id());

@@ -7,8 +7,8 @@ use domain::{
     account::User,
     api_key::{ApiKey, KeyHash},
     id::{ApiKeyId, SessionId, UserId},
+    limits::Limits,
     principal::{Credential, Principal, Role, Scopes},
-    quota::Quota,
     session::Session,
 };
 use tokio::time::Instant;
@@ -59,15 +59,17 @@ pub(super) enum State {
     Session {
         user: UserId,
         role: Role,
+        limits: Limits,
         counter: u32,
         min_epoch: u32,
     },
     Key {
         user: UserId,
         role: Role,
+        limits: Limits,
         id: ApiKeyId,
         scopes: Scopes,
-        quota: Option<Quota>,
+        key_limits: Limits,
         expires_at: Option<DateTime<Utc>>,
     },
     /// Revoked, or its user is disabled.
@@ -89,7 +91,7 @@ impl Truth {
             State::Ended
         } else {
             let Session { counter, min_epoch, .. } = *session;
-            State::Session { user: user.id, role: user.role, counter, min_epoch }
+            State::Session { user: user.id, role: user.role, limits: Limits::default(), counter, min_epoch }
         };
         Self { state, as_of }
     }
@@ -100,7 +102,15 @@ impl Truth {
             State::Ended
         } else {
             let ApiKey { id, scopes, expires_at, .. } = *key;
-            State::Key { user: user.id, role: user.role, id, scopes, quota: key.quota(), expires_at }
+            State::Key {
+                user: user.id,
+                role: user.role,
+                limits: Limits::default(),
+                id,
+                scopes,
+                key_limits: key.limits(),
+                expires_at,
+            }
         };
         Self { state, as_of }
     }
@@ -141,15 +151,16 @@ impl Truth {
     /// The caller whom this lets in with what was `shown`.
     pub(super) fn principal(&self, shown: &Shown, now: DateTime<Utc>) -> Option<Principal> {
         match (self.state, shown) {
-            (State::Session { user, role, min_epoch, .. }, Shown::Token(grant))
+            (State::Session { user, role, limits, min_epoch, .. }, Shown::Token(grant))
                 if user == grant.user && min_epoch <= grant.epoch =>
             {
-                Some(Principal { user, role, credential: Credential::Session(grant.session) })
+                Some(Principal { user, role, limits, credential: Credential::Session(grant.session) })
             }
-            (State::Key { user, role, id, scopes, quota, expires_at }, Shown::Key(_))
+            (State::Key { user, role, limits, id, scopes, key_limits, expires_at }, Shown::Key(_))
                 if expires_at.is_none_or(|end| now < end) =>
             {
-                Some(Principal { user, role, credential: Credential::Key { id, scopes, quota } })
+                let credential = Credential::Key { id, scopes, limits: key_limits };
+                Some(Principal { user, role, limits, credential })
             }
             _ => None,
         }

@@ -37,8 +37,11 @@ mod worker;
 use chrono::{DateTime, Utc};
 use domain::{
     id::{ConversationId, MessageId, TurnId},
+    limits::Priority,
     model_name::{CanonicalName, ModelName},
 };
+
+use tokio::time::Instant;
 
 pub(crate) use self::room::{build, is_one_models};
 pub use self::{
@@ -87,6 +90,10 @@ pub struct TurnOptions {
     pub store: bool,
     /// Run to the end even when nobody reads any more.
     pub continue_on_disconnect: bool,
+    /// As asked for; what the caller may have caps it.
+    pub priority: Priority,
+    /// The caller leaves then.
+    pub deadline: Option<Instant>,
 }
 
 /// A turn on its way. Dropping `reader` cancels it unless it was told to continue.

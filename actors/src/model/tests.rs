@@ -8,6 +8,7 @@ use domain::{
     chat::{ChatMessage, ChatRequest, Role, Sampling},
     email::EmailAddress,
     id::UserId,
+    limits::{Limits, Priority},
     model_name::ModelName,
     principal::{Credential, Principal, Role as AccountRole},
     reply::{Delta, FailureCode, FinishReason},
@@ -96,7 +97,12 @@ impl House {
             at: self.ctx.clock.now(),
         };
         self.db.create_user(account, audit).await.unwrap();
-        Principal { user, role: AccountRole::User, credential: Credential::Session(fresh_id()) }
+        Principal {
+            user,
+            role: AccountRole::User,
+            limits: Limits::default(),
+            credential: Credential::Session(fresh_id()),
+        }
     }
 
     async fn turn(&self, principal: &Principal) -> StartedTurn {
@@ -132,7 +138,13 @@ impl House {
     }
 }
 
-const STORED: TurnOptions = TurnOptions { conversation: None, store: true, continue_on_disconnect: false };
+const STORED: TurnOptions = TurnOptions {
+    conversation: None,
+    store: true,
+    continue_on_disconnect: false,
+    priority: Priority::Interactive,
+    deadline: None,
+};
 
 fn ask(text: &str) -> ChatRequest {
     ChatRequest {

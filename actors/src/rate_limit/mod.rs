@@ -136,7 +136,9 @@ impl RateLimitHandle {
     ) -> Result<Option<Decision>, LimitError> {
         let Some(shards) = &self.0 else { return Ok(None) };
         let mut charges = Charges::one(Scope::User, principal.user.into(), shards.config.user, cost);
-        if let Credential::Key { id, quota: Some(quota), .. } = principal.credential {
+        if let Credential::Key { id, limits, .. } = principal.credential
+            && let Some(quota) = limits.requests()
+        {
             charges.more.push(Charge { scope: Scope::Key, key: id.into(), quota, cost });
         }
         shards.take(charges).await.map(Some)

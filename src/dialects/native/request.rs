@@ -9,6 +9,7 @@ use actors::model::TurnOptions;
 use domain::{
     chat::{ChatMessage, ChatRequest, Format, Role, Sampling, Think, ToolCall, limits},
     id::ConversationId,
+    limits::Priority,
     model_name::ModelName,
 };
 use serde::Deserialize;
@@ -33,6 +34,9 @@ pub(crate) struct ChatBody {
     /// Keep the messages and the answer; `true` unless said otherwise.
     store: Option<bool>,
     on_disconnect: Option<OnDisconnect>,
+    /// `interactive`, which is what is meant if nothing is said, or `batch`: served when nobody else waits.
+    #[schema(value_type = Option<String>)]
+    priority: Option<Priority>,
     /// Sampling options: `num_predict seed temperature top_k top_p min_p typical_p repeat_last_n repeat_penalty
     /// presence_penalty frequency_penalty stop`. Others are ignored.
     #[schema(value_type = Option<Object>)]
@@ -126,7 +130,13 @@ impl ChatBody {
             let message = "an answer that is not stored cannot be read by a client that left";
             return Err(ApiError::invalid(message).at("on_disconnect"));
         }
-        let options = TurnOptions { conversation: self.conversation_id, store, continue_on_disconnect };
+        let options = TurnOptions {
+            conversation: self.conversation_id,
+            store,
+            continue_on_disconnect,
+            priority: self.priority.unwrap_or_default(),
+            deadline: None,
+        };
         Ok((request, options))
     }
 }

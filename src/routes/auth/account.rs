@@ -110,17 +110,24 @@ fn not_changed(error: AuthError) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use domain::limits::Limits;
+
     use super::*;
 
     #[test]
     fn a_session_opens_all_that_its_role_may_do_and_a_key_only_its_scopes() {
-        let principal = |role, credential| Principal { user: Uuid::nil().into(), role, credential };
+        let principal = |role, credential| Principal {
+            user: Uuid::nil().into(),
+            role,
+            limits: Limits::default(),
+            credential,
+        };
         let session = Credential::Session(Uuid::nil().into());
         let scopes = |role, credential| CredentialView::of(&principal(role, credential)).scopes;
         assert!(!scopes(Role::User, session).contains(&"admin"));
         assert!(scopes(Role::Admin, session).contains(&"admin"));
         let few = [Scope::Models].into_iter().collect();
-        let key = Credential::Key { id: Uuid::nil().into(), scopes: few, quota: None };
+        let key = Credential::Key { id: Uuid::nil().into(), scopes: few, limits: Limits::default() };
         assert_eq!(scopes(Role::Admin, key), ["models"]);
     }
 }

@@ -89,9 +89,9 @@ async fn a15_a_key_is_shown_once_stored_as_its_hash_and_lets_in_with_what_it_was
     assert_eq!(listed, std::slice::from_ref(&key));
 
     let caller = bench.auth.authenticate(secret.reveal()).await.unwrap();
-    let credential = Credential::Key { id: key.id, scopes: request().scopes, quota: key.quota() };
+    let credential = Credential::Key { id: key.id, scopes: request().scopes, limits: key.limits() };
     assert_eq!(caller, Principal { credential, ..owner.principal });
-    assert_eq!(key.quota().map(|quota| (quota.permits, quota.burst)), Some((90, 30)));
+    assert_eq!(key.limits().requests().map(|quota| (quota.permits, quota.burst)), Some((90, 30)));
     assert!(Access::Scope(Scope::Chat).admits(&caller) && !Access::Scope(Scope::Usage).admits(&caller));
 
     let stored: Vec<u8> = fs::read_dir(&bench.data_dir)

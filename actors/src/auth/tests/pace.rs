@@ -7,6 +7,7 @@
 use std::{hint::black_box, io::Write, time::Duration};
 
 use domain::{
+    limits::Limits,
     principal::{Role, Scopes},
     token_text::{self, TokenKind},
 };
@@ -37,7 +38,8 @@ async fn what_a_check_of_a_known_token_or_key_costs() {
         role: Role::User,
         id: fresh_id(),
         scopes: Scopes::default(),
-        quota: None,
+        limits: Limits::default(),
+        key_limits: Limits::default(),
         expires_at: None,
     };
     let shown = [

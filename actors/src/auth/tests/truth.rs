@@ -1,14 +1,12 @@
 //! What follows from the truth about a session or a key.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     account::User,
     api_key::ApiKey,
     email::EmailAddress,
+    limits::Limits,
     principal::{Credential, Principal, Role, Scopes},
-    quota::Quota,
     session::Session,
 };
 use tokio::time::Instant;
@@ -114,9 +112,11 @@ fn a15_a_key_lets_in_with_its_scopes_and_limit_until_the_second_it_expires() {
     let shown = Shown::Key([0; 32]);
     let at = |seconds| noon() + TimeDelta::seconds(seconds);
     let principal = truth.principal(&shown, at(3_599)).unwrap();
-    let quota = Quota { permits: 60, period: Duration::from_secs(60), burst: 20 };
-    let credential = Credential::Key { id: key.id, scopes: key.scopes, quota: Some(quota) };
-    assert_eq!(principal, Principal { user: user.id, role: Role::Admin, credential });
+    let credential = Credential::Key { id: key.id, scopes: key.scopes, limits: key.limits() };
+    assert_eq!(
+        principal,
+        Principal { user: user.id, role: Role::Admin, limits: Limits::default(), credential }
+    );
     assert_eq!(truth.principal(&shown, at(3_600)), None);
     let lasting = Truth::of_key(&ApiKey { expires_at: None, ..key }, &user, Instant::now());
     assert!(lasting.principal(&shown, at(i64::from(u32::MAX))).is_some());

@@ -90,10 +90,10 @@ async fn c1_a_thousand_concurrent_takes_admit_exactly_the_burst(
 }
 
 async fn c2_a_key_and_its_user_pay_together_or_not_at_all(one: &RateLimitHandle, other: &RateLimitHandle) {
-    let key = |of: &Principal, burst| {
-        let quota = Some(Quota { permits: 1, period: Duration::from_secs(3_600), burst });
+    let key = |of: &Principal, burst: u32| {
+        let limits = Limits { requests_per_minute: Some(3 * burst), ..Limits::default() };
         let id = ApiKeyId::from(Uuid::now_v7());
-        Principal { credential: Credential::Key { id, scopes: Default::default(), quota }, ..*of }
+        Principal { credential: Credential::Key { id, scopes: Default::default(), limits }, ..*of }
     };
     let ada = stranger();
     let (small, large) = (key(&ada, 10), key(&ada, 1_000));

@@ -4,6 +4,7 @@ mod redis;
 use std::{future::Future, net::Ipv4Addr, time::Duration};
 
 use domain::{
+    limits::Limits,
     principal::{Credential, Principal, Role},
     quota::Quota,
     secret::Secret,
@@ -110,6 +111,7 @@ fn user(number: u128) -> Principal {
     Principal {
         user: Uuid::from_u128(number).into(),
         role: Role::User,
+        limits: Limits::default(),
         credential: Credential::Session(Uuid::from_u128(number).into()),
     }
 }
