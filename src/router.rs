@@ -53,6 +53,7 @@ pub(crate) fn clients() -> Vec<Route<System>> {
         route(GET, "/v1/admin/users/{id}/sessions", Admin, Reserved, users::sessions),
         route(DELETE, "/v1/admin/users/{id}/sessions", Admin, Reserved, users::end_sessions),
         route(GET, "/v1/admin/users/{id}/api-keys", Admin, Reserved, users::keys),
+        route(PATCH, "/v1/admin/api-keys/{id}", Admin, Reserved, users::limit_key),
         route(DELETE, "/v1/admin/api-keys/{id}", Admin, Reserved, users::revoke_key),
         route(POST, "/v1/admin/invites", Admin, Reserved, invites::create),
         route(GET, "/v1/admin/invites", Admin, Reserved, invites::list),

@@ -6,6 +6,7 @@ use crate::{
     audit::AuditEntry,
     email::EmailAddress,
     id::{SessionId, UserId},
+    limits::{Limits, LimitsChange},
     principal::Role,
     secret::Secret,
     session::Session,
@@ -17,6 +18,8 @@ pub struct User {
     pub email: EmailAddress,
     pub role: Role,
     pub disabled: bool,
+    /// In place of the service's own.
+    pub limits: Limits,
     pub created_at: DateTime<Utc>,
 }
 
@@ -31,11 +34,17 @@ pub struct Account {
 }
 
 /// What an administrator changes about an account; what is `None` stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserChange {
     pub role: Option<Role>,
     /// Disabling ends every session and silences every key; enabling gives the keys back, but no session.
     pub disabled: Option<bool>,
+    pub limits: LimitsChange,
+}
+
+impl UserChange {
+    /// Leaves all as it is.
+    pub const NONE: Self = Self { role: None, disabled: None, limits: LimitsChange::NONE };
 }
 
 /// What became of an account, and of the sessions that ended with it.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::{
+    audit::AuditEntry,
     id::{ApiKeyId, UserId},
     limits::Limits,
     principal::Scopes,
@@ -13,9 +14,6 @@ pub const KEYS_PER_USER: usize = 100;
 
 /// Longest name, in characters.
 pub const NAME_CHARS: usize = 100;
-
-/// Most that a key's own limit can be, in requests per minute.
-pub const REQUESTS_PER_MINUTE_MAX: u32 = 1_000_000;
 
 /// SHA-256 of a whole key: all that is stored of it.
 pub type KeyHash = [u8; 32];
@@ -29,8 +27,8 @@ pub struct ApiKey {
     /// Its first characters, to recognise it by.
     pub prefix: String,
     pub scopes: Scopes,
-    /// A limit of its own, beside its user's.
-    pub requests_per_minute: Option<u32>,
+    /// Its own, beside its account's: they only narrow those.
+    pub limits: Limits,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     /// To within some minutes.
@@ -38,9 +36,10 @@ pub struct ApiKey {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-impl ApiKey {
-    /// Its own, beside its account's.
-    pub fn limits(&self) -> Limits {
-        Limits { requests_per_minute: self.requests_per_minute, ..Limits::default() }
-    }
+/// What became of a key whose limits an administrator changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChanged {
+    pub key: ApiKey,
+    /// What the audit trail tells of it: nothing when nothing changed.
+    pub told: Option<AuditEntry>,
 }

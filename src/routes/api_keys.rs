@@ -4,13 +4,19 @@ use std::sync::Arc;
 
 use actors::{auth::KeyRequest, system::System};
 use chrono::{DateTime, Utc};
-use domain::{api_key::ApiKey, id::ApiKeyId, principal::Scope};
+use domain::{
+    api_key::ApiKey,
+    id::ApiKeyId,
+    limits::{Limits, Priority},
+    principal::Scope,
+};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     expiry,
+    limits::LimitsView,
     list::{List, PageRequest},
 };
 use crate::http::{ApiError, Call, Reply, empty_reply, json_reply};
@@ -26,8 +32,15 @@ pub(crate) struct NewKey {
     /// It never ends if neither this nor `expires_at` is given.
     expires_in_days: Option<u32>,
     expires_at: Option<DateTime<Utc>>,
-    /// A limit of its own, beside that of its user.
+    /// A limit of its own, beside that of its user, as are those below; 1 to 1,000,000.
     requests_per_minute: Option<u32>,
+    /// 1 to 1,000,000,000.
+    tokens_per_minute: Option<u32>,
+    /// Turns that run at once, 1 to 10,000; those beyond it wait.
+    streams: Option<u32>,
+    /// The most that may be asked for: `interactive` or `batch`.
+    #[schema(value_type = Option<String>)]
+    priority: Option<Priority>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -38,7 +51,9 @@ pub(crate) struct KeyView {
     /// Its first characters, to recognise it by.
     prefix: String,
     scopes: Vec<&'static str>,
-    requests_per_minute: Option<u32>,
+    /// Its own, beside those of its user.
+    #[serde(flatten)]
+    limits: LimitsView,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     /// To within some minutes.
@@ -60,7 +75,7 @@ impl From<ApiKey> for KeyView {
             name: key.name,
             prefix: key.prefix,
             scopes: key.scopes.iter().map(Scope::as_str).collect(),
-            requests_per_minute: key.requests_per_minute,
+            limits: key.limits.into(),
             created_at: key.created_at,
             expires_at: key.expires_at,
             last_used_at: key.last_used_at,
@@ -81,10 +96,11 @@ pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply,
         (Some(days), None) => Some(expiry::in_days(days, system.clock())?),
         (None, instant) => instant,
     };
+    let NewKey { requests_per_minute, tokens_per_minute, streams, priority, .. } = body;
     let wanted = KeyRequest {
         name: body.name,
         scopes: body.scopes.into_iter().collect(),
-        requests_per_minute: body.requests_per_minute,
+        limits: Limits { requests_per_minute, tokens_per_minute, streams, priority },
         expires_at,
     };
     let (made, key) = system.auth.create_key(&call.principal()?, wanted, call.origin()).await?;

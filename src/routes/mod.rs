@@ -9,6 +9,7 @@ pub(crate) mod conversations;
 mod expiry;
 pub(crate) mod health;
 pub(crate) mod jwks;
+mod limits;
 mod list;
 pub(crate) mod models;
 pub(crate) mod openapi;

@@ -34,7 +34,7 @@ use crate::{
         sessions::list, sessions::end, api_keys::create, api_keys::list, api_keys::revoke, models::list, models::read,
         chat::reply, chat::stream, conversations::list, conversations::read, conversations::messages, users::list,
         users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,
-        users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, signing_keys::rotate, signing_keys::list,
+        users::limit_key, users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, signing_keys::rotate, signing_keys::list,
         tree::actors, jwks::keys, health::details, health::process, health::readiness, document,
     ),
     components(schemas(ErrorBody)),

@@ -15,6 +15,12 @@ x-request-id: ‹uuid v7›
   "email": "ada@example.org",
   "role": "user",
   "disabled": true,
+  "limits": {
+    "requests_per_minute": null,
+    "tokens_per_minute": null,
+    "streams": null,
+    "priority": null
+  },
   "created_at": "‹utc time›"
 }
 "#;
@@ -151,6 +157,7 @@ async fn ids_that_lead_nowhere_are_not_found_and_patches_say_something() {
             app.call("DELETE", &format!("{user}/sessions")),
             app.get(&format!("{user}/api-keys")),
             app.call("DELETE", &format!("/v1/admin/api-keys/{id}")),
+            app.call("PATCH", &format!("/v1/admin/api-keys/{id}")).json(&json!({"streams": null})),
             app.call("DELETE", &format!("/v1/admin/invites/{id}")),
         ] {
             assert_eq!(snapshot(&call.bearer(&root.access).send().await), NOTHING);

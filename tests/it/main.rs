@@ -10,6 +10,7 @@
 mod admin;
 mod admin_audit;
 mod admin_invites;
+mod admin_limits;
 mod admin_users;
 mod auth;
 mod cancel;

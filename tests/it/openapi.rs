@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 38] = [
+const ROUTES: [&str; 39] = [
     "delete /v1/admin/api-keys/{id}",
     "delete /v1/admin/invites/{id}",
     "delete /v1/admin/users/{id}",
@@ -35,6 +35,7 @@ const ROUTES: [&str; 38] = [
     "get /v1/conversations/{id}/messages",
     "get /v1/models",
     "get /v1/models/{id}",
+    "patch /v1/admin/api-keys/{id}",
     "patch /v1/admin/users/{id}",
     "post /v1/admin/invites",
     "post /v1/admin/signing-keys",

@@ -50,13 +50,14 @@ impl AuthHandle {
         self.0.db.user(user).await.map_err(store_failed)?.ok_or(AuthError::NotFound("account"))
     }
 
-    /// Changes a role or disables; a disabled account's sessions and keys are dead here at once, elsewhere within the
-    /// session cache's life.
+    /// Changes a role or limits, or disables; that counts here at once, elsewhere within the session cache's life. A
+    /// disabled account's sessions and keys are dead.
     ///
     /// # Errors
     ///
     /// [`AuthError::NotFound`]; [`AuthError::LastAdministrator`] when nobody could administer afterwards;
-    /// [`AuthError::NeedsSession`] when a key would make an administrator.
+    /// [`AuthError::NeedsSession`] when a key would make an administrator; [`AuthError::BadRequest`] names the limit that is
+    /// out of its bounds.
     pub async fn change_user(
         &self,
         by: &Administrator,
@@ -66,16 +67,12 @@ impl AuthHandle {
         if by.is_by_key && change.role == Some(Role::Admin) {
             return Err(AuthError::NeedsSession);
         }
+        if let Some((field, why)) = change.limits.fault() {
+            return Err(AuthError::BadRequest { field, why });
+        }
         let room = Arc::clone(&self.0);
-        let entry = |event, detail: &str| AuditEntry {
-            detail: Some(detail.to_owned()),
-            ..by.entry(&room, event, user)
-        };
-        let role = change.role.map(|role| entry(AuditEvent::PrivilegePermissionsChanged, role.as_str()));
-        let state = change
-            .disabled
-            .map(|disabled| entry(AuditEvent::UserUpdated, if disabled { "disabled" } else { "enabled" }));
-        let entries = role.into_iter().chain(state).collect();
+        let events = [AuditEvent::PrivilegePermissionsChanged, AuditEvent::UserUpdated];
+        let entries = events.map(|event| by.entry(&room, event, user)).into();
         let now = room.clock.now();
         let changed = self.0.to_the_end(async move {
             let changed = room.db.update_user(user, change, now, entries).await?;

@@ -1,4 +1,4 @@
-//! Making, listing and revoking API keys (A15).
+//! Making, listing, limiting and revoking API keys (A15).
 //!
 //! A key is shown once and only its hash is stored. Nothing is remembered here when one is made: its first use asks the
 //! store. One that is revoked is dead here at once.
@@ -8,11 +8,12 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 use chrono::{DateTime, Utc};
 use domain::{
-    api_key::{ApiKey, NAME_CHARS, REQUESTS_PER_MINUTE_MAX},
+    api_key::{ApiKey, NAME_CHARS},
     audit::{AuditEntry, AuditEvent},
     conversation::Page,
     expiry,
     id::{ApiKeyId, UserId},
+    limits::{Limits, LimitsChange},
     principal::{Principal, Role, Scope, Scopes},
     secret::Secret,
     token_text::{self, RANDOM_BYTES, TokenKind},
@@ -20,7 +21,7 @@ use domain::{
 use tokio::time::Instant;
 
 use super::{
-    Administrator, AuthError, AuthHandle, Origin, Room, error::store_failed, keys::sha256,
+    Administrator, AuthError, AuthHandle, Origin, Room, audit::Line, error::store_failed, keys::sha256,
     self_service::session_of, truth::Truth,
 };
 use crate::{clock::fresh_id, db::DbError};
@@ -32,8 +33,8 @@ pub struct KeyRequest {
     pub name: String,
     /// At least one; [`Scope::Admin`] for administrators only.
     pub scopes: Scopes,
-    /// A limit of its own, 1 to [`REQUESTS_PER_MINUTE_MAX`].
-    pub requests_per_minute: Option<u32>,
+    /// Its own, within their bounds ([`Limits::fault`]). They stand beside the account's, so they only narrow those.
+    pub limits: Limits,
     /// In the future, and at most [`expiry::LIFE_DAYS_MAX`] days away.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -57,8 +58,8 @@ impl KeyRequest {
         if self.scopes.contains(Scope::Admin) && role != Role::Admin {
             return refuse("scopes", "only administrators' keys can have the scope admin");
         }
-        if self.requests_per_minute.is_some_and(|limit| !(1..=REQUESTS_PER_MINUTE_MAX).contains(&limit)) {
-            return refuse("requests_per_minute", "use 1 to 1,000,000, or leave it out");
+        if let Some((field, why)) = self.limits.fault() {
+            return refuse(field, why);
         }
         match self.expires_at.and_then(|end| expiry::fault(end, now)) {
             Some(why) => refuse("expires_at", why),
@@ -93,7 +94,7 @@ impl AuthHandle {
             name: wanted.name.trim().to_owned(),
             prefix: token_text::recognisable(&secret).to_owned(),
             scopes: wanted.scopes,
-            requests_per_minute: wanted.requests_per_minute,
+            limits: wanted.limits,
             created_at: now,
             expires_at: wanted.expires_at,
             last_used_at: None,
@@ -161,6 +162,33 @@ impl AuthHandle {
         self.0.db.api_keys(user, before, limit).await.map_err(store_failed)
     }
 
+    /// Changes the limits of anybody's key; they count here at once, elsewhere within the session cache's life.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError::BadRequest`] names the limit that is out of its bounds; [`AuthError::NotFound`] when there is no such
+    /// live key. After [`AuthError::Unavailable`] they may be changed: repeat.
+    pub async fn limit_key(
+        &self,
+        by: &Administrator,
+        key: ApiKeyId,
+        change: LimitsChange,
+    ) -> Result<ApiKey, AuthError> {
+        if let Some((field, why)) = change.fault() {
+            return Err(AuthError::BadRequest { field, why });
+        }
+        let room = Arc::clone(&self.0);
+        let entry = room.entry(AuditEvent::PrivilegePermissionsChanged, &by.origin);
+        let entry = AuditEntry { actor: by.user, ..entry };
+        let changed = self.0.to_the_end(async move {
+            let changed = room.db.limit_api_key(key, change, entry).await?;
+            room.sessions.reconsider(changed.key.user);
+            changed.told.iter().for_each(|entry| Line::of(entry).write());
+            Ok(changed.key)
+        });
+        changed.await?.map_err(no_such_key)
+    }
+
     /// Revokes anybody's key.
     ///
     /// # Errors
@@ -187,9 +215,13 @@ impl Room {
             room.sessions.learn(hash, Truth::ended(Instant::now()));
             Ok(())
         });
-        revoked.await?.map_err(|error| match error {
-            DbError::NotFound => AuthError::NotFound("API key"),
-            error => store_failed(error),
-        })
+        revoked.await?.map_err(no_such_key)
+    }
+}
+
+fn no_such_key(error: DbError) -> AuthError {
+    match error {
+        DbError::NotFound => AuthError::NotFound("API key"),
+        error => store_failed(error),
     }
 }

@@ -83,8 +83,8 @@ impl Sessions {
 
     /// Voids all that is known, or on its way, about the account's sessions and keys: the next caller waits for the store.
     ///
-    /// Call it once a change of an account's state, role or password is stored. Then no cached key or token of it serves
-    /// by what was true before, not even while the store is away.
+    /// Call it once a change of an account's state, role, limits or password, or of the limits of one of its keys, is
+    /// stored. Then no cached key or token of it serves by what was true before, not even while the store is away.
     pub(super) fn reconsider(&self, user: UserId) {
         self.changes.note(user, Instant::now());
     }

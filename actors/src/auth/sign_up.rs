@@ -7,6 +7,7 @@ use domain::{
     audit::{AuditEntry, AuditEvent},
     email::EmailAddress,
     invite::InviteHash,
+    limits::Limits,
     password::{self, Password},
     principal::Role,
     secret::Secret,
@@ -122,7 +123,8 @@ impl Room {
     }
 
     fn new_user(&self, email: EmailAddress, role: Role) -> User {
-        User { id: fresh_id(), email, role, disabled: false, created_at: self.clock.now() }
+        let limits = Limits::default();
+        User { id: fresh_id(), email, role, disabled: false, limits, created_at: self.clock.now() }
     }
 
     async fn store(self: &Arc<Self>, account: Account, entry: AuditEntry) -> Result<User, AuthError> {

@@ -91,7 +91,7 @@ impl Truth {
             State::Ended
         } else {
             let Session { counter, min_epoch, .. } = *session;
-            State::Session { user: user.id, role: user.role, limits: Limits::default(), counter, min_epoch }
+            State::Session { user: user.id, role: user.role, limits: user.limits, counter, min_epoch }
         };
         Self { state, as_of }
     }
@@ -105,10 +105,10 @@ impl Truth {
             State::Key {
                 user: user.id,
                 role: user.role,
-                limits: Limits::default(),
+                limits: user.limits,
                 id,
                 scopes,
-                key_limits: key.limits(),
+                key_limits: key.limits,
                 expires_at,
             }
         };

@@ -9,6 +9,7 @@ mod faults;
 pub(super) mod ground;
 mod invites;
 mod lifecycle;
+mod limits;
 mod offline;
 mod outages;
 mod passwords;
@@ -79,6 +80,12 @@ over_both! {
         a17_a_key_is_revoked_by_its_owner_or_an_administrator_once
         an_account_has_no_more_keys_than_it_may
         a09_fifty_parallel_generations_are_one;
+    limits:
+        limits_of_an_account_are_read_with_it_and_with_its_sessions_and_keys
+        limits_of_a_key_change_while_it_is_not_revoked
+        a19_a_change_of_limits_is_told_once_and_names_what_changed
+        changes_of_different_limits_at_once_all_count
+        what_is_no_limit_is_never_stored;
     audit:
         a19_the_audit_trail_cannot_be_altered
         a19_every_event_is_noted_and_read_back

@@ -8,6 +8,7 @@ use domain::{
     chat::{ChatMessage, ToolCall},
     id::{ApiKeyId, InstanceId, InviteId, UserId},
     invite::{Invite, InviteHash},
+    limits::LimitsChange,
     session::{Ending, Session},
     signing_key::SigningKey,
     turn::{BeginTurn, Checkpoint, Settlement},
@@ -55,6 +56,11 @@ pub(super) enum Write {
     CreateApiKey {
         key: Box<ApiKey>,
         hash: KeyHash,
+        audit: Box<AuditEntry>,
+    },
+    LimitApiKey {
+        key: ApiKeyId,
+        change: LimitsChange,
         audit: Box<AuditEntry>,
     },
     RevokeApiKey {

@@ -2,7 +2,7 @@
 
 use domain::{
     account::{PasswordSet, UserChanged},
-    api_key::KeyHash,
+    api_key::{KeyChanged, KeyHash},
     id::SessionId,
     session::Rotation,
 };
@@ -44,6 +44,7 @@ written! {
     Ended(Vec<SessionId>)
     Changed(UserChanged)
     PasswordSet(PasswordSet)
+    KeyChanged(KeyChanged)
     Revoked(KeyHash)
     Signs(NextKey)
 }

@@ -82,6 +82,7 @@ impl House {
                 email: EmailAddress::parse(&format!("{user}@example.org")).unwrap(),
                 role: AccountRole::User,
                 disabled: false,
+                limits: Limits::default(),
                 created_at: self.ctx.clock.now(),
             },
             password_hash: Secret::new(String::new()),

@@ -1,12 +1,13 @@
-//! Accounts, their sessions and their keys.
+//! Accounts, their limits, their sessions and their keys.
 
 use std::sync::Arc;
 
-use actors::{db::UserSearch, system::System};
+use actors::{auth::AuthError, db::UserSearch, system::System};
 use chrono::{DateTime, Utc};
 use domain::{
     account::{User, UserChange},
     id::UserId,
+    limits::LimitsChange,
     principal::Role,
 };
 use http::StatusCode;
@@ -19,6 +20,7 @@ use crate::{
     routes::{
         api_keys::KeyView,
         auth::sessions::SessionView,
+        limits::{LimitsPatch, LimitsView},
         list::{List, PageRequest},
     },
 };
@@ -34,6 +36,8 @@ pub(crate) struct UserView {
     /// `user` or `admin`.
     role: &'static str,
     disabled: bool,
+    /// In place of the service's own.
+    limits: LimitsView,
     created_at: DateTime<Utc>,
 }
 
@@ -46,12 +50,16 @@ pub(crate) struct UserPatch {
     role: Option<Role>,
     /// Disabling ends every session and silences every key; enabling gives the keys back, but no session.
     disabled: Option<bool>,
+    /// In place of the service's own. A limit that is left out stays, `null` removes it.
+    #[serde(default)]
+    limits: LimitsPatch,
 }
 
 impl From<User> for UserView {
     fn from(user: User) -> Self {
-        let User { id, email, role, disabled, created_at } = user;
-        Self { id, email: email.as_str().to_owned(), role: role.as_str(), disabled, created_at }
+        let User { id, email, role, disabled, limits, created_at } = user;
+        let (email, limits) = (email.as_str().to_owned(), limits.into());
+        Self { id, email, role: role.as_str(), disabled, limits, created_at }
     }
 }
 
@@ -78,19 +86,27 @@ pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
     Ok(json_reply(StatusCode::OK, &UserView::from(user)))
 }
 
-/// Changes an account's role, or whether it is disabled.
+/// Changes an account's role or limits, or whether it is disabled.
 #[utoipa::path(patch, path = "/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)),
     request_body = UserPatch, responses((status = 200, body = UserView), (status = 400), (status = 404),
     (status = 409, description = "It is the last administrator"), (status = 422), (status = 503)))]
 pub(crate) async fn change(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
-    let UserPatch { role, disabled } = call.account().await?;
+    let UserPatch { role, disabled, limits } = call.account().await?;
     let user = call.id()?;
-    let change = UserChange { role, disabled };
-    if change == UserChange::default() {
-        return Err(ApiError::unfit("give `role`, `disabled` or both"));
+    let change = UserChange { role, disabled, limits: limits.into() };
+    if change == UserChange::NONE {
+        return Err(ApiError::unfit("give `role`, `disabled`, one of `limits`, or several"));
     }
-    let user = system.auth.change_user(&administrator(&call)?, user, change).await?;
-    Ok(json_reply(StatusCode::OK, &UserView::from(user)))
+    let changed = system.auth.change_user(&administrator(&call)?, user, change).await;
+    changed.map(|user| json_reply(StatusCode::OK, &UserView::from(user))).map_err(not_changed)
+}
+
+/// Names the limit that will not do by where it stands in the body.
+fn not_changed(error: AuthError) -> ApiError {
+    match error {
+        AuthError::BadRequest { field, why } => ApiError::unfit(why).at(format!("limits.{field}")),
+        error => error.into(),
+    }
 }
 
 /// Removes an account and all that it said.
@@ -127,6 +143,22 @@ pub(crate) async fn keys(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
     let user = system.auth.user(call.id()?).await?.id;
     let found = system.auth.user_keys(user, page.before(), page.limit).await?;
     Ok(json_reply(StatusCode::OK, &List::<KeyView>::of(found)))
+}
+
+/// Changes the limits of anybody's key.
+#[utoipa::path(patch, path = "/v1/admin/api-keys/{id}", tag = "admin", params(("id" = Uuid, Path)),
+    request_body = LimitsPatch, responses((status = 200, body = KeyView), (status = 400), (status = 404), (status = 422),
+    (status = 503)))]
+pub(crate) async fn limit_key(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
+    let change: LimitsChange = call.account::<LimitsPatch>().await?.into();
+    let key = call.id()?;
+    if change == LimitsChange::NONE {
+        return Err(ApiError::unfit(
+            "give `requests_per_minute`, `tokens_per_minute`, `streams`, `priority`, or several",
+        ));
+    }
+    let key = system.auth.limit_key(&administrator(&call)?, key, change).await?;
+    Ok(json_reply(StatusCode::OK, &KeyView::from(key)))
 }
 
 /// Revokes anybody's key.

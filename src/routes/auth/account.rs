@@ -15,7 +15,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::tokens::{Delivery, Tokens, Transport};
-use crate::http::{ApiError, Call, Reply, json_reply};
+use crate::{
+    http::{ApiError, Call, Reply, json_reply},
+    routes::limits::LimitsView,
+};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Me {
@@ -25,6 +28,8 @@ pub(crate) struct Me {
     /// `user` or `admin`.
     role: &'static str,
     created_at: DateTime<Utc>,
+    /// What an administrator set for the account, in place of the service's own.
+    limits: LimitsView,
     credential: CredentialView,
 }
 
@@ -75,6 +80,8 @@ pub(crate) async fn me(system: Arc<System>, call: Call) -> Result<Reply, ApiErro
         email: user.email.as_str().to_owned(),
         role: user.role.as_str(),
         created_at: user.created_at,
+        // Those that count, which may be some seconds old.
+        limits: caller.limits.into(),
         credential: CredentialView::of(&caller),
     };
     Ok(json_reply(StatusCode::OK, &me))

@@ -18,6 +18,9 @@ x-request-id: ‹uuid v7›
     "models"
   ],
   "requests_per_minute": 30,
+  "tokens_per_minute": null,
+  "streams": null,
+  "priority": null,
   "created_at": "‹utc time›",
   "expires_at": "‹utc time›",
   "last_used_at": null
@@ -131,6 +134,10 @@ both_stores! {
             (changed("expires_in_days", json!(0)), 422, "expires_in_days"),
             (changed("expires_in_days", json!(3_651)), 422, "expires_in_days"),
             (changed("requests_per_minute", json!(0)), 422, "requests_per_minute"),
+            (changed("tokens_per_minute", json!(1_000_000_001)), 422, "tokens_per_minute"),
+            (changed("streams", json!(0)), 422, "streams"),
+            (changed("streams", json!(-1)), 400, "streams"),
+            (changed("priority", json!("urgent")), 400, "priority"),
             (twice, 422, "expires_at"),
             (past, 422, "expires_at"),
             (changed("user", json!("x")), 400, "user"),

@@ -23,6 +23,12 @@ x-request-id: ‹uuid v7›
   "email": "ada@example.org",
   "role": "user",
   "created_at": "‹utc time›",
+  "limits": {
+    "requests_per_minute": null,
+    "tokens_per_minute": null,
+    "streams": null,
+    "priority": null
+  },
   "credential": {
     "type": "session",
     "id": "‹uuid v7›",

@@ -12,10 +12,10 @@ use crate::{
     db::UserSearch,
 };
 
-const DISABLE: UserChange = UserChange { role: None, disabled: Some(true) };
-const ENABLE: UserChange = UserChange { role: None, disabled: Some(false) };
-const DEMOTE: UserChange = UserChange { role: Some(Role::User), disabled: None };
-const PROMOTE: UserChange = UserChange { role: Some(Role::Admin), disabled: None };
+const DISABLE: UserChange = UserChange { disabled: Some(true), ..UserChange::NONE };
+const ENABLE: UserChange = UserChange { disabled: Some(false), ..UserChange::NONE };
+const DEMOTE: UserChange = UserChange { role: Some(Role::User), ..UserChange::NONE };
+const PROMOTE: UserChange = UserChange { role: Some(Role::Admin), ..UserChange::NONE };
 
 impl Bench {
     async fn root(&self) -> (User, Administrator) {

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use domain::{
     api_key::{ApiKey, KeyHash},
     id::SessionId,
+    limits::{Limits, Priority},
     principal::{Access, Credential, Principal, Role, Scope, Scopes},
     secret::Secret,
     token_text::{self, TokenKind},
@@ -61,7 +62,7 @@ pub(super) fn request() -> KeyRequest {
     KeyRequest {
         name: "nightly".to_owned(),
         scopes: Scopes::parse("chat models").unwrap(),
-        requests_per_minute: None,
+        limits: Limits::default(),
         expires_at: None,
     }
 }
@@ -80,8 +81,13 @@ async fn a15_a_key_is_shown_once_stored_as_its_hash_and_lets_in_with_what_it_was
     let bench = Bench::start().await;
     let owner = bench.owner().await;
     let expires_at = Some(bench.context.clock.now() + TimeDelta::days(30));
-    let wanted =
-        KeyRequest { name: " nightly ".to_owned(), requests_per_minute: Some(90), expires_at, ..request() };
+    let limits = Limits {
+        requests_per_minute: Some(90),
+        tokens_per_minute: Some(1_000_000_000),
+        streams: Some(10_000),
+        priority: Some(Priority::Batch),
+    };
+    let wanted = KeyRequest { name: " nightly ".to_owned(), limits, expires_at, ..request() };
     let (key, secret) = bench.auth.create_key(&owner.principal, wanted, Origin::default()).await.unwrap();
     assert!(token_text::is_well_formed(TokenKind::ApiKey, secret.reveal()));
     assert_eq!((key.name.as_str(), key.prefix.as_str()), ("nightly", &secret.reveal()[..12]));
@@ -89,9 +95,9 @@ async fn a15_a_key_is_shown_once_stored_as_its_hash_and_lets_in_with_what_it_was
     assert_eq!(listed, std::slice::from_ref(&key));
 
     let caller = bench.auth.authenticate(secret.reveal()).await.unwrap();
-    let credential = Credential::Key { id: key.id, scopes: request().scopes, limits: key.limits() };
+    let credential = Credential::Key { id: key.id, scopes: request().scopes, limits };
     assert_eq!(caller, Principal { credential, ..owner.principal });
-    assert_eq!(key.limits().requests().map(|quota| (quota.permits, quota.burst)), Some((90, 30)));
+    assert_eq!(key.limits.requests().map(|quota| (quota.permits, quota.burst)), Some((90, 30)));
     assert!(Access::Scope(Scope::Chat).admits(&caller) && !Access::Scope(Scope::Usage).admits(&caller));
 
     let stored: Vec<u8> = fs::read_dir(&bench.data_dir)
@@ -110,7 +116,9 @@ async fn a15_a_key_that_breaks_a_rule_is_refused_by_the_field_that_breaks_it() {
     let owner = bench.owner().await;
     let at = |days| Some(bench.context.clock.now() + TimeDelta::days(days));
     let named = |name: &str| KeyRequest { name: name.to_owned(), ..request() };
-    let limited = |limit| KeyRequest { requests_per_minute: Some(limit), ..request() };
+    let none = Limits::default();
+    let limited = |limits| KeyRequest { limits, ..request() };
+    let requests = |limit| limited(Limits { requests_per_minute: Some(limit), ..none });
     let until = |days| KeyRequest { expires_at: at(days), ..request() };
     let scoped = |scopes: &str| KeyRequest { scopes: Scopes::parse(scopes).unwrap(), ..request() };
     for (field, wanted) in [
@@ -120,8 +128,10 @@ async fn a15_a_key_that_breaks_a_rule_is_refused_by_the_field_that_breaks_it() {
         ("name", named("night\u{7}ly")),
         ("scopes", scoped("")),
         ("scopes", scoped("chat admin")),
-        ("requests_per_minute", limited(0)),
-        ("requests_per_minute", limited(1_000_001)),
+        ("requests_per_minute", requests(0)),
+        ("requests_per_minute", requests(1_000_001)),
+        ("tokens_per_minute", limited(Limits { tokens_per_minute: Some(0), ..none })),
+        ("streams", limited(Limits { streams: Some(10_001), ..none })),
         ("expires_at", until(0)),
         ("expires_at", until(-1)),
         ("expires_at", until(3_651)),
@@ -133,7 +143,7 @@ async fn a15_a_key_that_breaks_a_rule_is_refused_by_the_field_that_breaks_it() {
             "{why:?} {wanted:?}"
         );
     }
-    for wanted in [named(&"é".repeat(100)), limited(1), limited(1_000_000), until(3_650)] {
+    for wanted in [named(&"é".repeat(100)), requests(1), requests(1_000_000), until(3_650)] {
         bench.auth.create_key(&owner.principal, wanted, Origin::default()).await.unwrap();
     }
     let admin = Principal { role: Role::Admin, ..owner.principal };

@@ -5,6 +5,7 @@ use std::{pin::Pin, task::Poll, time::Duration};
 use domain::{
     account::UserChange,
     audit::{AuditEntry, AuditEvent, AuditFilter},
+    limits::LimitsChange,
     principal::Role,
 };
 use futures_util::poll;
@@ -52,19 +53,26 @@ async fn a19_each_event_is_one_entry_and_one_line_that_says_the_same() {
     let tokens = auth.log_in(EMAIL, secret(PASSWORD), origin()).await.unwrap();
     let caller = auth.authenticate(tokens.access_token.reveal()).await.unwrap();
     let change = |current, new| auth.change_password(&caller, secret(current), secret(new), false, origin());
+    let (key, _) = auth.create_key(&caller, request(), origin()).await.unwrap();
     change("a wrong canary", "another canary").await.unwrap_err();
     change(PASSWORD, "another canary").await.unwrap();
     auth.log_out(&caller, LogOut::Global, origin()).await.unwrap();
     auth.log_out(&caller, LogOut::Global, origin()).await.unwrap();
-    let changes = UserChange { role: Some(Role::Admin), disabled: Some(true) };
+    let changes = UserChange { role: Some(Role::Admin), disabled: Some(true), ..UserChange::NONE };
     for _ in 0..2 {
         auth.change_user(&by, ada.id, changes).await.unwrap();
+    }
+    let limits = LimitsChange { streams: Some(Some(2)), ..LimitsChange::NONE };
+    for _ in 0..2 {
+        auth.change_user(&by, ada.id, UserChange { limits, ..UserChange::NONE }).await.unwrap();
+        auth.limit_key(&by, key.id, limits).await.unwrap();
     }
     let (second, _) = auth.create_invite(&by, wanted).await.unwrap();
     auth.revoke_invite(&by, second.id).await.unwrap();
     auth.delete_user(&by, ada.id).await.unwrap();
     drop(hears);
 
+    let limited = "streams none to 2".to_owned();
     let session = |entry: &AuditEntry| entry.detail.clone().unwrap_or_default();
     let since = AuditFilter { address: Some([192, 0, 2, 7].into()), ..AuditFilter::default() };
     let expected = [
@@ -78,11 +86,19 @@ async fn a19_each_event_is_one_entry_and_one_line_that_says_the_same() {
         (AuditEvent::AuthnLoginFail, None, Some(ada.id), None),
         (AuditEvent::AuthnLoginFail, None, None, None),
         (AuditEvent::AuthnLoginSuccess, Some(ada.id), Some(ada.id), None),
+        (AuditEvent::AuthnTokenCreated, Some(ada.id), Some(ada.id), Some(key.id.to_string())),
         (AuditEvent::AuthnPasswordChangeFail, Some(ada.id), Some(ada.id), None),
         (AuditEvent::AuthnPasswordChange, Some(ada.id), Some(ada.id), None),
         (AuditEvent::SessionEnded, Some(ada.id), Some(ada.id), Some("all".to_owned())),
         (AuditEvent::PrivilegePermissionsChanged, Some(root.id), Some(ada.id), Some("admin".to_owned())),
         (AuditEvent::UserUpdated, Some(root.id), Some(ada.id), Some("disabled".to_owned())),
+        (AuditEvent::PrivilegePermissionsChanged, Some(root.id), Some(ada.id), Some(limited.clone())),
+        (
+            AuditEvent::PrivilegePermissionsChanged,
+            Some(root.id),
+            Some(ada.id),
+            Some(format!("{}: {limited}", key.id)),
+        ),
         (AuditEvent::InviteCreated, Some(root.id), None, Some(format!("{} as user", second.id))),
         (AuditEvent::InviteRevoked, Some(root.id), None, Some(second.id.to_string())),
         (AuditEvent::UserDeleted, Some(root.id), Some(ada.id), None),
@@ -173,7 +189,7 @@ async fn a19_a_caller_that_leaves_leaves_no_change_untold() {
     let (invite, _) = auth.create_invite(&Administrator::default(), wanted.clone()).await.unwrap();
     let (key, _) = bench.key(&owner).await;
     let (other, _) = bench.key(&owner).await;
-    let promoted = UserChange { role: Some(Role::Admin), disabled: None };
+    let promoted = UserChange { role: Some(Role::Admin), ..UserChange::NONE };
     let eve = || secret("a third canary");
     let hears = diary.listen();
     let changes: Vec<Change<'_>> = vec![

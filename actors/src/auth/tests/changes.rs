@@ -29,7 +29,7 @@ async fn a13_a_disabled_account_loses_its_keys_and_tokens_here_at_once_and_elsew
         twin.auth.authenticate(text).await.unwrap();
     }
     let switch = async |disabled| {
-        let change = UserChange { role: None, disabled: Some(disabled) };
+        let change = UserChange { disabled: Some(disabled), ..UserChange::NONE };
         bench.auth.change_user(&Administrator::default(), owner.principal.user, change).await.unwrap();
     };
     switch(true).await;

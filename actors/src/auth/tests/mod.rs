@@ -8,6 +8,7 @@ mod changes;
 mod faults;
 mod forgery;
 mod key_set;
+mod limits;
 mod log;
 mod pace;
 mod passwords;

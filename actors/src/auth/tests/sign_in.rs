@@ -7,6 +7,7 @@ use domain::{
     account::{Account, PasswordHash, User},
     audit::{AuditEntry, AuditEvent},
     email::EmailAddress,
+    limits::Limits,
     password::WeakPassword,
     principal::Role,
     secret::Secret,
@@ -100,8 +101,14 @@ async fn a3_a_hash_with_weaker_parameters_is_replaced_at_the_next_log_in() {
     let bench = Bench::start().await;
     let email = EmailAddress::parse(EMAIL).unwrap();
     let at = bench.context.clock.now();
-    let user =
-        User { id: fresh_id(), email: email.clone(), role: Role::User, disabled: false, created_at: at };
+    let user = User {
+        id: fresh_id(),
+        email: email.clone(),
+        role: Role::User,
+        disabled: false,
+        limits: Limits::default(),
+        created_at: at,
+    };
     let audit = AuditEntry {
         id: fresh_id(),
         event: AuditEvent::UserCreated,

@@ -25,7 +25,8 @@ fn noon() -> DateTime<Utc> {
 
 fn user(role: Role) -> User {
     let email = EmailAddress::parse("ada@example.org").unwrap();
-    User { id: fresh_id(), email, role, disabled: false, created_at: noon() }
+    let limits = Limits { streams: Some(8), ..Limits::default() };
+    User { id: fresh_id(), email, role, disabled: false, limits, created_at: noon() }
 }
 
 fn session(of: &User) -> Session {
@@ -55,7 +56,7 @@ fn key(of: &User) -> ApiKey {
         name: "nightly".to_owned(),
         prefix: "dsk_12345678".to_owned(),
         scopes: Scopes::parse("chat admin").unwrap(),
-        requests_per_minute: Some(60),
+        limits: Limits { requests_per_minute: Some(60), ..Limits::default() },
         created_at: noon(),
         expires_at: Some(noon() + TimeDelta::hours(1)),
         last_used_at: None,
@@ -75,6 +76,14 @@ fn a04_a_token_from_before_the_password_changed_is_refused_and_one_from_after_is
         assert_eq!(truth.principal(&token, noon()).is_some(), is_let_in, "epoch {epoch}");
         assert_eq!(truth.is_behind(&token), is_behind, "epoch {epoch}");
     }
+}
+
+#[test]
+fn a_token_lets_in_with_its_accounts_limits() {
+    let user = user(Role::User);
+    let session = session(&user);
+    let principal = Truth::of(&session, &user, Instant::now()).principal(&token(&session, 5), noon());
+    assert_eq!(principal.map(|caller| caller.limits), Some(user.limits));
 }
 
 #[test]
@@ -105,18 +114,15 @@ fn a13_what_is_revoked_disabled_unknown_or_somebody_elses_lets_nobody_in() {
 }
 
 #[test]
-fn a15_a_key_lets_in_with_its_scopes_and_limit_until_the_second_it_expires() {
+fn a15_a_key_lets_in_with_its_scopes_and_limits_until_the_second_it_expires() {
     let user = user(Role::Admin);
     let key = key(&user);
     let truth = Truth::of_key(&key, &user, Instant::now());
     let shown = Shown::Key([0; 32]);
     let at = |seconds| noon() + TimeDelta::seconds(seconds);
     let principal = truth.principal(&shown, at(3_599)).unwrap();
-    let credential = Credential::Key { id: key.id, scopes: key.scopes, limits: key.limits() };
-    assert_eq!(
-        principal,
-        Principal { user: user.id, role: Role::Admin, limits: Limits::default(), credential }
-    );
+    let credential = Credential::Key { id: key.id, scopes: key.scopes, limits: key.limits };
+    assert_eq!(principal, Principal { user: user.id, role: Role::Admin, limits: user.limits, credential });
     assert_eq!(truth.principal(&shown, at(3_600)), None);
     let lasting = Truth::of_key(&ApiKey { expires_at: None, ..key }, &user, Instant::now());
     assert!(lasting.principal(&shown, at(i64::from(u32::MAX))).is_some());

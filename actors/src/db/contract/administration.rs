@@ -15,9 +15,9 @@ use crate::{
     db::{DbError, UserSearch},
 };
 
-const DEMOTED: UserChange = UserChange { role: Some(Role::User), disabled: None };
-const DISABLED: UserChange = UserChange { role: None, disabled: Some(true) };
-const ENABLED: UserChange = UserChange { role: None, disabled: Some(false) };
+const DEMOTED: UserChange = UserChange { role: Some(Role::User), ..UserChange::NONE };
+const DISABLED: UserChange = UserChange { disabled: Some(true), ..UserChange::NONE };
+const ENABLED: UserChange = UserChange { disabled: Some(false), ..UserChange::NONE };
 
 pub(super) async fn g8_a_search_takes_its_text_literally(ground: Ground) {
     let room = ground.room().await;
@@ -90,7 +90,8 @@ pub(super) async fn a_change_of_an_account_is_audited_if_it_is_one(ground: Groun
     let entries = || {
         [AuditEvent::PrivilegePermissionsChanged, AuditEvent::UserUpdated].map(|event| audit(event, user.id))
     };
-    let change = |role, disabled| UserChange { role: Some(role), disabled: Some(disabled) };
+    let change =
+        |role, disabled| UserChange { role: Some(role), disabled: Some(disabled), ..UserChange::NONE };
     let (role, state) = (AuditEvent::PrivilegePermissionsChanged, AuditEvent::UserUpdated);
     let mut written = 0;
     for (wanted, expected) in [

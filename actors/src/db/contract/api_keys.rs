@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use domain::{
     api_key::{ApiKey, KEYS_PER_USER},
     audit::AuditEvent,
+    limits::Limits,
     principal::{Scope, Scopes},
     signing_key::{SigningAlgorithm, SigningKey},
 };
@@ -27,7 +28,7 @@ pub(super) async fn a15_a_key_is_found_by_its_whole_hash_with_its_user(ground: G
     let plain = ApiKey {
         name: "a\0b".into(),
         scopes: Scopes::from_iter(Scope::ALL),
-        requests_per_minute: None,
+        limits: Limits::default(),
         expires_at: None,
         ..api_key(user.id)
     };

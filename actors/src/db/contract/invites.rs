@@ -39,7 +39,7 @@ pub(super) async fn a18_an_administrators_invite_outlives_neither_its_makers_rol
     let made = |role| Invite { role, created_by: Some(maker.id), ..invite() };
     let admins = some_invite(&room.db, &made(Role::Admin)).await;
     let users = some_invite(&room.db, &made(Role::User)).await;
-    let change = UserChange { role: Some(Role::User), ..UserChange::default() };
+    let change = UserChange { role: Some(Role::User), ..UserChange::NONE };
     let entries = vec![audit(AuditEvent::PrivilegePermissionsChanged, maker.id)];
     room.db.update_user(maker.id, change, noon(), entries).await.unwrap();
     assert_eq!(sign_up(&room.db, "eve@example.org", admins).await, Err(DbError::NotFound));

@@ -10,6 +10,7 @@ use domain::{
     email::EmailAddress,
     id::{ConversationId, InstanceId, UserId},
     invite::{Invite, InviteHash},
+    limits::{Limits, Priority},
     principal::{Role, Scope, Scopes},
     reply::{Answer, FinishReason, Timings, Usage, UsageSource},
     secret::Secret,
@@ -47,6 +48,7 @@ pub(in crate::db) fn account(email: &str) -> Account {
         email: EmailAddress::parse(email).unwrap(),
         role: Role::User,
         disabled: false,
+        limits: Limits::default(),
         created_at: noon(),
     };
     Account { user, password_hash: password_hash() }
@@ -116,6 +118,16 @@ pub(in crate::db) async fn some_session(db: &DbHandle, user: UserId) -> Session 
     session
 }
 
+/// Of each one that could be taken for no other.
+pub(in crate::db) fn some_limits() -> Limits {
+    Limits {
+        requests_per_minute: Some(60),
+        tokens_per_minute: Some(5_000),
+        streams: Some(2),
+        priority: Some(Priority::Batch),
+    }
+}
+
 pub(in crate::db) fn api_key(user: UserId) -> ApiKey {
     ApiKey {
         id: fresh_id(),
@@ -123,7 +135,7 @@ pub(in crate::db) fn api_key(user: UserId) -> ApiKey {
         name: "laptop".into(),
         prefix: "dsk_AbCd".into(),
         scopes: Scopes::from_iter([Scope::Chat, Scope::Models]),
-        requests_per_minute: Some(60),
+        limits: some_limits(),
         created_at: noon(),
         expires_at: Some(noon() + TimeDelta::days(90)),
         last_used_at: None,

@@ -93,9 +93,9 @@ impl DbHandle {
         .await
     }
 
-    /// Changes an account's role or state; disabling ends its sessions. What is so already changes nothing, and is not
-    /// told of: an entry of [`AuditEvent::PrivilegePermissionsChanged`] is written if the role changes, any other if the
-    /// state does.
+    /// Changes an account's role, state or limits; disabling ends its sessions. What is so already changes nothing, and is
+    /// not told of: an entry of [`AuditEvent::PrivilegePermissionsChanged`] is written if the role or a limit changes, any
+    /// other if the state does, and its `detail` comes to say what it is now.
     ///
     /// # Errors
     ///

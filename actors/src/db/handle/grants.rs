@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use domain::{
     account::User,
-    api_key::{ApiKey, KeyHash},
+    api_key::{ApiKey, KeyChanged, KeyHash},
     audit::AuditEntry,
     conversation::Page,
     id::{ApiKeyId, InviteId, UserId},
     invite::{Invite, InviteHash},
+    limits::LimitsChange,
     signing_key::SigningKey,
 };
 #[cfg(doc)]
@@ -60,6 +61,21 @@ impl DbHandle {
     ) -> Result<Page<ApiKey>, DbError> {
         let id = |key: &ApiKey| key.id.as_uuid();
         self.page(limit, id, move |store, limit| store.api_keys(owner, before, limit)).await
+    }
+
+    /// Changes the limits of a key. What is so already changes nothing, and is not told of; the entry's `user` becomes the
+    /// key's owner, and its `detail` the key and what changed.
+    ///
+    /// # Errors
+    ///
+    /// [`DbError::NotFound`] when there is no such key, or it is revoked.
+    pub async fn limit_api_key(
+        &self,
+        key: ApiKeyId,
+        change: LimitsChange,
+        audit: AuditEntry,
+    ) -> Result<KeyChanged, DbError> {
+        self.write(key.as_uuid(), Write::LimitApiKey { key, change, audit: Box::new(audit) }).await
     }
 
     /// Revokes a key and returns its hash; `owner` is `None` for administrators only. The entry's `user` becomes the

@@ -5,6 +5,7 @@ use domain::{
     account::User,
     api_key::{ApiKey, KeyHash},
     id::{ApiKeyId, UserId},
+    limits::Priority,
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -23,8 +24,10 @@ pub(in crate::db::store) async fn by_hash(
 ) -> Result<Option<(ApiKey, User)>, DbError> {
     sqlx::query_as!(
         ApiKeyColumns,
-        "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.created_at, k.expires_at,
-                k.used_at, k.revoked_at, u.email, u.role, u.disabled, u.created_at AS user_created_at
+        "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.tokens_per_minute, k.streams,
+                k.priority, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
+                u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
+                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.hash = $1",
         hash.as_slice()
     )
@@ -42,8 +45,10 @@ pub(in crate::db::store) async fn list(
 ) -> Result<Vec<ApiKey>, DbError> {
     sqlx::query_as!(
         ApiKeyColumns,
-        "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.created_at, k.expires_at,
-                k.used_at, k.revoked_at, u.email, u.role, u.disabled, u.created_at AS user_created_at
+        "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.tokens_per_minute, k.streams,
+                k.priority, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
+                u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
+                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id
          WHERE k.user_id = $1 AND k.id < $2 AND k.revoked_at IS NULL ORDER BY k.id DESC LIMIT $3",
         owner.as_uuid(),
@@ -73,17 +78,54 @@ pub(super) async fn count(db: &mut PgConnection, user: UserId, now: DateTime<Utc
 pub(super) async fn insert(db: &mut PgConnection, key: &ApiKey, hash: &KeyHash) -> Result<(), DbError> {
     let name = storable(&key.name);
     sqlx::query!(
-        "INSERT INTO api_keys (id, user_id, name, prefix, hash, scopes, requests_per_minute, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO api_keys (id, user_id, name, prefix, hash, scopes, requests_per_minute, tokens_per_minute, streams,
+                               priority, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         key.id.as_uuid(),
         key.user.as_uuid(),
         name.as_ref(),
         key.prefix,
         hash.as_slice(),
         key.scopes.to_string(),
-        key.requests_per_minute.map(i64::from),
+        key.limits.requests_per_minute.map(i64::from),
+        key.limits.tokens_per_minute.map(i64::from),
+        key.limits.streams.map(i64::from),
+        key.limits.priority.map(Priority::as_str),
         key.created_at,
         key.expires_at
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The key, which nobody else changes until the transaction ends; `None` for a revoked one.
+pub(super) async fn hold(db: &mut PgConnection, key: ApiKeyId) -> Result<Option<ApiKey>, DbError> {
+    sqlx::query_as!(
+        ApiKeyColumns,
+        "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.tokens_per_minute, k.streams,
+                k.priority, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
+                u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
+                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
+         FROM api_keys k JOIN users u ON u.id = k.user_id
+         WHERE k.id = $1 AND k.revoked_at IS NULL FOR NO KEY UPDATE OF k",
+        key.as_uuid()
+    )
+    .fetch_optional(db)
+    .await?
+    .map(|row| Ok(<(ApiKey, User)>::try_from(row)?.0))
+    .transpose()
+}
+
+pub(super) async fn set_limits(db: &mut PgConnection, key: &ApiKey) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE api_keys SET requests_per_minute = $1, tokens_per_minute = $2, streams = $3, priority = $4
+         WHERE id = $5",
+        key.limits.requests_per_minute.map(i64::from),
+        key.limits.tokens_per_minute.map(i64::from),
+        key.limits.streams.map(i64::from),
+        key.limits.priority.map(Priority::as_str),
+        key.id.as_uuid()
     )
     .execute(db)
     .await?;

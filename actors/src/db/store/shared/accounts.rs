@@ -68,22 +68,38 @@ pub(super) async fn update(
     let after = User {
         role: change.role.unwrap_or(before.role),
         disabled: change.disabled.unwrap_or(before.disabled),
+        limits: change.limits.of(before.limits),
         ..before.clone()
     };
     demand_an_administrator(db, &before, &after).await?;
     if after == before {
         return Ok(UserChanged { user: after, ended: Vec::new(), told: Vec::new() });
     }
-    let has_changed = |entry: &&AuditEntry| match entry.event {
-        AuditEvent::PrivilegePermissionsChanged => after.role != before.role,
-        _ => after.disabled != before.disabled,
+    let tell = |entry: &AuditEntry| {
+        let detail = match entry.event {
+            AuditEvent::PrivilegePermissionsChanged => privileges_told(&before, &after)?,
+            _ => state_told(&before, &after)?.to_owned(),
+        };
+        Some(AuditEntry { detail: Some(detail), ..entry.clone() })
     };
-    let told: Vec<_> = audit.iter().filter(has_changed).collect();
+    let told: Vec<_> = audit.iter().filter_map(tell).collect();
     accounts::set_state(db, &after).await?;
     let ended = if after.disabled { sessions::end(db, user, Ending::All, now).await? } else { Vec::new() };
-    record(db, &told).await?;
-    let told = told.into_iter().cloned().collect();
+    record(db, &told.iter().collect::<Vec<_>>()).await?;
     Ok(UserChanged { user: after, ended, told })
+}
+
+/// The new role, and the limits that changed; `None` when neither did.
+fn privileges_told(before: &User, after: &User) -> Option<String> {
+    let role = (after.role != before.role).then(|| after.role.as_str().to_owned());
+    match (role, after.limits.told_since(&before.limits)) {
+        (Some(role), Some(limits)) => Some(format!("{role}, {limits}")),
+        (role, limits) => role.or(limits),
+    }
+}
+
+fn state_told(before: &User, after: &User) -> Option<&'static str> {
+    (after.disabled != before.disabled).then_some(if after.disabled { "disabled" } else { "enabled" })
 }
 
 pub(super) async fn delete(

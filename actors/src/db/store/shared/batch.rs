@@ -62,6 +62,9 @@ async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
         }
         Write::Touch(touched) => touch::touch(db, touched).await?.into(),
         Write::CreateApiKey { key, hash, audit } => grants::create_key(db, key, hash, audit).await?.into(),
+        Write::LimitApiKey { key, change, audit } => {
+            grants::limit_key(db, *key, *change, audit).await?.into()
+        }
         Write::RevokeApiKey { owner, key, now, audit } => {
             grants::revoke_key(db, *owner, *key, *now, audit).await?.into()
         }

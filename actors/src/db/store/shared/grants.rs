@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    api_key::{ApiKey, KEYS_PER_USER, KeyHash},
+    api_key::{ApiKey, KEYS_PER_USER, KeyChanged, KeyHash},
     audit::AuditEntry,
     id::{ApiKeyId, InviteId, UserId},
     invite::{Invite, InviteHash},
+    limits::LimitsChange,
     signing_key::SigningKey,
 };
 
@@ -28,6 +29,24 @@ pub(super) async fn create_key(
     }
     api_keys::insert(db, key, hash).await?;
     Ok(record(db, &[audit]).await?)
+}
+
+pub(super) async fn limit_key(
+    db: &mut Connection,
+    key: ApiKeyId,
+    change: LimitsChange,
+    audit: &AuditEntry,
+) -> Result<KeyChanged, Stop> {
+    let before = api_keys::hold(db, key).await?.ok_or(Stop::NOT_FOUND)?;
+    let key = ApiKey { limits: change.of(before.limits), ..before };
+    let Some(limits) = key.limits.told_since(&before.limits) else {
+        return Ok(KeyChanged { key, told: None });
+    };
+    let detail = Some(format!("{}: {limits}", key.id));
+    let told = AuditEntry { user: Some(key.user), detail, ..audit.clone() };
+    api_keys::set_limits(db, &key).await?;
+    record(db, &[&told]).await?;
+    Ok(KeyChanged { key, told: Some(told) })
 }
 
 pub(super) async fn revoke_key(

@@ -5,6 +5,7 @@ use domain::{
     account::{Account, User},
     email::EmailAddress,
     id::UserId,
+    limits::Priority,
 };
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
@@ -23,7 +24,8 @@ pub(in crate::db::store) async fn by_email(
     email: EmailAddress,
 ) -> Result<Option<Account>, DbError> {
     sqlx::query(
-        "SELECT id, email, password_hash, role, disabled, created_at FROM users
+        "SELECT id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams, priority,
+                created_at FROM users
          WHERE email = ? AND deleted_at IS NULL",
     )
     .bind(email.as_str())
@@ -37,12 +39,15 @@ pub(in crate::db::store) async fn user(
     db: &mut SqliteConnection,
     user: UserId,
 ) -> Result<Option<User>, DbError> {
-    sqlx::query("SELECT id, email, role, disabled, created_at FROM users WHERE id = ? AND deleted_at IS NULL")
-        .bind(user.as_uuid())
-        .fetch_optional(db)
-        .await?
-        .map(|row| user_columns(&row)?.try_into())
-        .transpose()
+    sqlx::query(
+        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, created_at
+         FROM users WHERE id = ? AND deleted_at IS NULL",
+    )
+    .bind(user.as_uuid())
+    .fetch_optional(db)
+    .await?
+    .map(|row| user_columns(&row)?.try_into())
+    .transpose()
 }
 
 pub(in crate::db::store) async fn search(
@@ -52,8 +57,8 @@ pub(in crate::db::store) async fn search(
     limit: u32,
 ) -> Result<Vec<User>, DbError> {
     sqlx::query(
-        "SELECT id, email, role, disabled, created_at FROM users
-         WHERE deleted_at IS NULL AND id < ?1 AND (?2 IS NULL OR instr(email, ?2) > 0)
+        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, created_at
+         FROM users WHERE deleted_at IS NULL AND id < ?1 AND (?2 IS NULL OR instr(email, ?2) > 0)
          ORDER BY id DESC LIMIT ?3",
     )
     .bind(before.map_or(Uuid::max(), UserId::as_uuid))
@@ -69,7 +74,9 @@ pub(in crate::db::store) async fn search(
 /// The account; `None` for a deleted one. A transaction is the only one that writes, so nobody else changes it.
 pub(super) async fn hold(db: &mut SqliteConnection, user: UserId) -> Result<Option<Account>, DbError> {
     sqlx::query(
-        "SELECT id, email, password_hash, role, disabled, created_at FROM users WHERE id = ? AND deleted_at IS NULL",
+        "SELECT id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams, priority,
+                created_at FROM users
+         WHERE id = ? AND deleted_at IS NULL",
     )
     .bind(user.as_uuid())
     .fetch_optional(db)
@@ -82,14 +89,19 @@ pub(super) async fn hold(db: &mut SqliteConnection, user: UserId) -> Result<Opti
 pub(super) async fn insert(db: &mut SqliteConnection, account: &Account) -> Result<bool, DbError> {
     let Account { user, password_hash } = account;
     let inserted = sqlx::query(
-        "INSERT INTO users (id, email, password_hash, role, disabled, created_at) VALUES (?, ?, ?, ?, ?, ?)
-         ON CONFLICT (email) DO NOTHING",
+        "INSERT INTO users (id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams,
+                            priority, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (email) DO NOTHING",
     )
     .bind(user.id.as_uuid())
     .bind(user.email.as_str())
     .bind(password_hash.reveal())
     .bind(user.role.as_str())
     .bind(user.disabled)
+    .bind(user.limits.requests_per_minute)
+    .bind(user.limits.tokens_per_minute)
+    .bind(user.limits.streams)
+    .bind(user.limits.priority.map(Priority::as_str))
     .bind(micros(user.created_at))
     .execute(db)
     .await?;
@@ -97,12 +109,20 @@ pub(super) async fn insert(db: &mut SqliteConnection, account: &Account) -> Resu
 }
 
 pub(super) async fn set_state(db: &mut SqliteConnection, user: &User) -> Result<(), DbError> {
-    sqlx::query("UPDATE users SET role = ?, disabled = ? WHERE id = ?")
-        .bind(user.role.as_str())
-        .bind(user.disabled)
-        .bind(user.id.as_uuid())
-        .execute(db)
-        .await?;
+    sqlx::query(
+        "UPDATE users SET role = ?, disabled = ?, requests_per_minute = ?, tokens_per_minute = ?, streams = ?,
+                          priority = ?
+         WHERE id = ?",
+    )
+    .bind(user.role.as_str())
+    .bind(user.disabled)
+    .bind(user.limits.requests_per_minute)
+    .bind(user.limits.tokens_per_minute)
+    .bind(user.limits.streams)
+    .bind(user.limits.priority.map(Priority::as_str))
+    .bind(user.id.as_uuid())
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -132,6 +152,10 @@ fn user_columns(row: &SqliteRow) -> Result<UserColumns, DbError> {
         email: row.try_get("email")?,
         role: row.try_get("role")?,
         disabled: row.try_get("disabled")?,
+        requests_per_minute: row.try_get("requests_per_minute")?,
+        tokens_per_minute: row.try_get("tokens_per_minute")?,
+        streams: row.try_get("streams")?,
+        priority: row.try_get("priority")?,
         created_at: time(row, "created_at")?,
     })
 }
@@ -143,6 +167,10 @@ fn account_columns(row: &SqliteRow) -> Result<AccountColumns, DbError> {
         password_hash: row.try_get("password_hash")?,
         role: row.try_get("role")?,
         disabled: row.try_get("disabled")?,
+        requests_per_minute: row.try_get("requests_per_minute")?,
+        tokens_per_minute: row.try_get("tokens_per_minute")?,
+        streams: row.try_get("streams")?,
+        priority: row.try_get("priority")?,
         created_at: time(row, "created_at")?,
     })
 }

@@ -5,6 +5,7 @@ use domain::{
     account::User,
     api_key::{ApiKey, KeyHash},
     id::{ApiKeyId, UserId},
+    limits::Priority,
 };
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
@@ -23,7 +24,9 @@ pub(in crate::db::store) async fn by_hash(
     hash: KeyHash,
 ) -> Result<Option<(ApiKey, User)>, DbError> {
     sqlx::query(
-        "SELECT k.*, u.email, u.role, u.disabled, u.created_at AS user_created_at
+        "SELECT k.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
+                u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
+                u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.hash = ?",
     )
     .bind(hash.as_slice())
@@ -40,7 +43,9 @@ pub(in crate::db::store) async fn list(
     limit: u32,
 ) -> Result<Vec<ApiKey>, DbError> {
     sqlx::query(
-        "SELECT k.*, u.email, u.role, u.disabled, u.created_at AS user_created_at
+        "SELECT k.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
+                u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
+                u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id
          WHERE k.user_id = ? AND k.id < ? AND k.revoked_at IS NULL ORDER BY k.id DESC LIMIT ?",
     )
@@ -73,8 +78,9 @@ pub(super) async fn count(
 
 pub(super) async fn insert(db: &mut SqliteConnection, key: &ApiKey, hash: &KeyHash) -> Result<(), DbError> {
     sqlx::query(
-        "INSERT INTO api_keys (id, user_id, name, prefix, hash, scopes, requests_per_minute, created_at, expires_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO api_keys (id, user_id, name, prefix, hash, scopes, requests_per_minute, tokens_per_minute, streams,
+                               priority, created_at, expires_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(key.id.as_uuid())
     .bind(key.user.as_uuid())
@@ -82,9 +88,41 @@ pub(super) async fn insert(db: &mut SqliteConnection, key: &ApiKey, hash: &KeyHa
     .bind(&key.prefix)
     .bind(hash.as_slice())
     .bind(key.scopes.to_string())
-    .bind(key.requests_per_minute)
+    .bind(key.limits.requests_per_minute)
+    .bind(key.limits.tokens_per_minute)
+    .bind(key.limits.streams)
+    .bind(key.limits.priority.map(Priority::as_str))
     .bind(micros(key.created_at))
     .bind(key.expires_at.map(micros))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The key; `None` for a revoked one. A transaction is the only one that writes, so nobody else changes it.
+pub(super) async fn hold(db: &mut SqliteConnection, key: ApiKeyId) -> Result<Option<ApiKey>, DbError> {
+    sqlx::query(
+        "SELECT k.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
+                u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
+                u.created_at AS user_created_at
+         FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.id = ? AND k.revoked_at IS NULL",
+    )
+    .bind(key.as_uuid())
+    .fetch_optional(db)
+    .await?
+    .map(|row| Ok(<(ApiKey, User)>::try_from(columns(&row)?)?.0))
+    .transpose()
+}
+
+pub(super) async fn set_limits(db: &mut SqliteConnection, key: &ApiKey) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE api_keys SET requests_per_minute = ?, tokens_per_minute = ?, streams = ?, priority = ? WHERE id = ?",
+    )
+    .bind(key.limits.requests_per_minute)
+    .bind(key.limits.tokens_per_minute)
+    .bind(key.limits.streams)
+    .bind(key.limits.priority.map(Priority::as_str))
+    .bind(key.id.as_uuid())
     .execute(db)
     .await?;
     Ok(())
@@ -121,6 +159,9 @@ fn columns(row: &SqliteRow) -> Result<ApiKeyColumns, DbError> {
         prefix: row.try_get("prefix")?,
         scopes: row.try_get("scopes")?,
         requests_per_minute: row.try_get("requests_per_minute")?,
+        tokens_per_minute: row.try_get("tokens_per_minute")?,
+        streams: row.try_get("streams")?,
+        priority: row.try_get("priority")?,
         created_at: time(row, "created_at")?,
         expires_at: optional_time(row, "expires_at")?,
         used_at: optional_time(row, "used_at")?,
@@ -128,6 +169,10 @@ fn columns(row: &SqliteRow) -> Result<ApiKeyColumns, DbError> {
         email: row.try_get("email")?,
         role: row.try_get("role")?,
         disabled: row.try_get("disabled")?,
+        user_requests_per_minute: row.try_get("user_requests_per_minute")?,
+        user_tokens_per_minute: row.try_get("user_tokens_per_minute")?,
+        user_streams: row.try_get("user_streams")?,
+        user_priority: row.try_get("user_priority")?,
         user_created_at: time(row, "user_created_at")?,
     })
 }

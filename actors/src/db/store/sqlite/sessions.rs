@@ -24,7 +24,9 @@ pub(in crate::db::store) async fn with_user(
     session: SessionId,
 ) -> Result<Option<(Session, User)>, DbError> {
     sqlx::query(
-        "SELECT s.*, u.email, u.role, u.disabled, u.created_at AS user_created_at
+        "SELECT s.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
+                u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
+                u.created_at AS user_created_at
          FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = ?",
     )
     .bind(session.as_uuid())
@@ -41,7 +43,9 @@ pub(in crate::db::store) async fn list(
     rested_since: DateTime<Utc>,
 ) -> Result<Vec<Session>, DbError> {
     sqlx::query(
-        "SELECT s.*, u.email, u.role, u.disabled, u.created_at AS user_created_at
+        "SELECT s.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
+                u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
+                u.created_at AS user_created_at
          FROM sessions s JOIN users u ON u.id = s.user_id
          WHERE s.user_id = ? AND s.revoked_at IS NULL AND s.expires_at > ? AND s.rotated_at > ?
          ORDER BY max(s.rotated_at, coalesce(s.used_at, 0)) DESC, s.id DESC LIMIT ?",
@@ -191,6 +195,10 @@ fn columns(row: &SqliteRow) -> Result<SessionColumns, DbError> {
         email: row.try_get("email")?,
         role: row.try_get("role")?,
         disabled: row.try_get("disabled")?,
+        user_requests_per_minute: row.try_get("user_requests_per_minute")?,
+        user_tokens_per_minute: row.try_get("user_tokens_per_minute")?,
+        user_streams: row.try_get("user_streams")?,
+        user_priority: row.try_get("user_priority")?,
         user_created_at: time(row, "user_created_at")?,
     })
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     account::{Account, User},
     email::EmailAddress,
+    limits::{Limits, Priority},
     principal::Role,
     secret::Secret,
     session::Session,
@@ -18,6 +19,10 @@ pub(in crate::db::store) struct UserColumns {
     pub email: String,
     pub role: String,
     pub disabled: bool,
+    pub requests_per_minute: Option<i64>,
+    pub tokens_per_minute: Option<i64>,
+    pub streams: Option<i64>,
+    pub priority: Option<String>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -27,6 +32,10 @@ pub(in crate::db::store) struct AccountColumns {
     pub password_hash: String,
     pub role: String,
     pub disabled: bool,
+    pub requests_per_minute: Option<i64>,
+    pub tokens_per_minute: Option<i64>,
+    pub streams: Option<i64>,
+    pub priority: Option<String>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -46,6 +55,10 @@ pub(in crate::db::store) struct SessionColumns {
     pub email: String,
     pub role: String,
     pub disabled: bool,
+    pub user_requests_per_minute: Option<i64>,
+    pub user_tokens_per_minute: Option<i64>,
+    pub user_streams: Option<i64>,
+    pub user_priority: Option<String>,
     pub user_created_at: DateTime<Utc>,
 }
 
@@ -58,6 +71,13 @@ impl TryFrom<UserColumns> for User {
             email: EmailAddress::parse(&row.email).map_err(|_| broken("users.email"))?,
             role: Role::parse(&row.role).ok_or_else(|| broken("users.role"))?,
             disabled: row.disabled,
+            limits: limits(
+                "users",
+                row.requests_per_minute,
+                row.tokens_per_minute,
+                row.streams,
+                row.priority.as_deref(),
+            )?,
             created_at: row.created_at,
         })
     }
@@ -67,9 +87,18 @@ impl TryFrom<AccountColumns> for Account {
     type Error = DbError;
 
     fn try_from(row: AccountColumns) -> Result<Self, DbError> {
-        let AccountColumns { id, email, password_hash, role, disabled, created_at } = row;
-        let user = UserColumns { id, email, role, disabled, created_at }.try_into()?;
-        Ok(Self { user, password_hash: Secret::new(password_hash) })
+        let user = UserColumns {
+            id: row.id,
+            email: row.email,
+            role: row.role,
+            disabled: row.disabled,
+            requests_per_minute: row.requests_per_minute,
+            tokens_per_minute: row.tokens_per_minute,
+            streams: row.streams,
+            priority: row.priority,
+            created_at: row.created_at,
+        };
+        Ok(Self { user: user.try_into()?, password_hash: Secret::new(row.password_hash) })
     }
 }
 
@@ -95,8 +124,33 @@ impl TryFrom<SessionColumns> for (Session, User) {
             email: row.email,
             role: row.role,
             disabled: row.disabled,
+            requests_per_minute: row.user_requests_per_minute,
+            tokens_per_minute: row.user_tokens_per_minute,
+            streams: row.user_streams,
+            priority: row.user_priority,
             created_at: row.user_created_at,
         };
         Ok((session, user.try_into()?))
     }
+}
+
+/// The limits in a row of `table`.
+pub(super) fn limits(
+    table: &str,
+    requests_per_minute: Option<i64>,
+    tokens_per_minute: Option<i64>,
+    streams: Option<i64>,
+    priority: Option<&str>,
+) -> Result<Limits, DbError> {
+    let unreadable = |name: &str| broken(&format!("{table}.{name}"));
+    let number = |stored: Option<i64>, name: &str| {
+        stored.map(|stored| u32::try_from(stored).map_err(|_| unreadable(name))).transpose()
+    };
+    let known = |text: &str| Priority::parse(text).ok_or_else(|| unreadable("priority"));
+    Ok(Limits {
+        requests_per_minute: number(requests_per_minute, "requests_per_minute")?,
+        tokens_per_minute: number(tokens_per_minute, "tokens_per_minute")?,
+        streams: number(streams, "streams")?,
+        priority: priority.map(known).transpose()?,
+    })
 }

@@ -10,7 +10,7 @@ use domain::{
 };
 use uuid::Uuid;
 
-use super::{UserColumns, broken};
+use super::{UserColumns, accounts::limits, broken};
 use crate::db::DbError;
 
 /// A key next to the user it belongs to.
@@ -21,6 +21,9 @@ pub(in crate::db::store) struct ApiKeyColumns {
     pub prefix: String,
     pub scopes: String,
     pub requests_per_minute: Option<i64>,
+    pub tokens_per_minute: Option<i64>,
+    pub streams: Option<i64>,
+    pub priority: Option<String>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub used_at: Option<DateTime<Utc>>,
@@ -28,6 +31,10 @@ pub(in crate::db::store) struct ApiKeyColumns {
     pub email: String,
     pub role: String,
     pub disabled: bool,
+    pub user_requests_per_minute: Option<i64>,
+    pub user_tokens_per_minute: Option<i64>,
+    pub user_streams: Option<i64>,
+    pub user_priority: Option<String>,
     pub user_created_at: DateTime<Utc>,
 }
 
@@ -56,14 +63,19 @@ impl TryFrom<ApiKeyColumns> for (ApiKey, User) {
     type Error = DbError;
 
     fn try_from(row: ApiKeyColumns) -> Result<Self, DbError> {
-        let limit = row.requests_per_minute.map(u32::try_from).transpose();
         let key = ApiKey {
             id: row.id.into(),
             user: row.user_id.into(),
             name: row.name,
             prefix: row.prefix,
             scopes: Scopes::parse(&row.scopes).ok_or_else(|| broken("api_keys.scopes"))?,
-            requests_per_minute: limit.map_err(|_| broken("api_keys.requests_per_minute"))?,
+            limits: limits(
+                "api_keys",
+                row.requests_per_minute,
+                row.tokens_per_minute,
+                row.streams,
+                row.priority.as_deref(),
+            )?,
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: row.used_at,
@@ -74,6 +86,10 @@ impl TryFrom<ApiKeyColumns> for (ApiKey, User) {
             email: row.email,
             role: row.role,
             disabled: row.disabled,
+            requests_per_minute: row.user_requests_per_minute,
+            tokens_per_minute: row.user_tokens_per_minute,
+            streams: row.user_streams,
+            priority: row.user_priority,
             created_at: row.user_created_at,
         };
         Ok((key, user.try_into()?))
