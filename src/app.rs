@@ -14,10 +14,16 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
-use actors::{auth::AuthError, clock::Clock, system::System};
+use actors::{
+    auth::AuthError,
+    clock::Clock,
+    system::{STOP_PATIENCE, System},
+};
 use domain::secret::Secret;
+use tokio::time::Instant;
 
 use crate::{config::Config, http::Server};
 
@@ -44,10 +50,15 @@ impl App {
         match Server::start(config.http, Arc::clone(&system)).await {
             Ok(server) => Ok(Self { server, system }),
             Err(error) => {
-                stop_system(system).await;
+                stop_system(system, STOP_PATIENCE).await;
                 Err(error.into())
             }
         }
+    }
+
+    /// The rooms, for whoever runs the service in a process of its own making.
+    pub fn system(&self) -> &System {
+        &self.system
     }
 
     /// Where clients are served.
@@ -74,17 +85,24 @@ impl App {
         self.system.failed().await
     }
 
+    /// What [`App::stop`] takes at most.
+    pub fn stops_within(&self) -> Duration {
+        self.server.stops_within() + STOP_PATIENCE
+    }
+
     /// Stops gracefully: unready at once, streams get their grace, what was answered is stored.
     pub async fn stop(self) {
+        let by = Instant::now() + self.stops_within();
         self.server.shutdown().await;
-        stop_system(self.system).await;
+        // The rooms may take what clients did not.
+        stop_system(self.system, by.saturating_duration_since(Instant::now())).await;
     }
 }
 
 /// Stops the rooms once nobody holds a handle to the tree any more.
-async fn stop_system(system: Arc<System>) {
+async fn stop_system(system: Arc<System>, patience: Duration) {
     match Arc::into_inner(system) {
-        Some(system) => system.stop().await,
+        Some(system) => system.stop_within(patience).await,
         None => tracing::error!(
             "the server still holds the tree after its shutdown: leaving it to the process's end"
         ),

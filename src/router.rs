@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::{
     http::{
-        Limit::{Request, Reserved},
+        Limit::{Request, Reserved, Turn},
         Patience::Chat,
         Route, route,
     },
@@ -41,8 +41,8 @@ pub(crate) fn clients() -> Vec<Route<System>> {
         route(GET, "/.well-known/jwks.json", Public, Request, jwks::keys),
         route(GET, "/v1/models", Scope(Models), Request, models::list),
         route(GET, "/v1/models/{*id}", Scope(Models), Request, models::read),
-        route(POST, "/v1/chat", Scope(Chatting), Request, chat::reply).with_patience(Chat),
-        route(POST, "/v1/chat/stream", Scope(Chatting), Request, chat::stream).with_patience(Chat),
+        route(POST, "/v1/chat", Scope(Chatting), Turn, chat::reply).with_patience(Chat),
+        route(POST, "/v1/chat/stream", Scope(Chatting), Turn, chat::stream).with_patience(Chat),
         route(GET, "/v1/conversations", Scope(Conversations), Request, conversations::list),
         route(GET, "/v1/conversations/{id}", Scope(Conversations), Request, conversations::read),
         route(GET, "/v1/conversations/{id}/messages", Scope(Conversations), Request, conversations::messages),
@@ -123,6 +123,14 @@ mod tests {
         ];
         assert_eq!(public.into_iter().collect::<Vec<_>>(), expected);
         assert!(RouteTable::new(operators()).is_ok());
+    }
+
+    #[test]
+    fn c06_every_route_that_asks_a_model_counts_tokens() {
+        for route in clients() {
+            let asks = route.patience == Chat;
+            assert_eq!(route.limit == Turn, asks, "{} {}", route.method, route.path);
+        }
     }
 
     #[test]

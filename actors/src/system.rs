@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     auth::{self, AuthConfig, AuthHandle},
@@ -23,14 +24,25 @@ use crate::{
     supervisor::{Policy, Root, SupervisorHandle},
 };
 
-/// How long running turns may take to notice that they must end, when the system stops.
-const HALT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long running turns may take to notice that they must end, when the system stops: each looks at every wake.
+const HALT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long tasks outside actors may take to finish, when the system stops.
+/// How long the ends of turns may take to be stored when nothing else is left to wait for. The database has had all the
+/// time since they ended.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the rooms may take to stop when nothing of value is left in them.
+const ROOMS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The least that [`System::stop_within`] needs.
+pub const STOP_PATIENCE: Duration =
+    HALT_PATIENCE.saturating_add(SETTLE_PATIENCE).saturating_add(ROOMS_PATIENCE);
+
+/// What [`System::stop`] waits for at most.
+const CALM_STOP: Duration = Duration::from_secs(10);
+
+/// How long tasks outside actors may take to finish, when a verb beside the service ends.
 pub(crate) const TASK_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What [`System::stop`] waits for at most, as long as no room hangs.
-pub const STOP_PATIENCE: Duration = HALT_PATIENCE.saturating_add(TASK_PATIENCE);
 
 #[derive(Debug, Clone)]
 pub struct SystemConfig {
@@ -84,7 +96,7 @@ impl System {
         // Who is asking.
         let (auth, auth_sup) = auth::build(&context, config.auth, db.clone(), passwords, limits.clone())?;
         // What they ask of the models.
-        let models = model::build(&context, config.model, db.clone())?;
+        let models = model::build(&context, config.model, db.clone(), limits.clone())?;
         // What operators ask of us; readiness comes last.
         let listed = models.handle.clone();
         let (ops, ops_sup) = ops::build(&context, db.clone(), move || listed.models());
@@ -131,9 +143,17 @@ impl System {
         self.root.failed().await
     }
 
-    /// Refuses new turns from now on; running ones keep going.
+    /// From now on the service is not ready and no turn waits: those in queues end as `server_shutting_down`, and a new
+    /// one is served if a slot is free for it now, else refused. Running ones keep going.
     pub fn begin_shutdown(&self) {
         self.context.closing.cancel();
+        self.models.stop_waiting();
+    }
+
+    /// Resolves when no turn runs, watched by a client or not. It stays so after [`System::begin_shutdown`], once no client is
+    /// served any more.
+    pub async fn turns_ended(&self) {
+        self.models.all_slots_free().await;
     }
 
     /// Ends the turns that still run as `server_shutting_down`, keeping their text; their readers are told.
@@ -141,14 +161,33 @@ impl System {
         self.models.halt(HALT_PATIENCE).await;
     }
 
-    /// Stops the rooms in reverse order: models (ending what still runs as `server_shutting_down`), …, the db last.
+    /// As [`System::stop_within`], for those who are in no hurry.
     pub async fn stop(self) {
+        self.stop_within(CALM_STOP).await;
+    }
+
+    /// Ends what still runs as `server_shutting_down`, waits until what turns left is stored, and stops the rooms in
+    /// reverse order: models first, the db last. Never takes longer than `patience`, which is [`STOP_PATIENCE`] at least:
+    /// whatever hangs is left behind, and what could not be stored is counted in the log.
+    pub async fn stop_within(self, patience: Duration) {
+        let by = Instant::now() + patience;
+        let Self { db, root, context, .. } = &self;
         self.begin_shutdown();
         self.end_turns().await;
-        self.root.stop().await;
-        self.context.tracker.close();
-        if tokio::time::timeout(TASK_PATIENCE, self.context.tracker.wait()).await.is_err() {
-            tracing::warn!(tasks = self.context.tracker.len(), "tasks were still running at the end");
+        let lost = db.lost_settlements();
+        // Before the rooms, so that one that hangs cannot keep back what turns left.
+        let _ = timeout_at(by - ROOMS_PATIENCE, db.settled()).await;
+        let stopped = timeout_at(by, async {
+            root.stop().await;
+            context.tracker.close();
+            context.tracker.wait().await;
+        });
+        if stopped.await.is_err() {
+            tracing::warn!(tasks = context.tracker.len(), "actors or tasks were still running at the end");
+        }
+        let unstored = db.lost_settlements() - lost + db.unsettled() as u64;
+        if unstored > 0 {
+            tracing::error!(turns = unstored, "the ends of turns could not be stored");
         }
     }
 }

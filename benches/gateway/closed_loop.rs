@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
+use support::{client::Connection, stats::percentile};
 use tokio::time::Instant;
 
-use crate::{client::Connection, ground::System, request::Request, stats::percentile};
+use crate::{ground::System, request::Request};
 
 /// Load before the clock starts: connections, caches and pools get warm.
 const WARM_UP: Duration = Duration::from_millis(150);

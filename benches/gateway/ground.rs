@@ -6,11 +6,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
-use support::nginx::Nginx;
+use support::{client::Connection, nginx::Nginx};
 use tokio::time::timeout;
 
 use crate::{
-    client::Connection,
     process::{CpuSnapshot, Family},
     request::{Dialect, Kind, Request},
     servers::{FakeOllama, Gateway, Pace, Place, start_nginx},

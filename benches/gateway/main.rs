@@ -9,7 +9,6 @@
 //!
 //! Compare figures of one run only: the same machine an hour later differs by a tenth.
 
-mod client;
 mod closed_loop;
 mod full_speed;
 mod ground;
@@ -19,7 +18,6 @@ mod paced;
 mod process;
 mod request;
 mod servers;
-mod stats;
 mod stored;
 mod table;
 mod transit;
@@ -99,7 +97,7 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<()> {
     let (load_core, system_core) = process::cores()?;
-    say(&format!("{}\n", process::machine()))?;
+    say(&format!("{}\n", support::process::machine()))?;
     if load_core == system_core {
         say("There is only one core: load and systems share it, and no figure below means much.\n")?;
     }

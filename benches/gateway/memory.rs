@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
+use support::client::Connection;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    client::Connection,
     ground::{Ground, Run, System},
     request::{Kind, Request},
     servers::Pace,

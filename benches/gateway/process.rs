@@ -80,19 +80,3 @@ pub fn cores() -> Result<(usize, usize)> {
     let load = *cores.first().context("there is no core")?;
     Ok((load, *cores.get(1).unwrap_or(&load)))
 }
-
-/// The machine in a line, as far as it matters to the figures.
-pub fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let models: Vec<_> = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")).collect();
-    let model = models.first().map_or("unknown processor", |text| text.trim_start_matches(['\t', ' ', ':']));
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let load = read("/proc/loadavg");
-    format!(
-        "{} × {model}, Linux {}, load average before the run {}",
-        models.len(),
-        kernel.trim(),
-        load.split(' ').next().unwrap_or_default()
-    )
-}

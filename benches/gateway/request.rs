@@ -8,9 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use support::fake_ollama::Tokens;
-
-use crate::client::Connection;
+use support::{
+    client::{Connection, with_body},
+    fake_ollama::Tokens,
+};
 
 pub const MODEL: &str = "qwen3:8b";
 const PROMPT: &str = "Why is the sky blue?";
@@ -134,14 +135,6 @@ impl Request {
         ensure!(is_good, "{:?} gave a bad reply, status {status}: {}", self.dialect, excerpt(&tail.0));
         Ok(())
     }
-}
-
-/// A request in full; each of `headers` ends with its line.
-pub fn with_body(addr: SocketAddr, what: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "{what} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
-    )
 }
 
 /// The last bytes of a body; all of them if it is small.

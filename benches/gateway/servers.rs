@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use serde_json::json;
 use support::{
+    client::{Connection, with_body},
     gateway,
     nginx::{self, Nginx},
     process::{Scratch, Service},
@@ -22,9 +23,8 @@ use support::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    client::Connection,
     process::{Family, pinned},
-    request::{MODEL, with_body},
+    request::MODEL,
 };
 
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -178,6 +178,7 @@ fn configure(command: &mut Command, place: &Place, upstream: SocketAddr, slots: 
         .env("MODEL_QUEUE_PER_USER", "4096")
         .env("RATE_LIMIT_REQUESTS_PER_MINUTE", "1000000")
         .env("RATE_LIMIT_BURST", "1000000")
+        .env("STREAMS_PER_USER", "1000000")
         .env("LOG_IN_PER_MINUTE", "1000000")
         .env("LOG_IN_BURST", "1000000");
 }

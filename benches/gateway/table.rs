@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::stats::Spread;
+use support::stats::Spread;
 
 /// What one figure of a row is.
 #[derive(Debug, Clone, Copy)]

@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use memchr::memmem::Finder;
+use support::{client::Connection, stats::percentile};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::{client::Connection, ground::System, request::Request, stats::percentile};
+use crate::{ground::System, request::Request};
 
 /// A stamp is `t=`, nineteen digits until the year 2286, and a blank.
 const DIGITS: usize = 19;

@@ -125,6 +125,13 @@ pub struct ChatRequest {
 }
 
 impl ChatRequest {
+    /// Tokens of the prompt by rule of thumb, at least one: near enough for English text and code until somebody counts.
+    pub fn estimated_prompt_tokens(&self) -> u32 {
+        const BYTES_PER_TOKEN: usize = 4;
+        let bytes: usize = self.messages.iter().map(|message| message.content.len()).sum();
+        u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX).max(1)
+    }
+
     /// Whether long silences between tokens are normal for this request (ollama-wire §2.3).
     pub fn may_pause(&self) -> bool {
         !self.tools.is_empty() || self.format.is_some() || self.think.is_some_and(|think| think != Think::Off)

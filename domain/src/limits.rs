@@ -54,14 +54,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A third of a minute's requests may come at once.
+    /// See [`requests_per_minute`].
     pub fn requests(&self) -> Option<Quota> {
-        self.requests_per_minute.map(|permits| per_minute(permits, (permits / 3).max(1)))
+        self.requests_per_minute.map(requests_per_minute)
     }
 
-    /// A whole minute's tokens may be spent at once: one answer can take most of them.
+    /// See [`tokens_per_minute`].
     pub fn tokens(&self) -> Option<Quota> {
-        self.tokens_per_minute.map(|permits| per_minute(permits, permits))
+        self.tokens_per_minute.map(tokens_per_minute)
     }
 
     /// What `asked` comes to for somebody with these limits.
@@ -134,6 +134,16 @@ impl LimitsChange {
     pub fn fault(self) -> Option<(&'static str, &'static str)> {
         self.of(Limits::default()).fault()
     }
+}
+
+/// A third of a minute's requests may come at once.
+pub const fn requests_per_minute(permits: u32) -> Quota {
+    per_minute(permits, if permits < 3 { 1 } else { permits / 3 })
+}
+
+/// A whole minute's tokens may be spent at once: one answer can take most of them.
+pub const fn tokens_per_minute(permits: u32) -> Quota {
+    per_minute(permits, permits)
 }
 
 const fn per_minute(permits: u32, burst: u32) -> Quota {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{ApiKeyId, SessionId, UserId},
-    limits::Limits,
+    limits::{Limits, Priority},
 };
 
 /// What an account may do. Admin includes all that a user may do.
@@ -140,6 +140,17 @@ pub struct Principal {
     pub credential: Credential,
 }
 
+impl Principal {
+    /// What a turn that asks for `asked` is served as: no more than account and key may have.
+    pub fn priority(&self, asked: Priority) -> Priority {
+        let by_account = self.limits.cap(asked);
+        match self.credential {
+            Credential::Session(_) => by_account,
+            Credential::Key { limits, .. } => limits.cap(by_account),
+        }
+    }
+}
+
 /// What a route demands of its caller; each route declares exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -166,6 +177,40 @@ impl Access {
             Self::Session => matches!(principal.credential, Credential::Session(_)),
             Self::Scope(scope) => has(scope),
             Self::Admin => matches!(principal.role, Role::Admin) && has(Scope::Admin),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_is_served_as_no_more_than_both_account_and_key_may_have() {
+        use Priority::{Batch, Interactive};
+        let most = |priority| Limits { priority, ..Limits::default() };
+        let principal = |account, key: Option<Option<Priority>>| Principal {
+            user: Uuid::from_u128(1).into(),
+            role: Role::User,
+            limits: most(account),
+            credential: key.map_or(Credential::Session(Uuid::from_u128(2).into()), |key| Credential::Key {
+                id: Uuid::from_u128(3).into(),
+                scopes: Scopes::default(),
+                limits: most(key),
+            }),
+        };
+        for (account, key, served) in [
+            (None, None, Interactive),
+            (None, Some(None), Interactive),
+            (None, Some(Some(Batch)), Batch),
+            (Some(Batch), Some(Some(Interactive)), Batch),
+            (Some(Batch), None, Batch),
+        ] {
+            let principal = principal(account, key);
+            assert_eq!(principal.priority(Interactive), served, "{account:?} {key:?}");
+            assert_eq!(principal.priority(Batch), Batch, "who asks for less gets it");
         }
     }
 }

@@ -6,15 +6,19 @@
 //! `period`. Nothing is ever divided on the way in, so no fraction is lost.
 //!
 //! ```text
-//!            now                    TAT                      now + burst
-//!  ───────────┼──────────────────────┼─────────────────────────┼────▶ time × permits
-//!             ╰─ spent, flowing back ─╯╰──── can be spent ──────╯
+//!            now                    TAT                      now + burst                  now + 2 bursts
+//!  ───────────┼──────────────────────┼─────────────────────────┼─────────────────────────────┼────▶ time × permits
+//!             ╰─ spent, flowing back ─╯╰──── can be spent ──────╯╰───── debt, if TAT is here ──╯
 //! ```
+//!
+//! What something costs may be known only when it is over. Then a guess is taken first and corrected by [`Quota::settle`]:
+//! what was too much is given back, what was too little is spent without asking. So a bucket may come to owe as much as it
+//! holds, and what it would owe beyond that is forgiven. While it owes, nothing is admitted.
 //!
 //! # When the clock breaks
 //!
-//! A step back can neither lock a caller out for longer than an empty bucket takes to refill, nor forgive more than the
-//! length of the step, one burst at most. A step forward refills at most one burst.
+//! A step back can neither lock a caller out for longer than a bucket of the deepest debt takes to refill (two bursts), nor
+//! forgive more than the length of the step. A step forward refills at most that.
 
 #[cfg(test)]
 mod tests;
@@ -87,18 +91,19 @@ impl Quota {
         Bucket { tat: self.scaled(Micros(full_at.micros)) + u128::from(full_at.part) }
     }
 
-    /// Spends `cost` from `bucket`, if it holds that much.
+    /// Spends `cost` from `bucket`, if it holds that much. A bucket that owes refuses even what costs nothing.
     pub fn take(&self, bucket: &mut Bucket, now: Micros, cost: u32) -> Verdict {
-        // The largest sum here stays below 2^117: no step can overflow.
+        // The largest sum here stays below 2^119: no step can overflow.
         let start = self.scaled(now);
         let permit = self.period.as_micros();
         let capacity = permit * u128::from(self.burst);
-        // More than a burst ahead is only possible after the clock stepped back.
-        let tat = bucket.tat.clamp(start, start + capacity);
+        // Further ahead is only possible after the clock stepped back.
+        let tat = bucket.tat.clamp(start, start + 2 * capacity);
         let spent = tat + permit * u128::from(cost);
         let allowed = cost <= self.burst && spent <= start + capacity;
         let tat = if allowed { spent } else { tat };
-        let remaining = (start + capacity - tat).checked_div(permit).map_or(self.burst, |whole| {
+        let left = (start + capacity).saturating_sub(tat);
+        let remaining = left.checked_div(permit).map_or(self.burst, |whole| {
             // Never above `burst`, so it fits.
             u32::try_from(whole).unwrap_or(self.burst)
         });
@@ -111,6 +116,18 @@ impl Quota {
         };
         bucket.tat = tat;
         Verdict { quota: *self, allowed, remaining, retry_after, reset_after: self.until(tat, now) }
+    }
+
+    /// Lets what was taken as `reserved` cost what it really `spent`: gives the difference back, though a bucket is never
+    /// fuller than full, or spends it as well, though a bucket never owes more than a burst.
+    pub fn settle(&self, bucket: &mut Bucket, now: Micros, reserved: u32, spent: u32) {
+        let start = self.scaled(now);
+        let permit = self.period.as_micros();
+        let deepest = start + 2 * permit * u128::from(self.burst);
+        let tat = bucket.tat.clamp(start, deepest);
+        let difference = permit * u128::from(reserved.abs_diff(spent));
+        let settled = if spent <= reserved { tat.saturating_sub(difference) } else { tat + difference };
+        bucket.tat = settled.clamp(start, deepest);
     }
 
     /// Whether forgetting `bucket` would change no later decision.

@@ -1,6 +1,6 @@
 //! `serve`: the real thing, until a signal or until the tree gives itself up.
 //!
-//! The first signal stops gracefully (at most [`STOP_MAX`]); a second one leaves at once.
+//! The first signal stops gracefully, at most 5 s longer than `SHUTDOWN_GRACE_SECS`; a second one leaves at once.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -16,8 +16,8 @@ use tracing::{error, info, warn};
 use super::{STATUS_FAILED, local, signals::Signals};
 use crate::{app::App, config::Config, logging};
 
-/// As long as all graces inside together, so that it only ends a stop that hangs.
-const STOP_MAX: Duration = Duration::from_secs(35);
+/// What is left for the process itself to end, after everything in it has stopped or was left behind.
+const LEAVE: Duration = Duration::from_millis(500);
 
 /// File descriptors beside those of clients: store, model servers, listeners, logs.
 const FILES_RESERVED: u64 = 512;
@@ -81,8 +81,10 @@ pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
     if let Some(cause) = &failure {
         error!(cause, "the supervision tree gave itself up; the process ends with status 1");
     }
+    // The stop keeps its own time: this one only ends a stop that hangs.
+    let limit = app.stops_within() + LEAVE / 2;
     let stopped = tokio::select! {
-        stopped = tokio::time::timeout(STOP_MAX, app.stop()) => stopped.is_ok(),
+        stopped = tokio::time::timeout(limit, app.stop()) => stopped.is_ok(),
         name = signals.next() => {
             warn!(signal = name, "second signal: leaving at once");
             return ExitCode::from(STATUS_FAILED);
@@ -91,7 +93,7 @@ pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
     if stopped {
         info!("stopped");
     } else {
-        error!(seconds = STOP_MAX.as_secs(), "stopping took too long: leaving");
+        error!(seconds = limit.as_secs_f64(), "stopping took too long: leaving");
     }
     if stopped && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::from(STATUS_FAILED) }
 }
@@ -159,9 +161,10 @@ mod tests {
     #[test]
     fn d07_the_parts_of_a_stop_fit_into_the_whole() {
         let http = HttpConfig::new(HttpConfig::OPS_DEFAULT);
-        assert!(http.drain_accept < http.drain_grace);
-        let parts = http.drain_grace + STOP_AFTER_GRACE + STOP_PATIENCE;
-        assert!(parts <= STOP_MAX, "{parts:?} is longer than {STOP_MAX:?}");
+        assert_eq!((http.drain_accept, http.drain_grace), (Duration::from_secs(2), Duration::from_secs(30)));
+        let (whole, parts) =
+            (Duration::from_secs(35), http.drain_grace + STOP_AFTER_GRACE + STOP_PATIENCE + LEAVE);
+        assert!(parts <= whole, "{parts:?} is longer than {whole:?}");
     }
 
     #[test]

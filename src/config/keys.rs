@@ -84,6 +84,10 @@ pub enum Item {
     Origin,
     /// An IP address or a CIDR range.
     Network,
+    /// A model's name.
+    Model,
+    /// A model's name, `=`, and a whole number from 1 on.
+    ModelSlots,
 }
 
 /// Names that belong to later work: refused rather than silently without effect.
@@ -128,6 +132,8 @@ keys! {
         DATA_DIR Kind::Path, "./data", "Directory of SQLite and generated secrets; `demo` uses `./data/demo`.";
         RUST_LOG Kind::Text, "info", "What to log, as `tracing` filter directives.";
         LOG_FORMAT Kind::Choice(&["text", "json"]), "text", "How log lines are written.";
+        SHUTDOWN_GRACE_SECS Kind::Whole { min: 1, max: 600 }, "30",
+            "Seconds that running answers have after SIGTERM; the process ends at most 5 seconds later.";
         INSTANCE_COUNT Kind::Whole { min: 1, max: 1_000 }, "1",
             "Running instances that share the model server; divides its slots, and the limits of callers while Redis is away.";
     }
@@ -173,10 +179,19 @@ keys! {
             "Open connections of one address; loopback and trusted proxies are exempt.";
     }
     Limits {
-        RATE_LIMIT_ENABLED Kind::Switch, "true", "Whether requests are counted; queue and memory bounds always hold.";
+        RATE_LIMIT_ENABLED Kind::Switch, "true",
+            "Whether requests and running turns are counted; queue and memory bounds always hold.";
         RATE_LIMIT_REQUESTS_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "60",
             "Requests per minute and user; an address gets five times that.";
         RATE_LIMIT_BURST Kind::Whole { min: 1, max: 1_000_000 }, "20", "Requests a user may make at once.";
+        RATE_LIMIT_MODEL_REQUESTS_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "",
+            "Turns per minute, user and model, a third of them at once; without it only requests are counted.";
+        RATE_LIMIT_TOKENS_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000_000 }, "",
+            "Tokens per minute and user, all of them at once; without it tokens are not counted.";
+        RATE_LIMIT_RESERVE_TOKENS Kind::Whole { min: 1, max: 1_000_000 }, "1024",
+            "Tokens held back for an answer of unknown length until it is over.";
+        STREAMS_PER_USER Kind::Whole { min: 1, max: 1_000_000 }, "4",
+            "Turns of one user that run at once, over all models and instances; those beyond it wait in their queues.";
         LOG_IN_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "5", "Log-ins per minute and address.";
         LOG_IN_BURST Kind::Whole { min: 1, max: 1_000_000 }, "5", "Log-ins an address may try at once.";
         SIGN_UP_PER_HOUR Kind::Whole { min: 1, max: 1_000_000 }, "10", "Sign-ups per hour and address.";
@@ -187,6 +202,14 @@ keys! {
             "The Ollama server; several are not supported yet.";
         OLLAMA_NUM_PARALLEL Kind::Whole { min: 1, max: 1_024 }, "1",
             "Answers one model generates at once on one server; the same number as there.";
+        OLLAMA_MAX_LOADED_MODELS Kind::Whole { min: 0, max: 1_000 }, "",
+            "Models one server is asked to hold in memory at once; without it, or with 0, that is left to the server.";
+        MODEL_MIN_RESIDENCE_SECS Kind::Whole { min: 0, max: DAY }, "30",
+            "Seconds a model that was loaded stays before it goes for another, where `OLLAMA_MAX_LOADED_MODELS` limits them.";
+        MODEL_SLOTS Kind::List(Item::ModelSlots), "",
+            "Answers that single models generate at once, in place of `OLLAMA_NUM_PARALLEL`: `llama3.2=4,qwen3:8b=2`.";
+        MODEL_ADAPTIVE Kind::List(Item::Model), "",
+            "Models of which fewer answers are generated at once while their first token comes late; comma-separated.";
         DEMO_MODEL Kind::Switch, "false", "Also offers the built-in demo model, which needs no server; not in production.";
         ALLOW_CLOUD_MODELS Kind::Switch, "false",
             "Whether models may run that send prompts to somebody else's machine.";
@@ -252,7 +275,7 @@ mod tests {
     fn names_of_other_programs_are_no_misspelt_ones_of_ours() {
         let names = "PGDATABASE PGHOST PGDATA POSTGRES_URL POSTGRES_PASSWORD DATABASE DATABASE_HOST DATABASE_NAME DB_URL \
             REDIS_HOST REDIS_PORT REDIS_PASSWORD REDIS_PORT_6379_TCP OLLAMA_HOST OLLAMA_MODELS OLLAMA_KEEP_ALIVE \
-            OLLAMA_MAX_QUEUE OLLAMA_ORIGINS OLLAMA_API_BASE_URL OLLAMA_PORT OLLAMA_MAX_LOADED_MODELS APP_NAME APP_KEY \
+            OLLAMA_MAX_QUEUE OLLAMA_ORIGINS OLLAMA_API_BASE_URL OLLAMA_PORT OLLAMA_FLASH_ATTENTION APP_NAME APP_KEY \
             APP_URL APP_ROOT APP_DEBUG APP_VERSION HOST PORT HOSTNAME PASSWORD DATA DATA_PATH XDG_DATA_DIRS \
             XDG_DATA_HOME LOG_LEVEL LOG_FILE LOGNAME RUST_BACKTRACE RUST_MIN_STACK RUSTFLAGS JWT_KEY JWT_SECRET_KEY \
             ALLOWED_HOSTS TRUSTED_HOSTS NODE_ENV RAILS_ENV MODEL_PATH http_proxy PATH HOME";

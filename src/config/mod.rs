@@ -40,7 +40,10 @@ use actors::{
     system::SystemConfig,
 };
 
-use domain::signing_key::SigningAlgorithm;
+use domain::{
+    limits::{requests_per_minute, tokens_per_minute},
+    signing_key::SigningAlgorithm,
+};
 
 use self::reader::Reader;
 use crate::http::HttpConfig;
@@ -159,6 +162,7 @@ fn http(reader: &mut Reader<'_>, refresh_idle: Duration) -> HttpConfig {
         max_in_flight: reader.count(&keys::MAX_INFLIGHT_REQUESTS),
         max_connections: reader.count(&keys::MAX_CONNECTIONS),
         max_connections_per_address: reader.count(&keys::MAX_CONNECTIONS_PER_IP),
+        drain_grace: reader.seconds(&keys::SHUTDOWN_GRACE_SECS),
         ..HttpConfig::new(SocketAddr::new(host, port))
     }
 }
@@ -196,12 +200,24 @@ fn password(reader: &mut Reader<'_>) -> PasswordConfig {
 }
 
 fn rate_limit(reader: &mut Reader<'_>, instances: u16) -> RateLimitConfig {
-    let mut whole = |key| reader.whole(key).unwrap_or_default();
-    let new =
-        RateLimitConfig::new(whole(&keys::RATE_LIMIT_REQUESTS_PER_MINUTE), whole(&keys::RATE_LIMIT_BURST));
+    fn whole(reader: &mut Reader<'_>, key: &keys::Key) -> u32 {
+        reader.whole(key).unwrap_or_default()
+    }
+    let user = whole(reader, &keys::RATE_LIMIT_REQUESTS_PER_MINUTE);
+    let new = RateLimitConfig::new(user, whole(reader, &keys::RATE_LIMIT_BURST));
     RateLimitConfig {
-        log_in: RateLimitConfig::per_minute(whole(&keys::LOG_IN_PER_MINUTE), whole(&keys::LOG_IN_BURST)),
-        sign_up: RateLimitConfig::per_hour(whole(&keys::SIGN_UP_PER_HOUR), whole(&keys::SIGN_UP_BURST)),
+        model: reader.whole(&keys::RATE_LIMIT_MODEL_REQUESTS_PER_MINUTE).map(requests_per_minute),
+        tokens: reader.whole(&keys::RATE_LIMIT_TOKENS_PER_MINUTE).map(tokens_per_minute),
+        reserve_tokens: reader.whole(&keys::RATE_LIMIT_RESERVE_TOKENS).unwrap_or_default(),
+        log_in: RateLimitConfig::per_minute(
+            whole(reader, &keys::LOG_IN_PER_MINUTE),
+            whole(reader, &keys::LOG_IN_BURST),
+        ),
+        sign_up: RateLimitConfig::per_hour(
+            whole(reader, &keys::SIGN_UP_PER_HOUR),
+            whole(reader, &keys::SIGN_UP_BURST),
+        ),
+        streams: whole(reader, &keys::STREAMS_PER_USER),
         instance_count: instances.into(),
         enabled: reader.switch(&keys::RATE_LIMIT_ENABLED),
         redis_url: reader.optional(&keys::REDIS_URL, reader::redis),
@@ -221,7 +237,12 @@ fn model(reader: &mut Reader<'_>, instances: u16) -> ModelConfig {
     ModelConfig {
         upstreams: upstreams(reader),
         slots: reader.count(&keys::OLLAMA_NUM_PARALLEL),
+        slots_of: reader.by_model(&keys::MODEL_SLOTS, reader::model_slots),
+        adaptive: reader.list(&keys::MODEL_ADAPTIVE, reader::model).into_iter().collect(),
         instance_count: instances.into(),
+        // Ollama's own name, and 0 is its own word for "no limit".
+        max_loaded: reader.whole(&keys::OLLAMA_MAX_LOADED_MODELS).filter(|limit| *limit > 0),
+        min_residence: reader.seconds(&keys::MODEL_MIN_RESIDENCE_SECS),
         queue_limit,
         queue_per_user,
         allow_cloud: reader.switch(&keys::ALLOW_CLOUD_MODELS),

@@ -4,12 +4,16 @@
 //! problems at the end. The stand-ins are never used, because a configuration with a problem is no configuration.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     str::FromStr,
     time::Duration,
 };
 
-use domain::secret::Secret;
+use domain::{
+    model_name::{CanonicalName, ModelName},
+    secret::Secret,
+};
 use http::Uri;
 use ipnet::IpNet;
 
@@ -19,6 +23,9 @@ use super::{
     sources::{Origin, Settings},
 };
 use crate::http::{LoopbackAddr, PageOrigin};
+
+/// As many as `OLLAMA_NUM_PARALLEL` may say.
+const MODEL_SLOTS_MAX: usize = 1_024;
 
 /// Why a text is not a value: what it is, and what it should be.
 pub(crate) struct Bad {
@@ -130,11 +137,32 @@ impl<'a> Reader<'a> {
 
     /// The comma-separated items, blanks between them ignored.
     pub(crate) fn list<T>(&mut self, key: &Key, parse: impl Fn(&str) -> Result<T, Bad>) -> Vec<T> {
+        self.optional(key, |text| items(text).map(&parse).collect()).unwrap_or_default()
+    }
+
+    /// The comma-separated items that say something about a model each, no model twice in any spelling.
+    pub(crate) fn by_model<T>(
+        &mut self,
+        key: &Key,
+        parse: impl Fn(&str) -> Result<(CanonicalName, T), Bad>,
+    ) -> BTreeMap<CanonicalName, T> {
         self.optional(key, |text| {
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(&parse).collect()
+            let mut models = BTreeMap::new();
+            for item in items(text) {
+                let (model, value) = parse(item)?;
+                let again = format!("names {model} twice");
+                if models.insert(model, value).is_some() {
+                    return Err(Bad::new(again, "name each model once"));
+                }
+            }
+            Ok(models)
         })
         .unwrap_or_default()
     }
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
 fn parsed<T: FromStr>(text: &str, what: &str, fix: &str) -> Result<T, Bad> {
@@ -149,6 +177,26 @@ pub(crate) fn network(item: &str) -> Result<IpNet, Bad> {
             "give addresses or ranges such as 10.0.0.0/8",
         )
     })
+}
+
+pub(crate) fn model(item: &str) -> Result<CanonicalName, Bad> {
+    ModelName::parse(item).map(|name| name.canonical()).map_err(|_| {
+        Bad::new(
+            format!("contains {item:?}, which is no model's name"),
+            "give names such as llama3.2 or qwen3:8b",
+        )
+    })
+}
+
+/// `name=slots`.
+pub(crate) fn model_slots(item: &str) -> Result<(CanonicalName, usize), Bad> {
+    let bad = || {
+        let fix = format!("give items such as llama3.2=4, with 1 to {MODEL_SLOTS_MAX} slots");
+        Bad::new(format!("contains {item:?}, which is no model with its slots"), fix)
+    };
+    let (name, slots) = item.split_once('=').ok_or_else(bad)?;
+    let slots = slots.trim().parse().ok().filter(|slots| (1..=MODEL_SLOTS_MAX).contains(slots));
+    Ok((model(name.trim())?, slots.ok_or_else(bad)?))
 }
 
 pub(crate) fn origin(item: &str) -> Result<PageOrigin, Bad> {

@@ -103,6 +103,13 @@ fn several_instances(config: &Config, problems: &mut Vec<Problem>) {
             "set DATABASE_URL to a Postgres that all instances share",
         ));
     }
+    if config.system.model.max_loaded.is_some() {
+        problems.push(Problem::new(
+            keys::OLLAMA_MAX_LOADED_MODELS.name,
+            "is set with INSTANCE_COUNT above 1, but instances would unload each other's models",
+            "set it for the model server only, or run one instance",
+        ));
+    }
     if config.system.auth.secret.is_none() {
         problems.push(Problem::new(
             keys::INSTANCE_COUNT.name,

@@ -209,6 +209,17 @@ fn several_instances_need_a_shared_store_and_secret() {
     assert!(only(&[("INSTANCE_COUNT", "two")]).contains("is not a whole number"));
     let shared = [("INSTANCE_COUNT", "2"), ("JWT_SECRET", GOOD_SECRET), ("DATABASE_URL", "postgres://db/x")];
     assert_eq!(problems(&environment(&shared)), []);
+    let limited = [&shared[..], &[("OLLAMA_MAX_LOADED_MODELS", "1")]].concat();
+    assert!(only(&limited).contains("unload each other's models"));
+}
+
+#[test]
+fn no_limit_of_loaded_models_is_written_as_ollama_writes_it() {
+    let limit = |text| {
+        let sources = environment(&[("OLLAMA_MAX_LOADED_MODELS", text)]);
+        Config::load(&sources).unwrap().system.model.max_loaded
+    };
+    assert_eq!((limit("0"), limit("2")), (None, Some(2)));
 }
 
 #[test]
@@ -290,6 +301,32 @@ fn the_model_server_is_one_and_may_be_named_twice() {
     for url in ["https://a", "a:11434", "http://", "ftp://a", "http://a?x=1"] {
         assert!(only(&[("OLLAMA_BASE_URL", url)]).starts_with("OLLAMA_BASE_URL (environment)"), "{url}");
     }
+}
+
+#[test]
+fn single_models_have_their_own_slots_by_any_spelling_of_their_name() {
+    let load = |pairs: &[_]| Config::load(&environment(pairs)).unwrap().system.model;
+    let name = |text| domain::model_name::ModelName::parse(text).unwrap().canonical();
+    let model = load(&[("OLLAMA_NUM_PARALLEL", "3"), ("MODEL_SLOTS", "llama3.2=4, Library/qwen3:8b = 2")]);
+    let slots = ["llama3.2:latest", "qwen3:8b", "other"].map(|text| model.slots(&name(text)));
+    assert_eq!(slots, [4, 2, 3]);
+    let shared = [("INSTANCE_COUNT", "3"), ("JWT_SECRET", GOOD_SECRET), ("DATABASE_URL", "postgres://db/x")];
+    let divided = load(&[&shared[..], &[("MODEL_SLOTS", "llama3.2=7,qwen3:8b=1")]].concat());
+    let slots = ["llama3.2", "qwen3:8b", "other"].map(|text| divided.slots(&name(text)));
+    assert_eq!(slots, [2, 1, 1], "divided by the instances, but never below one");
+    for text in ["llama3.2", "llama3.2=", "llama3.2=0", "llama3.2=1025", "llama3.2=x", "=3", "a b=3"] {
+        let problem = only(&[("MODEL_SLOTS", text)]);
+        assert!(
+            problem.starts_with("MODEL_SLOTS (environment)") && problem.contains("fix: give"),
+            "{problem}"
+        );
+    }
+    let twice = only(&[("MODEL_SLOTS", "llama3.2=4,llama3.2:latest=2")]);
+    assert!(twice.contains("names llama3.2:latest twice"), "{twice}");
+
+    let adaptive = load(&[("MODEL_ADAPTIVE", "LLAMA3.2, qwen3:8b")]).adaptive;
+    assert_eq!(adaptive, ["llama3.2", "qwen3:8b"].map(name).into());
+    assert!(only(&[("MODEL_ADAPTIVE", "../x")]).contains("which is no model's name"));
 }
 
 #[test]

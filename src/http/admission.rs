@@ -4,6 +4,7 @@
 //! head ─▶ address bucket ─▶ (preflight) ─▶ credentials ─▶ the route's access ─▶ principal's buckets
 //! ```
 //!
+//! A turn's route asks the principal's buckets itself, when it knows the model and the length.
 //! Whoever is turned away at a bucket or at a route's access is told to the audit trail.
 
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use super::{
     pipeline::{Hosts, Pipeline},
     request_id::RequestId,
     route::{Found, Limit, Route},
+    spending,
 };
 
 const URI_BYTES: usize = 8 << 10;
@@ -100,7 +102,7 @@ impl<S: Doors> Pipeline<S> {
                 }
                 identified => identified?,
             };
-            if !is_reserved {
+            if route.limit == Limit::Request {
                 caller.pay_as(&principal).await?;
             }
             (pass.principal, pass.is_by_cookie) = (Some(principal), is_by_cookie);
@@ -151,12 +153,10 @@ impl<S: Doors> Caller<'_, S> {
     /// Remembers what a bucket said, and refuses if it said no.
     fn spend(&mut self, said: Option<Decision>, user: Option<UserId>) -> Result<(), ApiError> {
         let Some(said) = said else { return Ok(()) };
-        *self.decision = Some(said);
-        if said.verdict.allowed {
-            return Ok(());
-        }
-        self.report(AuditEvent::ExcessRateLimitExceeded, user, said.scope.as_str());
-        Err(ApiError::rate_limited(&said))
+        let said = self.decision.insert(said);
+        spending::admitted(&*self.pipeline.doors, said, user, || {
+            call::origin(&self.head.headers, self.client, self.request_id)
+        })
     }
 
     /// Who is asking, if they may enter, and whether a cookie said so.

@@ -2,8 +2,11 @@
 
 use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
-use actors::auth::Origin;
-use domain::{principal::Principal, session::DEVICE_CHARS};
+use actors::{
+    auth::Origin,
+    rate_limit::{TokenReserve, TurnSize},
+};
+use domain::{chat::ChatRequest, principal::Principal, session::DEVICE_CHARS};
 use http::{HeaderMap, HeaderName, header::USER_AGENT, request::Parts};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
@@ -14,8 +17,10 @@ use super::{
     browser,
     config::HttpConfig,
     connection::Peer,
+    doors::Doors,
     error::ApiError,
     request_id::RequestId,
+    spending::{self, Told},
 };
 
 const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
@@ -40,6 +45,8 @@ pub(crate) struct Call {
     /// Cancelled when replies must end because the service does.
     pub(crate) ending: CancellationToken,
     pub(crate) config: Arc<HttpConfig>,
+    /// On the routes of turns.
+    pub(super) told: Option<Told>,
 }
 
 impl Call {
@@ -50,6 +57,31 @@ impl Call {
     /// 500 on a public route, which has no principal: the route table and the route disagree.
     pub(crate) fn principal(&self) -> Result<Principal, ApiError> {
         self.principal.ok_or_else(|| ApiError::internal("a public route asked for its principal"))
+    }
+
+    /// Spends what the turn costs that was asked for, before it is begun with what is returned.
+    ///
+    /// # Errors
+    ///
+    /// 429 when one of the principal's buckets refuses; 500 on a route that is no turn's.
+    pub(crate) async fn pay_for_turn(
+        &self,
+        doors: &impl Doors,
+        request: &ChatRequest,
+    ) -> Result<TokenReserve, ApiError> {
+        let told = self.told.as_ref().ok_or_else(|| ApiError::internal("a turn on a route of requests"))?;
+        let principal = self.principal()?;
+        let size = TurnSize {
+            prompt_tokens: request.estimated_prompt_tokens(),
+            answer_tokens: request.sampling.num_predict,
+        };
+        let (said, reserve) = doors.take_turn(&principal, &request.model.canonical(), size).await?;
+        if let Some(said) = said {
+            let admitted = spending::admitted(doors, &said, Some(principal.user), || self.origin());
+            told.remember(said);
+            admitted?;
+        }
+        Ok(reserve)
     }
 
     /// Where the call came from, for the audit trail.

@@ -70,7 +70,7 @@ pub struct HttpConfig {
     pub heartbeat: Duration,
     /// How long a shutdown keeps accepting, so that load balancers see that we are no longer ready.
     pub drain_accept: Duration,
-    /// How long running requests have from the beginning of a shutdown.
+    /// How long running requests have from the beginning of a shutdown (`SHUTDOWN_GRACE_SECS`).
     pub drain_grace: Duration,
 }
 
@@ -98,7 +98,7 @@ impl HttpConfig {
             chat_deadline: Duration::from_secs(600),
             heartbeat: Duration::from_secs(15),
             drain_accept: Duration::from_secs(2),
-            drain_grace: Duration::from_secs(24),
+            drain_grace: Duration::from_secs(30),
         }
     }
 

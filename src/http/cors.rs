@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::{body::Inbound, reply::Reply};
+use super::{body::Inbound, limit_headers, reply::Reply};
 
 /// How long a browser may remember a preflight.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
@@ -58,6 +58,7 @@ pub(crate) fn layer(origins: &[PageOrigin], with_cookies: bool) -> Option<CorsLa
     }
     let origins = origins.iter().map(|PageOrigin(value)| value.clone());
     let named = HeaderName::from_static;
+    let readable = [header::RETRY_AFTER, named("x-request-id")].into_iter().chain(limit_headers::names());
     Some(
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
@@ -69,15 +70,7 @@ pub(crate) fn layer(origins: &[PageOrigin], with_cookies: bool) -> Option<CorsLa
                 named("x-api-key"),
                 named("x-request-timeout"),
             ])
-            .expose_headers([
-                header::RETRY_AFTER,
-                named("x-request-id"),
-                named("ratelimit"),
-                named("ratelimit-policy"),
-                named("x-ratelimit-limit"),
-                named("x-ratelimit-remaining"),
-                named("x-ratelimit-reset"),
-            ])
+            .expose_headers(readable.collect::<Vec<_>>())
             .max_age(PREFLIGHT_MAX_AGE),
     )
 }

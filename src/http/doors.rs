@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use actors::{
     auth::{AuthError, Origin},
-    rate_limit::{Decision, LimitError},
+    rate_limit::{Decision, LimitError, TokenReserve, TurnSize},
     system::System,
 };
 use domain::{
     audit::AuditEvent,
     id::UserId,
+    model_name::CanonicalName,
     principal::{Access, Principal},
 };
 
@@ -33,6 +34,14 @@ pub(crate) trait Doors: Send + Sync + 'static {
         principal: &Principal,
     ) -> impl Future<Output = Result<Option<Decision>, LimitError>> + Send;
 
+    /// Spends one turn of the principal with this model.
+    fn take_turn(
+        &self,
+        principal: &Principal,
+        model: &CanonicalName,
+        size: TurnSize,
+    ) -> impl Future<Output = Result<(Option<Decision>, TokenReserve), LimitError>> + Send;
+
     /// Tells the audit trail that somebody was turned away.
     fn report_refusal(&self, event: AuditEvent, user: Option<UserId>, detail: &'static str, origin: &Origin);
 }
@@ -52,6 +61,15 @@ impl Doors for System {
 
     async fn take_principal(&self, principal: &Principal) -> Result<Option<Decision>, LimitError> {
         self.limits.take_principal(principal, 1).await
+    }
+
+    async fn take_turn(
+        &self,
+        principal: &Principal,
+        model: &CanonicalName,
+        size: TurnSize,
+    ) -> Result<(Option<Decision>, TokenReserve), LimitError> {
+        self.limits.take_turn(principal, model, size).await
     }
 
     fn report_refusal(&self, event: AuditEvent, user: Option<UserId>, detail: &'static str, origin: &Origin) {

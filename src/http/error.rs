@@ -8,7 +8,7 @@ mod words;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use domain::kind::Kind;
+use domain::{kind::Kind, wait::whole_seconds};
 use http::StatusCode;
 use serde::Serialize;
 
@@ -44,6 +44,9 @@ pub(crate) struct ErrorObject<'a> {
     /// The field of the request at fault, where there is one.
     pub(crate) param: Option<&'a str>,
     pub(crate) request_id: &'a str,
+    /// Seconds; only inside a stream, where no header can say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after: Option<u64>,
 }
 
 /// When nothing better is known.
@@ -86,6 +89,12 @@ impl ApiError {
         self
     }
 
+    /// Whoever refused it has given each caller a moment of its own.
+    pub(super) fn paced(mut self) -> Self {
+        self.may_spread = false;
+        self
+    }
+
     pub(crate) fn may_spread(&self) -> bool {
         self.may_spread
     }
@@ -117,6 +126,15 @@ impl ApiError {
             class: self.code.class(),
             param: self.param.as_deref(),
             request_id,
+            retry_after: None,
+        }
+    }
+
+    /// The same inside a stream.
+    pub(crate) fn object_in_stream<'a>(&'a self, request_id: &'a str) -> ErrorObject<'a> {
+        ErrorObject {
+            retry_after: self.retry_after.map(|wait| whole_seconds(wait).max(1)),
+            ..self.object(request_id)
         }
     }
 }

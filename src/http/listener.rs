@@ -1,4 +1,4 @@
-//! Accepts connections, within the caps, until draining begins.
+//! Accepts connections, within the caps, until draining begins; whoever has connected by then is served.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,12 +22,14 @@ use super::{
 /// Accepting fails for want of descriptors or memory; neither announces its return.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// Connections that the kernel may have ready when accepting stops: as many as tokio lets it queue.
+const BACKLOG: usize = 1_024;
+
 /// How long a refused connection may take to swallow its 503, and how many may do so at once.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 const REFUSALS_AT_ONCE: usize = 256;
 
 pub(crate) struct Listener<S: Doors> {
-    pub(crate) socket: TcpListener,
     pub(crate) pipeline: Arc<Pipeline<S>>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) config: Arc<HttpConfig>,
@@ -36,12 +38,12 @@ pub(crate) struct Listener<S: Doors> {
 
 impl<S: Doors> Listener<S> {
     /// Serves until draining begins; connections outlive this future on the tracker.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self, socket: TcpListener) {
         let refusals = Arc::new(tokio::sync::Semaphore::new(REFUSALS_AT_ONCE));
         loop {
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
-                () = self.lifecycle.draining.cancelled() => return,
+                accepted = socket.accept() => accepted,
+                () = self.lifecycle.draining.cancelled() => break,
             };
             match accepted {
                 Ok((stream, address)) => self.admit(stream, address, &refusals),
@@ -50,6 +52,20 @@ impl<S: Doors> Listener<S> {
                     tracing::warn!(error = %error, "cannot accept connections");
                     sleep(ACCEPT_BACKOFF).await;
                 }
+            }
+        }
+        self.last_call(socket, &refusals);
+    }
+
+    /// Admits whoever the kernel has connected already, and closes the door: they would find their connections reset.
+    fn last_call(&self, socket: TcpListener, refusals: &Arc<tokio::sync::Semaphore>) {
+        // The kernel itself is asked: what the runtime knows of it is a turn old.
+        let Ok(socket) = socket.into_std() else { return };
+        for _ in 0..BACKLOG {
+            match socket.accept().and_then(|(stream, address)| Ok((from_std(stream)?, address))) {
+                Ok((stream, address)) => self.admit(stream, address, refusals),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => return,
             }
         }
     }
@@ -91,6 +107,11 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(&refusal::words(&ApiError::too_many_connections())).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+}
+
+fn from_std(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
 }
 
 /// Whether an accept error says something about that connection only.

@@ -26,6 +26,7 @@ mod headers;
 mod host;
 mod json;
 mod lifecycle;
+mod limit_headers;
 mod listener;
 mod metrics;
 mod pipeline;
@@ -35,6 +36,7 @@ mod request_id;
 mod route;
 mod server;
 mod socket;
+mod spending;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -4,6 +4,8 @@
 //! deadline ─▶ in-flight cap ─▶ head ─▶ address bucket ─▶ (preflight) ─▶ credentials ─▶ principal's buckets ─▶ route
 //! ```
 //!
+//! A turn asks its principal's buckets in its route, once its body is read.
+//!
 //! Each step may refuse. Whatever happens, a panic included, there is one reply with the headers every reply has, and
 //! the request's place is given back when its body ends.
 
@@ -30,10 +32,12 @@ use super::{
     doors::Doors,
     error::ApiError,
     headers,
+    limit_headers::{Dialect, tell_limits},
     metrics::HttpMetrics,
     reply::Reply,
     request_id::RequestId,
     route::{Found, Limit, Patience, RouteTable},
+    spending::Told,
 };
 
 pub(crate) struct Pipeline<S> {
@@ -138,10 +142,11 @@ impl<S: Doors> Pipeline<S> {
         // A bucket that still has room did not refuse: its figures would belie the wait that another one asks for.
         let is_belied = reply.status() == http::StatusCode::TOO_MANY_REQUESTS;
         if let Some(decision) = decision.filter(|decision| !(is_belied && decision.verdict.allowed)) {
-            headers::tell_limits(reply.headers_mut(), &decision);
+            let dialect = if route.starts_with("/v1/") { Dialect::OpenAi } else { Dialect::Plain };
+            tell_limits(reply.headers_mut(), &decision, dialect);
         }
-        if link.input.is_body_open() {
-            // The rest of the body is discarded by the socket after this reply, within bounds.
+        // The rest of an open body is discarded by the socket after this reply, within bounds.
+        if link.input.is_body_open() || link.closing.is_cancelled() {
             headers::close(reply.headers_mut());
         }
         reply
@@ -171,6 +176,7 @@ impl<S: Doors> Pipeline<S> {
                 return Err(refusal);
             }
         };
+        let told = (pass.route.limit == Limit::Turn).then(Told::default);
         let call = Call {
             head,
             body,
@@ -183,9 +189,14 @@ impl<S: Doors> Pipeline<S> {
             param: pass.param,
             ending: ending.clone(),
             config: Arc::clone(&self.config),
+            told: told.clone(),
         };
         let work = (pass.route.handler)(Arc::clone(&self.doors), call);
-        within(pass.deadline, ending, work).await
+        let outcome = within(pass.deadline, ending, work).await;
+        if let Some(said) = told.and_then(|told| told.take()) {
+            *decision = Some(said);
+        }
+        outcome
     }
 
     fn deadline(&self, head: &Parts, found: &Found<'_, S>) -> Result<Instant, ApiError> {

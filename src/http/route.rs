@@ -19,6 +19,9 @@ pub(crate) enum Limit {
     Reserved,
     /// One request of the address's bucket and, with credentials, of the principal's.
     Request,
+    /// One request of the address's bucket. What it spends of the principal's depends on what is in its body, so the route
+    /// pays for that when it has read it ([`Call::pay_for_turn`]).
+    Turn,
 }
 
 /// How long callers customarily wait.

@@ -1,6 +1,6 @@
 //! The running front end: the listener for clients and the one for operators.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actors::system::System;
 use tokio::{
@@ -24,7 +24,7 @@ use crate::router;
 const WIND_UP: Duration = Duration::from_secs(2);
 
 /// How long connections have to send what they were told last.
-const FLUSH: Duration = Duration::from_secs(1);
+const FLUSH: Duration = Duration::from_millis(500);
 
 /// What [`Server::shutdown`] needs at most after its grace.
 pub const STOP_AFTER_GRACE: Duration = WIND_UP.saturating_add(FLUSH);
@@ -84,31 +84,49 @@ impl Server {
         self.metrics.in_flight()
     }
 
-    /// Stops in phases (D7): not ready at once, accepting a little longer, then closing what is idle and waiting for
-    /// what runs; what still runs after the grace is told `server_shutting_down`. When it returns, nothing of the front
-    /// end holds the system any more.
+    /// What [`Server::shutdown`] takes at most.
+    pub fn stops_within(&self) -> Duration {
+        self.config.drain_grace + STOP_AFTER_GRACE
+    }
+
+    /// Stops in phases (D7): not ready at once and every reply its connection's last, accepting a little longer, then
+    /// closing what is idle and waiting for what runs; what still runs after the grace is told `server_shutting_down`.
+    /// When it returns, nothing of the front end holds the system any more.
     pub async fn shutdown(self) {
         let Self { system, config, clients, operators, .. } = self;
-        let began = Instant::now();
+        let grace_ends = Instant::now() + config.drain_grace;
         system.begin_shutdown();
+        clients.closing.cancel();
+        operators.closing.cancel();
         // Load balancers learn by asking; there is nothing to wait for but their next question.
-        sleep(config.drain_accept).await;
-        let grace_ends = began + config.drain_grace;
+        sleep(config.drain_accept.min(config.drain_grace)).await;
         // Operators may look on for as long as clients are served, and are no reason to take longer.
         let end_operators = async {
             let _ = timeout_at(grace_ends, clients.tasks.wait()).await;
-            stop(&operators, Instant::now(), std::future::ready(())).await;
+            stop(&operators, Instant::now(), ready(()), ready(())).await;
         };
-        tokio::join!(stop(&clients, grace_ends, system.end_turns()), end_operators);
+        tokio::join!(stop(&clients, grace_ends, system.turns_ended(), system.end_turns()), end_operators);
     }
 }
 
-/// Ends a listener: drained until `grace_ends`; then `end_work` ends what replies wait for, so that they end with its
-/// words; then those that wait for something else are told; then whoever does not listen is dropped.
-pub(crate) async fn stop(lifecycle: &Lifecycle, grace_ends: Instant, end_work: impl Future<Output = ()>) {
+/// Ends a listener: drained until `grace_ends`, or until no reply is owed and `work_done` says that nothing else is under
+/// way; then `end_work` ends what replies wait for, so that they end with its words; then those that wait for something
+/// else are told; then whoever does not listen is dropped.
+pub(crate) async fn stop(
+    lifecycle: &Lifecycle,
+    grace_ends: Instant,
+    work_done: impl Future<Output = ()>,
+    end_work: impl Future<Output = ()>,
+) {
+    lifecycle.closing.cancel();
     lifecycle.draining.cancel();
     lifecycle.tasks.close();
-    if timeout_at(grace_ends, lifecycle.tasks.wait()).await.is_ok() {
+    let at_rest = async {
+        lifecycle.tasks.wait().await;
+        // Looked at last: only a client can begin something.
+        work_done.await;
+    };
+    if timeout_at(grace_ends, at_rest).await.is_ok() {
         return;
     }
     let all_ended = async { tokio::join!(end_work, lifecycle.tasks.wait()) };
@@ -134,8 +152,8 @@ pub(crate) fn start_listener<S: Doors>(
     let connections =
         Connections::new(max_connections, config.max_connections_per_address, metrics.connections.clone());
     let listener =
-        Listener { socket, pipeline, connections, config: Arc::clone(config), lifecycle: lifecycle.clone() };
-    lifecycle.tasks.spawn(listener.run());
+        Listener { pipeline, connections, config: Arc::clone(config), lifecycle: lifecycle.clone() };
+    lifecycle.tasks.spawn(listener.run(socket));
 }
 
 /// `settings` are those that choose another address.

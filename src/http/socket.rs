@@ -27,6 +27,8 @@ pub(crate) struct Input {
     body_open: AtomicBool,
     /// A request is being served: from its head until the body of its reply was dropped.
     serving: AtomicBool,
+    /// A request was read on this connection.
+    asked: AtomicBool,
     /// Some of a reply may not have left us. While this is false, whatever hyper writes is a refusal of its own.
     unsent: AtomicBool,
 }
@@ -43,9 +45,20 @@ impl Drop for Serving {
 impl Input {
     /// A request was read; HTTP/1 serves one at a time.
     pub(crate) fn serve(self: &Arc<Self>) -> Serving {
+        self.asked.store(true, Ordering::Relaxed);
         self.unsent.store(true, Ordering::Relaxed);
         self.serving.store(true, Ordering::Relaxed);
         Serving(Arc::clone(self))
+    }
+
+    /// Whether a request was ever read.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether a reply is being made or written.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed)
     }
 
     /// Everything written so far was sent.

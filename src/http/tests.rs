@@ -10,13 +10,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actors::{
     auth::{AuthError, Origin},
-    rate_limit::{Decision, LimitError, Scope},
+    rate_limit::{Decision, LimitError, Said, Scope, TokenReserve, TurnSize},
 };
 use bytes::Bytes;
 use domain::{
     audit::AuditEvent,
+    chat::{ChatMessage, ChatRequest, Sampling},
     id::UserId,
     limits::Limits,
+    model_name::{CanonicalName, ModelName},
     principal::{Access, Credential, Principal, Role, Scopes},
     quota::{Quota, Verdict},
 };
@@ -38,6 +40,7 @@ use self::client::{Answer, PATIENCE, rest, until};
 use super::{
     config::HttpConfig,
     doors::Doors,
+    error::ApiError,
     lifecycle::Lifecycle,
     metrics::HttpMetrics,
     pipeline::{Hosts, Pipeline},
@@ -70,7 +73,7 @@ fn decision(scope: Scope, allowed: bool) -> Decision {
     let quota = Quota { permits: 60, period: Duration::from_secs(60), burst: 20 };
     let retry_after = if allowed { Duration::ZERO } else { Duration::from_millis(1_500) };
     let reset_after = Duration::from_secs(20);
-    Decision { scope, verdict: Verdict { quota, allowed, remaining: 7, retry_after, reset_after } }
+    Said { scope, verdict: Verdict { quota, allowed, remaining: 7, retry_after, reset_after } }.into()
 }
 
 impl Doors for Script {
@@ -105,9 +108,34 @@ impl Doors for Script {
         Ok(Some(decision(Scope::User, self.empty != Some(Scope::User))))
     }
 
+    async fn take_turn(
+        &self,
+        _: &Principal,
+        model: &CanonicalName,
+        size: TurnSize,
+    ) -> Result<(Option<Decision>, TokenReserve), LimitError> {
+        self.asked.lock().push("turn");
+        assert_eq!(model.as_str(), "m:latest");
+        assert_eq!(size, TurnSize { prompt_tokens: 2, answer_tokens: Some(5) });
+        let tokens = decision(Scope::Tokens, self.empty != Some(Scope::Tokens)).binding();
+        let said = vec![decision(Scope::User, self.empty != Some(Scope::User)).binding(), tokens];
+        Ok((Decision::of(said), TokenReserve::none()))
+    }
+
     fn report_refusal(&self, event: AuditEvent, user: Option<UserId>, detail: &'static str, origin: &Origin) {
         assert!(origin.address.is_some() && origin.request_id.is_some());
         self.reported.lock().push((event, user.is_some(), detail));
+    }
+}
+
+fn turn() -> ChatRequest {
+    ChatRequest {
+        model: ModelName::parse("M").unwrap(),
+        messages: vec![ChatMessage::text(domain::chat::Role::User, "eight by")],
+        sampling: Sampling { num_predict: Some(5), ..Sampling::default() },
+        tools: Vec::new(),
+        format: None,
+        think: None,
     }
 }
 
@@ -130,11 +158,28 @@ fn routes() -> Vec<Route<Script>> {
             let body: Value = call.account().await?;
             Ok(reply::json(StatusCode::OK, &body))
         }),
+        route(Method::POST, "/v1/turn", Anybody, Limit::Turn, |script, mut call| async move {
+            let _: Value = call.chat(Ok).await?;
+            let _reserve = call.pay_for_turn(&*script, &turn()).await?;
+            Err(ApiError::not_found("no such model"))
+        }),
         route(Method::POST, "/mine", Anybody, Limit::Request, hello),
         route(Method::GET, "/panic", Public, Limit::Request, |_, _| async { panic!("on purpose") }),
         route(Method::GET, "/never", Public, Limit::Request, |script: Arc<Script>, _| async move {
             let _tell = Tell(script.dropped.clone());
             std::future::pending().await
+        }),
+        route(Method::GET, "/thrice", Public, Limit::Request, |script: Arc<Script>, _| async move {
+            let tell = Tell(script.dropped.clone());
+            let body = futures_util::stream::unfold(0, move |said| {
+                let _held = &tell;
+                async move {
+                    // Long enough for whoever read the first to do something about the rest.
+                    tokio::time::sleep(Duration::from_millis(20 * said)).await;
+                    (said < 3).then(|| (Ok(Frame::data(Bytes::from_static(b"xxxx"))), said + 1))
+                }
+            });
+            Ok(reply::stream("text/plain", StreamBody::new(body)))
         }),
         route(Method::GET, "/endless", Public, Limit::Request, |script: Arc<Script>, _| async move {
             let tell = Tell(script.dropped.clone());

@@ -12,7 +12,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::list::List;
-use crate::http::{ApiError, Call, Reply, json_reply};
+use crate::{
+    dialects::native::millis,
+    http::{ApiError, Call, Reply, json_reply},
+};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelCard {
@@ -22,8 +25,10 @@ pub(crate) struct ModelCard {
     /// Unix seconds; 0 when its server does not tell.
     created: i64,
     owned_by: &'static str,
-    /// `available`, `unreachable` or `degraded`.
+    /// `available`, `loading` (asked for and not in memory yet), `unreachable` or `degraded`.
     state: &'static str,
+    /// Whether a server holds it in memory, so that a turn need not wait for it to be loaded.
+    loaded: bool,
     capabilities: Vec<String>,
     context_length: Option<u32>,
     family: String,
@@ -40,6 +45,8 @@ pub(crate) struct Queue {
     slots: usize,
     running: usize,
     waiting: usize,
+    /// Milliseconds until the next turn of somebody who has none waiting should start; `null` before any was measured.
+    eta_ms: Option<u64>,
 }
 
 impl From<Model> for ModelCard {
@@ -51,16 +58,23 @@ impl From<Model> for ModelCard {
             owned_by: "deepersensor",
             state: match model.state {
                 ModelState::Available => "available",
+                ModelState::Loading => "loading",
                 ModelState::Unreachable => "unreachable",
                 ModelState::Degraded => "degraded",
             },
+            loaded: model.is_loaded,
             capabilities: model.capabilities,
             context_length: model.context_length,
             family: model.family,
             parameter_size: model.parameter_size,
             quantization: model.quantization,
             size_bytes: model.size_bytes,
-            queue: Queue { slots: model.slots, running: model.running, waiting: model.waiting },
+            queue: Queue {
+                slots: model.slots,
+                running: model.running,
+                waiting: model.waiting,
+                eta_ms: model.wait.map(millis),
+            },
         }
     }
 }

@@ -75,7 +75,7 @@ fn describe(operation: &mut Operation, route: &Route<System>) {
         Access::Scope(scope) => (format!("scope:{}", scope.as_str()), &["401", "403"]),
     };
     // A reserved route is free, but guessing one's way into it is not.
-    let is_counted = route.limit == Limit::Request || !refusals.is_empty();
+    let is_counted = route.limit != Limit::Reserved || !refusals.is_empty();
     let responses = &mut operation.responses.responses;
     for status in refusals.iter().chain(is_counted.then_some(&"429")) {
         responses.entry((*status).to_owned()).or_insert_with(|| RefOr::T(Response::new("")));

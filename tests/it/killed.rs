@@ -130,6 +130,7 @@ async fn any_other_actor_killed_costs_at_most_a_503_and_no_stream() {
         "auth_sup/purge",
         "models_sup/router",
         "models_sup/leases",
+        "limits_sup/leases",
         "db_sup/store",
         "db_sup/writer-0",
         "db_sup/readers",

@@ -1,5 +1,9 @@
 //! Limits per caller, and the headers that tell about them.
 
+mod outage;
+mod skew;
+mod turns;
+
 use std::time::Duration;
 
 use crate::harness::{Call, Options, Reply, Session, Store, TestApp};
@@ -39,9 +43,15 @@ async fn c08_a_caller_that_obeys_retry_after_is_served() {
         assert!(reply.header("retry-after").is_none());
     }
     for _ in 0..3 {
-        let refused = me(&app, &ada).await.expect_error(429, "rate_limited");
+        // Whoever waited a second longer than needed has two requests.
+        let mut reply = me(&app, &ada).await;
+        while reply.status == 200 {
+            reply = me(&app, &ada).await;
+        }
+        let refused = reply.expect_error(429, "rate_limited");
         let wait = number(&refused, "retry-after");
-        assert_eq!((wait, number(&refused, "x-ratelimit-remaining"), field(&refused, "r")), (1, 0, 0));
+        assert!((1..=2).contains(&wait), "{wait}");
+        assert_eq!((number(&refused, "x-ratelimit-remaining"), field(&refused, "r")), (0, 0));
         assert!(wait >= field(&refused, "t") && wait >= number(&refused, "x-ratelimit-reset"));
         tokio::time::sleep(Duration::from_secs(wait)).await;
         me(&app, &ada).await.expect_status(200);

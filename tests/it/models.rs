@@ -49,6 +49,7 @@ async fn the_list_has_openais_shape_and_our_fields() {
   "created": 1787210043,
   "owned_by": "deepersensor",
   "state": "available",
+  "loaded": false,
   "capabilities": [
     "completion",
     "tools"
@@ -61,7 +62,8 @@ async fn the_list_has_openais_shape_and_our_fields() {
   "queue": {
     "slots": 4,
     "running": 0,
-    "waiting": 0
+    "waiting": 0,
+    "eta_ms": null
   }
 }
 "#;

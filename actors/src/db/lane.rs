@@ -11,6 +11,7 @@
 
 mod job;
 mod queue;
+mod unsettled;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +25,7 @@ pub(super) use self::queue::RETRY_BACKOFF;
 pub(super) use self::{
     job::{Answer, Job},
     queue::Next,
+    unsettled::Unsettled,
 };
 use super::{DbError, message::Write, metrics::DbMetrics, writer::WriterMessage};
 use crate::{
@@ -35,16 +37,25 @@ pub(super) struct Lane {
     gate: Gate,
     bell: Bell<WriterMessage>,
     queue: Mutex<Queue>,
+    /// Shared by all lanes.
+    unsettled: Arc<Unsettled>,
     metrics: DbMetrics,
 }
 
 impl Lane {
-    pub(super) fn new(gate: Gate, linger: Duration, kept_bytes: usize, metrics: DbMetrics) -> Self {
+    pub(super) fn new(
+        gate: Gate,
+        linger: Duration,
+        kept_bytes: usize,
+        unsettled: Arc<Unsettled>,
+        metrics: DbMetrics,
+    ) -> Self {
         let bell = Bell::new(Slot::new(), || WriterMessage::Wake);
         Self {
             gate,
             bell,
             queue: Mutex::new(Queue::new(linger, kept_bytes, metrics.kept_settlements.clone())),
+            unsettled,
             metrics,
         }
     }
@@ -63,7 +74,8 @@ impl Lane {
     }
 
     /// Queues a change and wakes the writer. A lane that was shut answers at once.
-    pub(super) fn place(&self, job: Job) {
+    pub(super) fn place(&self, mut job: Job) {
+        job.count(&self.unsettled);
         let (refused, is_due) = {
             let mut queue = self.queue.lock();
             if queue.is_open() { (None, queue.push(job)) } else { (Some(job), false) }
@@ -131,6 +143,12 @@ impl Lane {
                 self.give_up(job, &DbError::Overloaded);
             }
         }
+    }
+
+    /// Nothing lingers any more, and what was kept is tried again at once.
+    pub(super) fn hurry(&self) {
+        self.queue.lock().all_is_due(Instant::now());
+        self.bell.ring();
     }
 
     /// The database answered: what was kept for it is due.

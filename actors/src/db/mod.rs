@@ -40,7 +40,11 @@ use std::{sync::Arc, time::Duration};
 
 use ractor::factory::FactoryMessage;
 
-use self::{lane::Lane, metrics::DbMetrics, worker::ReadMessage};
+use self::{
+    lane::{Lane, Unsettled},
+    metrics::DbMetrics,
+    worker::ReadMessage,
+};
 use crate::{
     handle::{Handle, Permit},
     tree::Tree,
@@ -53,7 +57,7 @@ type Reads = Handle<FactoryMessage<(), ReadMessage>>;
 pub struct DbHandle {
     reads: Reads,
     lanes: Arc<[Arc<Lane>]>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests count commits"))]
+    unsettled: Arc<Unsettled>,
     metrics: DbMetrics,
     tree: Tree,
     call_timeout: Duration,

@@ -9,7 +9,7 @@ use ractor::{
 
 use super::{
     DbConfig, DbHandle,
-    lane::Lane,
+    lane::{Lane, Unsettled},
     metrics::DbMetrics,
     store::{self, Store},
     worker::{DbWorker, ReadMessage, Refusal, WorkerState},
@@ -47,11 +47,19 @@ pub(super) fn assemble(
 ) -> (DbHandle, SupervisorSpec) {
     let metrics = DbMetrics::register(&mut ctx.registry.lock());
     let lane_count = store.write_lanes();
+    let unsettled = Arc::<Unsettled>::default();
     let lanes: Vec<_> = (0..lane_count)
         .map(|_| {
             let gate = Gate::new("db_write", config.lane_capacity);
             ctx.gates.watch(&gate);
-            Arc::new(Lane::new(gate, config.usage_linger, config.kept_bytes / lane_count, metrics.clone()))
+            let kept_bytes = config.kept_bytes / lane_count;
+            Arc::new(Lane::new(
+                gate,
+                config.usage_linger,
+                kept_bytes,
+                Arc::clone(&unsettled),
+                metrics.clone(),
+            ))
         })
         .collect();
     let read_gate = Gate::new("db_read", config.read_queue);
@@ -78,6 +86,7 @@ pub(super) fn assemble(
     let handle = DbHandle {
         reads,
         lanes: lanes.into(),
+        unsettled,
         metrics,
         tree: ctx.tree.clone(),
         call_timeout: config.call_timeout,

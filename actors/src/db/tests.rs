@@ -65,6 +65,22 @@ async fn a_success_makes_what_was_kept_due_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d07_in_a_hurry_nothing_lingers_and_what_was_kept_is_tried_at_once() {
+    let Room { db, store, .. } = room(config()).await;
+    store.be_away(true);
+    let told = settling(&db, settlement(&begin(fresh_id()), "kept"));
+    told.await.unwrap().unwrap_err();
+    store.be_away(false);
+    let lingering = settling(&db, unstored());
+    assert_eq!(db.unsettled(), 2);
+    let asked = Instant::now();
+    db.settled().await;
+    assert!(asked.elapsed() < config().usage_linger, "{:?}", asked.elapsed());
+    lingering.await.unwrap().unwrap();
+    assert_eq!((db.unsettled(), store.batches()), (0, vec![vec!["settle", "settle"]]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_usage_row_lingers_for_company() {
     let Room { db, store, .. } = room(config()).await;
     let started = Instant::now();

@@ -13,7 +13,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use domain::model_name::{CanonicalName, ModelName};
 use futures_util::future::join_all;
 
-use super::provider::{AnyProvider, ModelCard, UpstreamError};
+use super::{
+    provider::{ModelCard, UpstreamError},
+    upstream::Upstream,
+};
 
 /// What the operator lets into the catalogue.
 #[derive(Debug, Clone, Copy)]
@@ -72,8 +75,8 @@ impl Catalogue {
     }
 
     /// Asks all servers at once, each bounded by its own timeouts, and gives the catalogue that follows from this one.
-    pub(crate) async fn refresh(&self, providers: &[AnyProvider], rules: CatalogueRules) -> Self {
-        let lists = join_all(providers.iter().map(|provider| provider.as_provider().list())).await;
+    pub(crate) async fn refresh(&self, upstreams: &[Arc<Upstream>], rules: CatalogueRules) -> Self {
+        let lists = join_all(upstreams.iter().map(Upstream::list)).await;
         self.followed_by(lists, rules)
     }
 
@@ -266,7 +269,7 @@ mod tests {
     #[tokio::test]
     async fn a_refresh_asks_every_server() {
         let (one, two) = (Script::new(&["a"], answer("x")), Script::new(&["b"], answer("x")));
-        let providers = [AnyProvider::Scripted(one.provider()), AnyProvider::Scripted(two.provider())];
+        let providers = [one.upstream(), two.upstream()];
         let catalogue = Catalogue::empty().refresh(&providers, RULES).await;
         assert_eq!(names(&catalogue), ["a:latest", "b:latest"]);
         two.list_as(Err(UpstreamError::Busy));

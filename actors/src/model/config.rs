@@ -1,6 +1,11 @@
 //! Settings of the model room.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use domain::model_name::CanonicalName;
 
 /// One model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +28,18 @@ pub struct ModelConfig {
     pub upstreams: Vec<UpstreamConfig>,
     /// Turns one model runs at once on one upstream (`OLLAMA_NUM_PARALLEL`).
     pub slots: usize,
-    /// Running instances of this service that share the upstreams; divides `slots`, never below one.
+    /// The same for single models, in place of `slots`.
+    pub slots_of: BTreeMap<CanonicalName, usize>,
+    /// Models whose slots in use follow their time to the first token.
+    pub adaptive: BTreeSet<CanonicalName>,
+    /// Running instances of this service that share the upstreams; divides the slots, never below one.
     pub instance_count: usize,
+    /// Models an Ollama server holds at once (`OLLAMA_MAX_LOADED_MODELS`); `None` leaves it to the server.
+    pub max_loaded: Option<usize>,
+    /// How long a model that was loaded stays at least before it has to go for another.
+    pub min_residence: Duration,
+    /// Failures of a model server in a row that open its breaker.
+    pub breaker_failures: u32,
     pub queue_limit: usize,
     pub queue_per_user: usize,
     /// Lets models run that send prompts to somebody else's machine.
@@ -51,6 +66,8 @@ pub struct Timeouts {
     pub connect: Duration,
     pub list: Duration,
     pub show: Duration,
+    /// For an unload to be answered, and as long for the memory to be free.
+    pub unload: Duration,
     /// Load and prefill; must exceed Ollama's own five minutes of stall detection.
     pub first_byte: Duration,
     /// Between two reads of plain text.
@@ -65,10 +82,19 @@ impl Default for Timeouts {
             connect: Duration::from_secs(3),
             list: Duration::from_secs(5),
             show: Duration::from_secs(15),
+            unload: Duration::from_secs(15),
             first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(120),
             idle_long: Duration::from_secs(600),
         }
+    }
+}
+
+impl ModelConfig {
+    /// Turns this instance has one model run at once on one upstream.
+    pub fn slots(&self, model: &CanonicalName) -> usize {
+        let slots = self.slots_of.get(model).copied().unwrap_or(self.slots);
+        (slots / self.instance_count.max(1)).max(1)
     }
 }
 
@@ -80,7 +106,12 @@ impl Default for ModelConfig {
                 kind: UpstreamKind::Ollama { base_url: "http://127.0.0.1:11434".to_owned() },
             }],
             slots: 1,
+            slots_of: BTreeMap::new(),
+            adaptive: BTreeSet::new(),
             instance_count: 1,
+            max_loaded: None,
+            min_residence: Duration::from_secs(30),
+            breaker_failures: 5,
             queue_limit: 256,
             queue_per_user: 64,
             allow_cloud: false,

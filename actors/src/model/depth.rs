@@ -1,4 +1,5 @@
-//! How long each model's queue is, read from the queues themselves at each scrape.
+//! How long each model's queue is, how many turns it lets run and how much memory answers take, read from where it is
+//! counted at each scrape.
 
 use std::{fmt, sync::Arc};
 
@@ -9,25 +10,36 @@ use prometheus_client::{
 };
 
 use super::router::Routing;
+use crate::reply::ReplyBudget;
 
-/// Shows the queues of the models that are in the catalogue at the moment of asking.
-pub(super) struct QueueDepths(pub Arc<Routing>);
+/// Shows the queues of the models that are in the catalogue at the moment of asking, and all live answers together.
+pub(super) struct Depths(pub Arc<Routing>, pub ReplyBudget);
 
-impl fmt::Debug for QueueDepths {
+impl fmt::Debug for Depths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("QueueDepths").field(&self.0.table.load().0.len()).finish()
+        f.debug_tuple("Depths").field(&self.0.table.load().0.len()).finish()
     }
 }
 
-impl Collector for QueueDepths {
+impl Collector for Depths {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let table = self.0.table.load();
         let help = "Places taken in the model's queue, those of turns about to wait included";
         let name = "deepersensor_model_queue_places";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (model, route) in &self.0.table.load().0 {
+        for (model, route) in &table.0 {
             let places = ConstGauge::new(route.list.places() as u64);
             places.encode(family.encode_family(&[("model", model.as_str())])?)?;
         }
-        Ok(())
+        let help = "Turns that the model is given at once at most";
+        let name = "deepersensor_model_concurrency_limit";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (model, route) in &table.0 {
+            let limit = ConstGauge::new(route.list.concurrency_limit() as u64);
+            limit.encode(family.encode_family(&[("model", model.as_str())])?)?;
+        }
+        let help = "Memory that all live answers take";
+        let answers = encoder.encode_descriptor("deepersensor_reply_bytes", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.1.used() as u64).encode(answers)
     }
 }

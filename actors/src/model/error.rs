@@ -13,9 +13,15 @@ pub enum ModelError {
     UserQueueFull { retry_after: Duration },
     #[error("the queue of the model is full")]
     QueueFull { retry_after: Duration },
+    /// By the measured service rate the turn would not start before its deadline.
+    #[error("the turn cannot start before its deadline")]
+    CannotStartInTime { retry_after: Duration },
     /// The reply budget, the settlement lane or the database has no room now.
     #[error("no room: {0}")]
     NoRoom(&'static str),
+    /// Its server fails; whether it is back is known then.
+    #[error("the model server is away")]
+    ServerAway { retry_after: Duration },
     #[error("the model is degraded")]
     Degraded,
     #[error("the model room is unavailable: {0}")]

@@ -18,7 +18,7 @@ pub(super) fn end_of(error: &UpstreamError, model: &str, turn: TurnId) -> End {
             (FailureCode::ModelNotFound, "the model server no longer has this model")
         }
         UpstreamError::Rejected(words) => (FailureCode::InvalidRequest, words.as_str()),
-        UpstreamError::Failed(_) | UpstreamError::Garbage(_) => {
+        UpstreamError::Failed(_) | UpstreamError::Declined(_) | UpstreamError::Garbage(_) => {
             (FailureCode::UpstreamError, "the model server failed")
         }
         UpstreamError::Incomplete => {

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     clock::fresh_id,
     db::DbError,
+    rate_limit::{RateLimitHandle, TokenReserve},
     reply::{OnDisconnect, ReplyBudget, channel},
     tree::Tree,
 };
@@ -40,6 +41,7 @@ pub struct ModelHandle(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub routing: Arc<Routing>,
     pub leases: Leases,
+    pub limits: RateLimitHandle,
     pub budget: ReplyBudget,
     pub tree: Tree,
     pub closing: CancellationToken,
@@ -57,6 +59,11 @@ impl ModelHandle {
         Some(route.describe(self.is_degraded(route)))
     }
 
+    /// Whether there is a model of this name.
+    pub fn offers(&self, name: &ModelName) -> bool {
+        self.0.routing.table.load().0.contains_key(&name.canonical())
+    }
+
     /// Bytes of all live answers, and their bound.
     pub fn reply_bytes(&self) -> (usize, usize) {
         (self.0.budget.used(), self.0.budget.limit())
@@ -64,7 +71,8 @@ impl ModelHandle {
 
     /// Admits a turn: takes a place in the model's queue, stores the turn's first rows and lines it up.
     ///
-    /// Dropping this future at any point leaves no place, slot or `streaming` row behind.
+    /// Dropping this future at any point leaves no place, slot or `streaming` row behind. `reserve` is settled with what the
+    /// turn really spends, or given back with it.
     ///
     /// # Errors
     ///
@@ -75,11 +83,9 @@ impl ModelHandle {
         principal: &Principal,
         mut request: ChatRequest,
         options: TurnOptions,
+        reserve: TokenReserve,
     ) -> Result<StartedTurn, ModelError> {
         let room = &*self.0;
-        if room.closing.is_cancelled() {
-            return Err(ModelError::ShuttingDown);
-        }
         let table = room.routing.table.load_full();
         let route = table
             .0
@@ -88,20 +94,21 @@ impl ModelHandle {
         if self.is_degraded(route) {
             return Err(ModelError::Degraded);
         }
+        if let Some(retry_after) = route.refuses_for() {
+            return Err(ModelError::ServerAway { retry_after });
+        }
         if !room.budget.admits() {
             return Err(ModelError::NoRoom("answers under way fill the reply budget"));
         }
-        let place = route.list.reserve(principal.user).map_err(|refusal| {
-            let retry_after = route.list.retry_after();
-            match refusal {
-                Refusal::UserFull => ModelError::UserQueueFull { retry_after },
-                Refusal::Full => ModelError::QueueFull { retry_after },
-                Refusal::Closed(FailureCode::ModelNotFound) => {
-                    ModelError::UnknownModel(request.model.to_string())
-                }
-                Refusal::Closed(_) => ModelError::ShuttingDown,
-            }
-        })?;
+        if room.closing.is_cancelled() {
+            // This list may be younger than the shutdown.
+            route.list.stop_waiting(true);
+        }
+        let priority = principal.priority(options.priority);
+        // A turn that is to run to its end has nobody who waits for it to begin.
+        let deadline = options.deadline.filter(|_| !options.continue_on_disconnect);
+        let reserved = route.list.reserve(principal.user, priority, deadline);
+        let place = reserved.map_err(|refusal| refused_by_queue(refusal, &request.model))?;
         // Messages are read in the order of their ids, so the caller's come before the answer's.
         let said: Vec<NewMessage> = if options.store {
             request
@@ -131,10 +138,12 @@ impl ModelHandle {
         let facts = Facts {
             turn,
             user: principal.user,
+            priority,
             model: route.model.name.to_string(),
             stored,
             created_at,
             progress: progress.clone(),
+            reserve,
         };
         writer.settle_with(settle(
             facts,
@@ -166,9 +175,12 @@ impl ModelHandle {
             }
         }
         let model = request.model.clone();
-        place.fill(Job { turn, user: principal.user, request, stored, progress, writer });
+        let (user, streams) = (principal.user, room.limits.streams_of(principal));
+        let job = Job { turn, user, priority, deadline, streams, request, stored, progress, writer };
+        let position = place.fill(job);
         Ok(StartedTurn {
             turn,
+            position,
             message,
             conversation: stored.map(|stored| stored.conversation),
             model,
@@ -200,6 +212,16 @@ impl ModelHandle {
 
     fn is_degraded(&self, route: &Route) -> bool {
         self.0.tree.is_degraded(&route.tree_path)
+    }
+}
+
+fn refused_by_queue(refusal: Refusal, model: &ModelName) -> ModelError {
+    match refusal {
+        Refusal::UserFull(retry_after) => ModelError::UserQueueFull { retry_after },
+        Refusal::Full(retry_after) => ModelError::QueueFull { retry_after },
+        Refusal::TooLate(retry_after) => ModelError::CannotStartInTime { retry_after },
+        Refusal::Closed(FailureCode::ModelNotFound) => ModelError::UnknownModel(model.to_string()),
+        Refusal::Closed(_) => ModelError::ShuttingDown,
     }
 }
 

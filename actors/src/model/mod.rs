@@ -9,10 +9,12 @@
 //! # When it breaks
 //!
 //! A worker's death costs its one turn, settled as interrupted with the text so far. The router's death costs nothing but a
-//! later refresh. A model server that is away keeps its models listed; their turns fail with `upstream_error`. A
-//! caller that leaves at any point (even between the commit and the queue) settles its turn as cancelled, because
-//! the turn's writer exists, armed with its settlement, before the first row is written.
+//! later refresh. A model server that is away keeps its models listed; the turns that notice fail with `upstream_error`,
+//! then its breaker refuses new ones and lets what waits wait. A caller that leaves at any point (even between the
+//! commit and the queue) settles its turn as cancelled, because the turn's writer exists, armed with its settlement, before
+//! the first row is written.
 
+mod breaker;
 mod catalogue;
 mod checkpoint;
 mod config;
@@ -23,16 +25,23 @@ mod handle;
 mod lease;
 mod metrics;
 pub mod provider;
+mod residents;
+mod retry_budget;
 mod room;
 mod route;
 mod router;
 mod server;
 mod settlement;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod upstream;
+mod vitals;
 mod waiting_list;
 mod worker;
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -65,9 +74,13 @@ pub struct Model {
     pub capabilities: Vec<String>,
     pub context_length: Option<u32>,
     pub state: ModelState,
+    /// A server holds it in memory, as far as we know.
+    pub is_loaded: bool,
     pub slots: usize,
     pub running: usize,
     pub waiting: usize,
+    /// How long the next turn of somebody who has none waiting should wait; `None` before any was measured.
+    pub wait: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -75,6 +88,8 @@ pub struct Model {
 pub enum ModelState {
     /// Its server answers.
     Available,
+    /// Its server answers; it is being loaded, or will be once another model has made room.
+    Loading,
     /// Known from before, but its server does not answer now.
     Unreachable,
     /// Its workers fail too often; calls get 503 at once.
@@ -99,6 +114,8 @@ pub struct TurnOptions {
 /// A turn on its way. Dropping `reader` cancels it unless it was told to continue.
 pub struct StartedTurn {
     pub turn: TurnId,
+    /// Its place in line when it was let in: 1 was next, 0 found a free slot.
+    pub position: usize,
     pub message: MessageId,
     /// `None` when nothing is stored.
     pub conversation: Option<ConversationId>,

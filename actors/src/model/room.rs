@@ -8,19 +8,24 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ModelConfig, ModelHandle,
+    ModelConfig, ModelHandle, UpstreamConfig, UpstreamKind,
     catalogue::Catalogue,
-    depth::QueueDepths,
+    depth::Depths,
     handle::Inner,
     lease::{LeaseActor, Leases},
     metrics::ModelMetrics,
     provider::AnyProvider,
+    residents::ResidencyRules,
     route::RouteTable,
     router::{FIRST_REFRESH_LIMIT, ModelRouterActor, Routing},
+    streams::Streams,
+    upstream::{Upstream, UpstreamRules},
+    vitals::Vitals,
 };
 use crate::{
     clock::fresh_id,
     db::DbHandle,
+    rate_limit::RateLimitHandle,
     reply::ReplyBudget,
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorHandle, SupervisorSpec, child_name, spawn_child},
@@ -46,23 +51,31 @@ pub(crate) struct ModelRoom {
 /// # Errors
 ///
 /// [`StartError::Config`] when an upstream's address makes no sense.
-pub(crate) fn build(ctx: &RoomContext, config: ModelConfig, db: DbHandle) -> Result<ModelRoom, StartError> {
-    let upstreams = config
+pub(crate) fn build(
+    ctx: &RoomContext,
+    config: ModelConfig,
+    db: DbHandle,
+    limits: RateLimitHandle,
+) -> Result<ModelRoom, StartError> {
+    let providers = config
         .upstreams
         .iter()
         .map(|upstream| AnyProvider::from_config(upstream, &config.timeouts))
-        .collect::<Result<Arc<[_]>, _>>()
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| StartError::Config(error.to_string()))?;
-    Ok(build_over(ctx, config, upstreams, db))
+    Ok(build_over(ctx, config, providers, db, limits))
 }
 
 /// Builds the room over these model servers.
 pub(super) fn build_over(
     ctx: &RoomContext,
     config: ModelConfig,
-    upstreams: Arc<[AnyProvider]>,
+    providers: Vec<AnyProvider>,
     db: DbHandle,
+    limits: RateLimitHandle,
 ) -> ModelRoom {
+    let halt = CancellationToken::new();
+    let upstreams = upstreams(ctx, &config, providers, &halt);
     let metrics = ModelMetrics::register(&mut ctx.registry.lock());
     let supervisor = SupervisorHandle::new();
     let leases = Leases {
@@ -73,6 +86,7 @@ pub(super) fn build_over(
         tracker: ctx.tracker.clone(),
     };
     let budget = ReplyBudget::new(config.reply_budget_bytes);
+    let streams = Streams::new(limits.clone(), metrics.holds.clone(), ctx.tracker.clone(), halt.clone());
     let routing = Arc::new(Routing {
         config,
         upstreams,
@@ -82,21 +96,45 @@ pub(super) fn build_over(
         system: ctx.system.clone(),
         room: ROOM,
         tracker: ctx.tracker.clone(),
+        streams,
         db,
         metrics,
-        halt: CancellationToken::new(),
+        halt,
         retiring: Mutex::default(),
         refreshing: tokio::sync::Mutex::new(()),
     });
-    ctx.registry.lock().register_collector(Box::new(QueueDepths(routing.clone())));
+    ctx.registry.lock().register_collector(Box::new(Depths(routing.clone(), budget.clone())));
+    ctx.registry.lock().register_collector(Box::new(Vitals(routing.upstreams.clone())));
     let spec = SupervisorSpec {
         path: ROOM.to_owned(),
         strategy: Strategy::OneForOne,
         policy: Policy::default(),
         children: Arc::new(vec![router(ctx, routing.clone()), lease_keeper(ctx, leases.clone())]),
     };
-    let inner = Inner { routing, leases, budget, tree: ctx.tree.clone(), closing: ctx.closing.clone() };
+    let inner =
+        Inner { routing, leases, limits, budget, tree: ctx.tree.clone(), closing: ctx.closing.clone() };
     ModelRoom { handle: ModelHandle(Arc::new(inner)), spec, supervisor }
+}
+
+/// The configured servers over their providers, which are in the same order.
+fn upstreams(
+    ctx: &RoomContext,
+    config: &ModelConfig,
+    providers: Vec<AnyProvider>,
+    halt: &CancellationToken,
+) -> Arc<[Arc<Upstream>]> {
+    let of_one = |(server, provider): (&UpstreamConfig, AnyProvider)| {
+        let rules = UpstreamRules {
+            name: server.name.as_str().into(),
+            residency: ResidencyRules {
+                limit: config.max_loaded.filter(|_| server.kind != UpstreamKind::Demo),
+                min_residence: config.min_residence,
+            },
+            breaker_failures: config.breaker_failures,
+        };
+        Upstream::new(rules, provider, ctx.tracker.clone(), halt.clone())
+    };
+    config.upstreams.iter().zip(providers).map(of_one).collect()
 }
 
 /// Keeps the catalogue fresh and the workers in being.
@@ -131,6 +169,21 @@ impl ModelHandle {
         }
     }
 
+    /// Ends everything that waits as `server_shutting_down`, and lets nobody wait from now on.
+    pub(crate) fn stop_waiting(&self) {
+        for route in self.0.routing.table.load().0.values() {
+            route.list.stop_waiting(route.refuses_for().is_none());
+        }
+    }
+
+    /// Resolves when no turn has a slot.
+    pub(crate) async fn all_slots_free(&self) {
+        let table = self.0.routing.table.load_full();
+        for route in table.0.values() {
+            route.list.all_slots_free().await;
+        }
+    }
+
     /// Ends everything that waits or runs as `server_shutting_down`, and waits for the slots to be free.
     pub(crate) async fn halt(&self, patience: Duration) {
         let routing = &self.0.routing;
@@ -139,12 +192,7 @@ impl ModelHandle {
         for route in table.0.values() {
             route.list.close(FailureCode::ServerShuttingDown);
         }
-        let idle = async {
-            for route in table.0.values() {
-                route.list.all_slots_free().await;
-            }
-        };
-        if tokio::time::timeout(patience, idle).await.is_err() {
+        if tokio::time::timeout(patience, self.all_slots_free()).await.is_err() {
             tracing::warn!("slots were still busy when the model room was stopped");
         }
     }

@@ -1,6 +1,6 @@
 //! The route table: which models there are, and for each its queue and its slots. Read without a message or a lock.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use domain::model_name::CanonicalName;
 
@@ -38,8 +38,15 @@ impl Route {
         }
     }
 
+    /// How long until it is known whether one of its servers is back; `None` while one is worth asking.
+    pub fn refuses_for(&self) -> Option<Duration> {
+        let refusals = self.seats.iter().map(|seat| seat.server.refuses_for());
+        refusals.reduce(|soonest, other| Some(soonest?.min(other?))).flatten()
+    }
+
     pub fn describe(&self, degraded: bool) -> Model {
         let card = &self.model.card;
+        let standings = || self.seats.iter().map(|seat| seat.server.standing());
         Model {
             name: self.model.name.clone(),
             display_name: card.name.clone(),
@@ -50,14 +57,17 @@ impl Route {
             quantization: card.quantization.clone(),
             capabilities: card.capabilities.clone(),
             context_length: card.context_length,
-            state: match (degraded, self.model.is_reachable()) {
-                (true, _) => ModelState::Degraded,
-                (false, true) => ModelState::Available,
-                (false, false) => ModelState::Unreachable,
+            state: match () {
+                () if degraded => ModelState::Degraded,
+                () if !self.seats.iter().any(|seat| seat.server.is_up()) => ModelState::Unreachable,
+                () if standings().any(|standing| standing.is_awaited) => ModelState::Loading,
+                () => ModelState::Available,
             },
+            is_loaded: standings().any(|standing| standing.is_loaded),
             slots: self.seats.len(),
             running: self.list.running(),
             waiting: self.list.waiting(),
+            wait: self.list.wait(),
         }
     }
 }

@@ -23,9 +23,10 @@ use super::{
     catalogue::{Catalogue, CatalogueModel, CatalogueRules},
     config::ModelConfig,
     metrics::ModelMetrics,
-    provider::AnyProvider,
     route::{Route, RouteTable},
     server::ModelServer,
+    streams::Streams,
+    upstream::Upstream,
     waiting_list::{Limits, WaitingList},
     worker::{ModelWorker, Seat, WorkerMessage},
 };
@@ -43,13 +44,14 @@ pub(super) enum RouterMessage {
 /// What outlives the router.
 pub(super) struct Routing {
     pub config: ModelConfig,
-    pub upstreams: Arc<[AnyProvider]>,
+    pub upstreams: Arc<[Arc<Upstream>]>,
     pub table: ArcSwap<RouteTable>,
     pub catalogue: ArcSwap<Catalogue>,
     pub supervisor: SupervisorHandle,
     pub system: Arc<str>,
     pub room: &'static str,
     pub tracker: TaskTracker,
+    pub streams: Arc<Streams>,
     pub db: DbHandle,
     pub metrics: Arc<ModelMetrics>,
     pub halt: CancellationToken,
@@ -149,17 +151,21 @@ impl Routing {
 
     /// Builds a model's queue and slots.
     fn install(&self, model: &CatalogueModel) -> Arc<Route> {
-        let slots = (self.config.slots / self.config.instance_count).max(1);
+        let slots = self.config.slots(&model.name);
         let servers: Vec<Arc<ModelServer>> = model
             .places
             .iter()
-            .map(|place| ModelServer::new(self.upstreams.clone(), place.upstream, place.server_name.clone()))
+            .map(|place| ModelServer::new(&self.upstreams, place.upstream, place.server_name.clone()))
             .collect();
         let bells: Vec<Bell<WorkerMessage>> =
             (0..slots * servers.len()).map(|_| Bell::new(Slot::new(), || WorkerMessage::Wake)).collect();
         let name: Arc<str> = model.name.as_str().into();
-        let limits = Limits { places: self.config.queue_limit, per_user: self.config.queue_per_user };
-        let list = WaitingList::new(limits, bells.clone());
+        let limits = Limits {
+            places: self.config.queue_limit,
+            per_user: self.config.queue_per_user,
+            adaptive: self.config.adaptive.contains(&model.name),
+        };
+        let list = WaitingList::new(limits, bells.clone(), self.metrics.refused(&name));
         let seats: Vec<Arc<Seat>> = bells
             .into_iter()
             .enumerate()
@@ -170,6 +176,7 @@ impl Routing {
                     list: list.clone(),
                     bell,
                     server: servers[index / slots].clone(),
+                    streams: self.streams.clone(),
                     db: self.db.clone(),
                     checkpoint_every: self.config.checkpoint_every,
                     checkpoint_bytes: self.config.checkpoint_bytes,

@@ -1,42 +1,72 @@
 //! One model on one upstream: what a slot talks to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use domain::chat::ChatRequest;
 
-use super::provider::{AnswerStream, AnyProvider, Provider, UpstreamError};
+use super::{
+    provider::{AnswerStream, UpstreamError},
+    residents::{Standing, Stay},
+    upstream::Upstream,
+};
 
 pub(super) struct ModelServer {
-    upstreams: Arc<[AnyProvider]>,
-    upstream: usize,
+    upstream: Arc<Upstream>,
     model: Arc<str>,
 }
 
 impl ModelServer {
     /// `upstream` is an index into `upstreams`; `model` is that server's own name for it.
-    pub fn new(upstreams: Arc<[AnyProvider]>, upstream: usize, model: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { upstreams, upstream, model })
+    pub fn new(upstreams: &[Arc<Upstream>], upstream: usize, model: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { upstream: upstreams[upstream].clone(), model })
     }
 
     pub fn model(&self) -> &str {
         &self.model
     }
 
-    pub fn is_loaded(&self) -> bool {
-        self.provider().is_loaded(&self.model)
+    /// Waits until the server is worth asking: while its breaker is open, what waits would only fail by the dozen.
+    pub async fn worth_asking(&self) {
+        self.upstream.worth_asking().await;
     }
 
-    /// Waits until the model is loaded. The load is the provider's: leaving it leaves it running (ollama-wire §6, hazard 3).
-    pub async fn load(&self) -> Result<(), UpstreamError> {
-        self.provider().preload(&self.model).await
+    /// How long until it is known whether the server is back; `None` while it is worth asking.
+    pub fn refuses_for(&self) -> Option<Duration> {
+        self.upstream.refuses_for()
     }
 
-    /// Sends the prompt; see [`Provider::chat`].
+    /// Whether the server answers, as far as we know.
+    pub fn is_up(&self) -> bool {
+        self.upstream.is_up()
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.upstream.standing(&self.model)
+    }
+
+    /// Waits until the model may be used, and keeps it loaded while the stay lives; see [`Upstream::enter`].
+    pub async fn enter(&self, tell: impl Fn(Option<Duration>)) -> Result<Stay, UpstreamError> {
+        self.upstream.enter(&self.model, tell).await
+    }
+
+    /// Sends the prompt; see [`super::provider::Provider::chat`]. Only for who has a [`Stay`].
     pub async fn chat(&self, request: &ChatRequest) -> Result<Box<dyn AnswerStream>, UpstreamError> {
-        self.provider().chat(&self.model, request).await
+        let answer = self.upstream.provider().chat(&self.model, request).await;
+        answer.inspect_err(|error| self.failed(error))
     }
 
-    fn provider(&self) -> &dyn Provider {
-        self.upstreams[self.upstream].as_provider()
+    /// The answer began.
+    pub fn worked(&self) {
+        self.upstream.worked();
+    }
+
+    /// The answer broke off before it began.
+    pub fn failed(&self, error: &UpstreamError) {
+        self.upstream.failed(error);
+    }
+
+    /// Whether a turn that found no connection may be tried once more.
+    pub fn may_retry(&self) -> bool {
+        self.upstream.may_retry()
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::{
     id::{TurnId, UserId},
+    limits::Priority,
     reply::{Answer, FailureCode},
     turn::{Settlement, StoredReply, TurnStatus},
 };
@@ -16,6 +17,7 @@ use super::{metrics::ModelMetrics, turn::Progress};
 use crate::{
     clock::Clock,
     db::{DbHandle, SettlePermit},
+    rate_limit::TokenReserve,
     reply::{End, Ending, OnEnd, Outcome},
 };
 
@@ -23,10 +25,12 @@ use crate::{
 pub(super) struct Facts {
     pub turn: TurnId,
     pub user: UserId,
+    pub priority: Priority,
     pub model: String,
     pub stored: Option<StoredReply>,
     pub created_at: DateTime<Utc>,
     pub progress: Arc<Progress>,
+    pub reserve: TokenReserve,
 }
 
 /// Makes the hook that settles a turn however it ends.
@@ -41,7 +45,13 @@ pub(super) fn settle(
         let status = status_of(&end);
         let usage = facts.progress.usage();
         let timings = facts.progress.timings();
-        metrics.ended(&facts.model, status, &timings, usage);
+        metrics.ended(&facts.model, facts.priority, status, &timings, usage);
+        if is_paid_for(&end) {
+            facts.reserve.settle(usage.total_tokens());
+        } else {
+            // Nobody pays for a fault that is not theirs.
+            drop(facts.reserve);
+        }
         let outcome = end.into_outcome();
         let (failure, finish_reason) = match &outcome {
             Outcome::Complete(reason) => (None, Some(reason.as_str())),
@@ -74,13 +84,21 @@ pub(super) fn settle(
     })
 }
 
+/// Whether the caller pays for what was generated: all that was wanted, or all until it was unwanted or too much.
+const fn is_paid_for(end: &End) -> bool {
+    match end {
+        End::Complete(_) | End::Cancelled | End::Failed { code: FailureCode::ReplyTooLarge, .. } => true,
+        End::Failed { .. } | End::Shed { .. } | End::Interrupted(_) => false,
+    }
+}
+
 fn status_of(end: &End) -> TurnStatus {
     match end {
         End::Complete(_) => TurnStatus::Complete,
         End::Failed { code: FailureCode::ServerShuttingDown, .. } | End::Interrupted(_) => {
             TurnStatus::Interrupted
         }
-        End::Failed { .. } => TurnStatus::Failed,
+        End::Failed { .. } | End::Shed { .. } => TurnStatus::Failed,
         End::Cancelled => TurnStatus::Cancelled,
     }
 }

@@ -1,5 +1,7 @@
 //! The room as its callers see it: a real tree and a real store over model servers that do what the test says.
 
+mod streams;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use domain::{
@@ -21,7 +23,8 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ModelConfig, ModelError, ModelHandle, StartedTurn, TurnOptions,
+    ModelConfig, ModelError, ModelHandle, ModelState, StartedTurn, TurnOptions,
+    breaker::PROBE_EVERY,
     provider::{
         AnyProvider, UpstreamError,
         scripted::{Script, Step, answer},
@@ -32,6 +35,7 @@ use crate::{
     clock::{Clock, fresh_id},
     db::{self, DbConfig, DbHandle},
     handle::GateCollector,
+    rate_limit::{self, RateLimitConfig, RateLimitHandle, TokenReserve},
     reply::Outcome,
     room::RoomContext,
     supervisor::{Policy, Root, SupervisorHandle, child_name},
@@ -44,6 +48,7 @@ struct House {
     ctx: RoomContext,
     db: DbHandle,
     models: ModelHandle,
+    limits: RateLimitHandle,
     script: Script,
     root: Root,
     dir: PathBuf,
@@ -51,6 +56,14 @@ struct House {
 
 impl House {
     async fn open(script: Script, config: ModelConfig) -> Self {
+        Self::build(script, config, true).await
+    }
+
+    async fn open_without_limiter(script: Script, config: ModelConfig) -> Self {
+        Self::build(script, config, false).await
+    }
+
+    async fn build(script: Script, config: ModelConfig, has_limiter: bool) -> Self {
         let id = uuid::Uuid::now_v7();
         let dir = std::env::temp_dir().join(format!("deepersensor-model-{id}"));
         let ctx = RoomContext {
@@ -63,15 +76,18 @@ impl House {
             gates: GateCollector::new(),
         };
         let (db, db_sup) = db::build(&ctx, DbConfig::new(dir.clone())).await.unwrap();
-        let upstreams = Arc::from([AnyProvider::Scripted(script.provider())]);
-        let room = build_over(&ctx, config, upstreams, db.clone());
-        let children = [(db_sup, SupervisorHandle::new()), (room.spec, room.supervisor)]
-            .into_iter()
+        let upstreams = vec![AnyProvider::Scripted(script.provider())];
+        let (limits, limits_sup) = rate_limit::build(&ctx, RateLimitConfig::new(60, 20)).await.unwrap();
+        let room = build_over(&ctx, config, upstreams, db.clone(), limits.clone());
+        let limits_sup = has_limiter.then(|| (limits_sup, SupervisorHandle::new()));
+        let children = std::iter::once((db_sup, SupervisorHandle::new()))
+            .chain(limits_sup)
+            .chain([(room.spec, room.supervisor)])
             .map(|(spec, handle)| spec.clone().into_child(spec.path, &ctx.system, ctx.tree.clone(), handle))
             .collect();
         let root = Root::start(&ctx.system, Policy::default(), children, ctx.tree.clone()).await.unwrap();
         room.handle.first_catalogue().await;
-        Self { ctx, db, models: room.handle, script, root, dir }
+        Self { ctx, db, models: room.handle, limits, script, root, dir }
     }
 
     async fn somebody(&self) -> Principal {
@@ -107,7 +123,7 @@ impl House {
     }
 
     async fn turn(&self, principal: &Principal) -> StartedTurn {
-        self.models.start_turn(principal, ask("hello"), STORED).await.unwrap()
+        self.models.start_turn(principal, ask("hello"), STORED, TokenReserve::none()).await.unwrap()
     }
 
     fn kill(&self, path: &str) {
@@ -268,6 +284,60 @@ async fn a_busy_model_server_is_asked_again_and_is_no_failure() {
 }
 
 #[tokio::test]
+async fn d04_a_turn_that_found_no_connection_is_tried_once_more_and_only_once() {
+    let house = House::open(Script::new(&["m"], answer("fine")), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    let refused = || Err(UpstreamError::Connect("refused".to_owned()));
+    house.script.then(refused());
+    let mut turn = house.turn(&ada).await;
+    assert_eq!(finished(&mut turn).await.0, "fine");
+    house.script.then(refused());
+    house.script.then(refused());
+    let mut turn = house.turn(&ada).await;
+    assert!(failed(FailureCode::UpstreamError)(&finished(&mut turn).await.1));
+    assert_eq!(house.script.prompts().len(), 4);
+    // What the server did with a prompt it got is not known, so it does not get it twice.
+    house.script.then(Ok(vec![Step::Fail(UpstreamError::Failed("cut".to_owned()))]));
+    let mut turn = house.turn(&ada).await;
+    assert!(failed(FailureCode::UpstreamError)(&finished(&mut turn).await.1));
+    assert_eq!(house.script.prompts().len(), 5);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn d06_while_the_breaker_is_open_new_turns_are_refused_and_waiting_ones_are_kept() {
+    let config = ModelConfig { breaker_failures: 1, ..ModelConfig::default() };
+    let house = House::open(Script::new(&["m"], answer("fine")), config).await;
+    let ada = house.somebody().await;
+    let go = Arc::new(Notify::new());
+    let dies = Step::Fail(UpstreamError::Failed("status 500".to_owned()));
+    house.script.then(Ok(vec![Step::Await(go.clone()), dies]));
+    let mut running = house.turn(&ada).await;
+    until_open(&house.script, 1).await;
+    let mut waiting = [house.turn(&ada).await, house.turn(&ada).await];
+    house.script.probe_as(Err(UpstreamError::Connect("refused".to_owned())));
+    go.notify_one();
+    assert!(failed(FailureCode::UpstreamError)(&finished(&mut running).await.1));
+    while house.script.probes() < 1 {
+        let refused = house.models.start_turn(&ada, ask("hello"), STORED, TokenReserve::none()).await.err();
+        assert!(
+            matches!(refused, Some(ModelError::ServerAway { retry_after }) if retry_after <= PROBE_EVERY),
+            "{refused:?}"
+        );
+        let model = house.models.models().remove(0);
+        assert_eq!((model.state, model.running, model.waiting), (ModelState::Unreachable, 0, 2));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(house.script.prompts().len(), 1, "nobody's turn is the probe");
+    house.script.probe_as(Ok(()));
+    for turn in &mut waiting {
+        assert_eq!(finished(turn).await.0, "fine");
+    }
+    assert_eq!(house.models.models()[0].state, ModelState::Available);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn an_answer_beyond_its_bound_ends_as_too_large_with_its_text_kept() {
     let config = ModelConfig { reply_bytes_max: 8, ..ModelConfig::default() };
     let house = House::open(Script::new(&["m"], vec![say("12345678"), say("9"), Step::Stall]), config).await;
@@ -289,7 +359,7 @@ async fn a_full_reply_budget_refuses_new_turns() {
     while house.models.reply_bytes().0 < 900 {
         tokio::task::yield_now().await;
     }
-    let refused = house.models.start_turn(&ada, ask("more"), STORED).await.err();
+    let refused = house.models.start_turn(&ada, ask("more"), STORED, TokenReserve::none()).await.err();
     assert!(matches!(refused, Some(ModelError::NoRoom(_))), "{refused:?}");
     drop(turn);
     until_open(&house.script, 0).await;
@@ -329,7 +399,7 @@ async fn a_model_that_is_gone_ends_its_queue_lets_its_turns_finish_and_may_come_
     routing.refresh().await;
     let (_, outcome, _) = finished(&mut waiting).await;
     assert!(failed(FailureCode::ModelNotFound)(&outcome), "{outcome:?}");
-    let refused = house.models.start_turn(&ada, ask("hello"), STORED).await.err();
+    let refused = house.models.start_turn(&ada, ask("hello"), STORED, TokenReserve::none()).await.err();
     assert!(matches!(refused, Some(ModelError::UnknownModel(_))), "{refused:?}");
 
     house.script.list_as(Ok(cards));
@@ -353,7 +423,8 @@ async fn a_continued_conversation_sends_its_history_and_a_foreign_one_is_unknown
     let mut first = house.turn(&ada).await;
     finished(&mut first).await;
     let more = TurnOptions { conversation: first.conversation, ..STORED };
-    let mut second = house.models.start_turn(&ada, ask("and more?"), more).await.unwrap();
+    let mut second =
+        house.models.start_turn(&ada, ask("and more?"), more, TokenReserve::none()).await.unwrap();
     finished(&mut second).await;
     let prompts = house.script.prompts();
     let sent: Vec<&str> = prompts[1].1.messages.iter().map(|message| message.content.as_str()).collect();
@@ -361,7 +432,7 @@ async fn a_continued_conversation_sends_its_history_and_a_foreign_one_is_unknown
     let page = house.db.messages(ada.user, first.conversation.unwrap(), None, 50).await.unwrap();
     let said: Vec<&str> = page.items.iter().map(|stored| stored.message.content.as_str()).collect();
     assert_eq!(said, ["hello", "an answer", "and more?", "an answer"]);
-    let refused = house.models.start_turn(&eve, ask("let me in"), more).await.err();
+    let refused = house.models.start_turn(&eve, ask("let me in"), more, TokenReserve::none()).await.err();
     assert_eq!(refused, Some(ModelError::UnknownConversation), "a17: foreign ids do not exist");
     house.close().await;
 }

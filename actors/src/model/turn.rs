@@ -3,7 +3,7 @@
 use std::{
     sync::{
         OnceLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -11,18 +11,25 @@ use std::{
 use domain::{
     chat::ChatRequest,
     id::{TurnId, UserId},
+    limits::Priority,
     reply::{Timings, Usage, UsageSource},
     turn::StoredReply,
 };
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use super::waiting_list::Cost;
 use crate::reply::ReplyWriter;
 
 /// A turn that waits for a slot, or has one. Dropping it ends the turn as interrupted.
 pub(super) struct Job {
     pub turn: TurnId,
     pub user: UserId,
+    pub priority: Priority,
+    /// Nobody waits for it any more then.
+    pub deadline: Option<Instant>,
+    /// How many turns of its user may run at once, this one included.
+    pub streams: u32,
     pub request: ChatRequest,
     /// Where checkpoints go; `None` when nothing is stored.
     pub stored: Option<StoredReply>,
@@ -34,35 +41,38 @@ pub(super) struct Job {
 pub(super) struct Progress {
     admitted: Instant,
     taken: OnceLock<Instant>,
+    /// Whether a model server was sent the prompt.
+    asked: AtomicBool,
     loaded: OnceLock<Instant>,
     first_token: OnceLock<Instant>,
     /// Pieces received: about one per token on every server we know.
     pieces: AtomicU32,
     /// The server's own words at the end: its counts, if it gave any, and how long it loaded.
     finished: OnceLock<(Option<Usage>, Duration)>,
-    /// Prompt tokens by rule of thumb, for turns whose server never got to count them.
+    /// For turns whose server never got to count its tokens.
     prompt_estimate: u32,
 }
 
 impl Progress {
-    /// Bytes of prompt per token, near enough for English text and code.
-    const BYTES_PER_TOKEN: usize = 4;
-
     pub fn new(request: &ChatRequest) -> Self {
-        let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
         Self {
             admitted: Instant::now(),
             taken: OnceLock::new(),
+            asked: AtomicBool::new(false),
             loaded: OnceLock::new(),
             first_token: OnceLock::new(),
             pieces: AtomicU32::new(0),
             finished: OnceLock::new(),
-            prompt_estimate: u32::try_from(bytes / Self::BYTES_PER_TOKEN).unwrap_or(u32::MAX).max(1),
+            prompt_estimate: request.estimated_prompt_tokens(),
         }
     }
 
     pub fn taken(&self) {
         let _ = self.taken.set(Instant::now());
+    }
+
+    pub fn asked(&self) {
+        self.asked.store(true, Ordering::Relaxed);
     }
 
     pub fn loaded(&self) {
@@ -74,9 +84,16 @@ impl Progress {
         self.pieces.fetch_add(pieces, Ordering::Relaxed);
     }
 
-    /// Time in a slot so far; zero for a turn that never had one.
-    pub fn service_time(&self) -> Duration {
-        self.taken.get().map_or(Duration::ZERO, Instant::elapsed)
+    /// What the turn took so far while it had a slot. Loading its model is not counted: it is the first turn's bad luck and
+    /// tells nothing about the next one.
+    pub fn cost(&self) -> Cost {
+        let timings = self.timings();
+        let in_slot = self.taken.get().map_or(Duration::ZERO, Instant::elapsed);
+        Cost {
+            tokens: u64::from(self.usage().total_tokens()),
+            service_time: in_slot.saturating_sub(timings.load),
+            first_token: timings.first_token.map(|first| first.saturating_sub(timings.load)),
+        }
     }
 
     pub fn finished(&self, usage: Option<Usage>, load: Duration) {
@@ -103,7 +120,7 @@ impl Progress {
     pub fn usage(&self) -> Usage {
         let reported = self.finished.get().and_then(|(usage, _)| *usage);
         reported.unwrap_or_else(|| match self.pieces.load(Ordering::Relaxed) {
-            0 if self.taken.get().is_none() => Usage::default(),
+            0 if !self.asked.load(Ordering::Relaxed) => Usage::default(),
             0 => Usage {
                 prompt_tokens: self.prompt_estimate,
                 completion_tokens: 0,

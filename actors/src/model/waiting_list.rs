@@ -1,12 +1,19 @@
 //! The fair queue of one model: who waits, whose turn it is, and which idle worker to wake.
 //!
-//! Users take turns weighted by the tokens they used recently: each has a virtual time that rises by what its turns
-//! cost, and the lowest goes next (start-time fair queueing, Goyal et al. 1996). A newcomer starts at the present, so it
-//! neither waits behind another's backlog nor saves up credit while away.
+//! Interactive turns go before batch turns. Within a class users take turns weighted by the tokens they used recently: each
+//! has a virtual time that rises by what its turns cost, and the lowest goes next (start-time fair queueing, Goyal et al.
+//! 1996). A newcomer starts at the present, so it neither waits behind another's backlog nor saves up credit while away.
+//!
+//! Whoever is refused is told when to come back, by the measured rate at which turns end, and finds a place then
+//! (`promises`). A turn that cannot start before its deadline is refused on arrival; one whose deadline passes while it
+//! waits never reaches a model server.
 //!
 //! A plain structure behind a mutex that is never held across an await; workers and callers share it.
 
 mod backlog;
+mod holds;
+mod promises;
+mod service_time;
 #[cfg(test)]
 mod tests;
 
@@ -19,36 +26,55 @@ use std::{
 };
 
 use domain::{
+    gradient::Gradient,
     id::{TurnId, UserId},
+    limits::Priority,
     reply::FailureCode,
 };
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-use self::backlog::{Backlogs, Dispatch};
-use super::{turn::Job, worker::WorkerMessage};
+use self::{
+    backlog::{Backlogs, Dispatch},
+    holds::Holds,
+    promises::Promises,
+    service_time::ServiceTime,
+};
+use super::{
+    metrics::{Refused, RefusedTurns},
+    turn::Job,
+    worker::WorkerMessage,
+};
 use crate::{
     bell::Bell,
     reply::{End, Notice},
 };
 
-/// Why there is no place.
+/// Between two ends of turns, as long as none was seen.
+const UNMEASURED: Duration = Duration::from_secs(1);
+
+/// Why there is no place, and how long to stay away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// This user has as many turns waiting as one may.
-    UserFull,
-    /// All places are taken, and nobody's backlog is longer than the newcomer's.
-    Full,
+    /// This user has as many turns waiting as one may; until the next of them should start.
+    UserFull(Duration),
+    /// All places are taken or promised, and nobody's backlog is longer than the newcomer's.
+    Full(Duration),
+    /// It would not start before its deadline; until it would.
+    TooLate(Duration),
     Closed(FailureCode),
 }
 
 pub(super) struct Limits {
     pub places: usize,
     pub per_user: usize,
+    /// Whether the slots in use follow the time to the first token.
+    pub adaptive: bool,
 }
 
 pub(super) struct WaitingList {
     limits: Limits,
+    refused: RefusedTurns,
     inner: Mutex<Inner>,
     /// Turns in slots. Only raised under the lock; read without it between reads of a stream.
     running: AtomicUsize,
@@ -57,10 +83,17 @@ pub(super) struct WaitingList {
 
 struct Inner {
     backlogs: Backlogs,
+    holds: Holds,
+    promises: Promises,
     /// One per slot; an index is a worker's identity here.
     bells: Vec<Bell<WorkerMessage>>,
+    /// Since when each slot has a turn.
+    busy: Vec<Option<Instant>>,
     idle: Vec<usize>,
     service: ServiceTime,
+    gradient: Option<Gradient>,
+    /// Nobody waits any more: a place is given out only with a free slot.
+    waits_no_more: bool,
     closed: Option<FailureCode>,
 }
 
@@ -74,68 +107,124 @@ pub(super) struct Place {
 /// A turn in a slot; dropping it frees the slot in the list's eyes.
 pub(super) struct Running {
     list: Arc<WaitingList>,
+    index: usize,
     user: UserId,
+    priority: Priority,
     charged: u64,
+    is_begun: bool,
+}
+
+/// What a turn took while it had its slot.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cost {
+    pub tokens: u64,
+    /// Without the loading of its model.
+    pub service_time: Duration,
+    /// From the call of the model server to the first piece of the answer, if one came.
+    pub first_token: Option<Duration>,
 }
 
 impl WaitingList {
-    pub fn new(limits: Limits, bells: Vec<Bell<WorkerMessage>>) -> Arc<Self> {
+    pub fn new(limits: Limits, bells: Vec<Bell<WorkerMessage>>, refused: RefusedTurns) -> Arc<Self> {
+        let slots = bells.len();
+        let ceiling = u32::try_from(slots).unwrap_or(u32::MAX);
+        let inner = Inner {
+            backlogs: Backlogs::default(),
+            holds: Holds::default(),
+            promises: Promises::new(limits.places),
+            bells,
+            busy: vec![None; slots],
+            idle: Vec::new(),
+            service: ServiceTime::default(),
+            gradient: limits.adaptive.then(|| Gradient::new(ceiling)),
+            waits_no_more: false,
+            closed: None,
+        };
         Arc::new(Self {
             limits,
-            inner: Mutex::new(Inner {
-                backlogs: Backlogs::default(),
-                bells,
-                idle: Vec::new(),
-                service: ServiceTime::default(),
-                closed: None,
-            }),
+            refused,
+            inner: Mutex::new(inner),
             running: AtomicUsize::new(0),
             slot_freed: Notify::new(),
         })
     }
 
-    /// Takes a place for a turn of `user`. When the list is full, the newest turn of a clearly longer backlog gives way.
-    pub fn reserve(self: &Arc<Self>, user: UserId) -> Result<Place, Refusal> {
+    /// Takes a place for a turn of `user`. When all places are taken or promised, batch turns give way to interactive ones; when
+    /// all are taken, the newest turn of a clearly longer backlog gives way to any of its class.
+    pub fn reserve(
+        self: &Arc<Self>,
+        user: UserId,
+        priority: Priority,
+        deadline: Option<Instant>,
+    ) -> Result<Place, Refusal> {
+        let now = Instant::now();
         let evicted = {
             let mut inner = self.inner.lock();
-            if let Some(code) = inner.closed {
-                return Err(Refusal::Closed(code));
-            }
-            if inner.backlogs.places_of(user) >= self.limits.per_user {
-                return Err(Refusal::UserFull);
-            }
-            let evicted = if inner.backlogs.places() < self.limits.places {
-                None
-            } else {
-                Some(inner.backlogs.evict_for(user).ok_or(Refusal::Full)?)
-            };
-            inner.backlogs.reserve(user);
-            evicted
+            let admitted = inner.admit(&self.limits, user, priority, deadline, now);
+            admitted.inspect_err(|refusal| self.count(*refusal))?
         };
-        if let Some(job) = evicted {
-            job.writer.end(End::Failed {
-                code: FailureCode::Overloaded,
-                message: "the queue is full and this was the newest turn of its longest backlog".to_owned(),
-            });
+        if let Some((job, retry_after)) = evicted {
+            self.refused.count(Refused::Evicted);
+            let message = "the queue is full and this was the newest turn of its longest backlog";
+            job.writer.end(End::Shed { message: message.to_owned(), retry_after });
         }
         Ok(Place { list: self.clone(), user, filled: false })
     }
 
-    /// Gives the next turn to worker `index`, or notes that it is idle.
+    fn count(&self, refusal: Refusal) {
+        match refusal {
+            Refusal::UserFull(_) => self.refused.count(Refused::UserFull),
+            Refusal::Full(_) => self.refused.count(Refused::Full),
+            Refusal::TooLate(_) => self.refused.count(Refused::Deadline),
+            Refusal::Closed(_) => {}
+        }
+    }
+
+    /// Gives the next turn of a user who is not held to worker `index`, or notes that it is idle. The worker
+    /// [begins](Running::begin) it or [puts it back](Running::put_back).
     pub fn next(self: &Arc<Self>, index: usize) -> Option<(Job, Running)> {
-        let mut inner = self.inner.lock();
-        let Some(Dispatch { job, charged }) = inner.backlogs.next() else {
-            if !inner.idle.contains(&index) {
-                inner.idle.push(index);
+        let now = Instant::now();
+        let mut late = Vec::new();
+        let next = {
+            let mut guard = self.inner.lock();
+            let inner = &mut *guard;
+            let dispatch =
+                if inner.has_free_slot() { inner.backlogs.next(now, &mut late, &inner.holds) } else { None };
+            late.iter().for_each(|job| inner.forget_if_gone(job.user));
+            if let Some(Dispatch { job, charged }) = dispatch {
+                inner.idle.retain(|idle| *idle != index);
+                inner.busy[index] = Some(now);
+                self.running.fetch_add(1, Ordering::Relaxed);
+                job.writer.taken_by_worker();
+                if !inner.holds.contains(job.user) {
+                    inner.tell_positions(now);
+                }
+                let (user, priority) = (job.user, job.priority);
+                Some((job, Running { list: self.clone(), index, user, priority, charged, is_begun: false }))
+            } else {
+                if !inner.idle.contains(&index) {
+                    inner.idle.push(index);
+                }
+                if inner.backlogs.places() == 0 {
+                    inner.promises.clear();
+                }
+                None
             }
-            return None;
         };
-        inner.idle.retain(|idle| *idle != index);
-        self.running.fetch_add(1, Ordering::Relaxed);
-        job.writer.taken_by_worker();
-        inner.tell_positions();
-        let running = Running { list: self.clone(), user: job.user, charged };
-        Some((job, running))
+        for job in late {
+            self.refused.count(Refused::Late);
+            job.writer.end(End::Failed {
+                code: FailureCode::DeadlineExceeded,
+                message: "the time of the request was over before a slot was free".to_owned(),
+            });
+        }
+        next
+    }
+
+    /// Wakes another worker in place of one that cannot take a turn now.
+    pub fn pass_on(&self) {
+        let bells = self.inner.lock().wake(1);
+        ring(bells);
     }
 
     /// Takes a waiting turn out, wherever it stands.
@@ -144,7 +233,8 @@ impl WaitingList {
             let mut inner = self.inner.lock();
             let job = inner.backlogs.withdraw(user, turn);
             if job.is_some() {
-                inner.tell_positions();
+                inner.forget_if_gone(user);
+                inner.tell_positions(Instant::now());
             }
             job
         };
@@ -153,11 +243,34 @@ impl WaitingList {
         }
     }
 
+    /// Ends all who wait as `server_shutting_down`, but for those whose slot is free and whose worker is on its way, if
+    /// workers come at all (`is_served`). From now on a newcomer is served if a slot is free for it now, else refused: whoever
+    /// stops cannot promise a slot.
+    pub fn stop_waiting(&self, is_served: bool) {
+        let jobs: Vec<Job> = {
+            let mut inner = self.inner.lock();
+            if std::mem::replace(&mut inner.waits_no_more, true) {
+                return;
+            }
+            let free = if is_served { inner.limit().saturating_sub(inner.running()) } else { 0 };
+            let is_late =
+                |(job, position): &(&Job, usize)| *position > free || inner.holds.contains(job.user);
+            let line = inner.backlogs.positions(&inner.holds);
+            let late: Vec<_> = line.filter(is_late).map(|(job, _)| (job.user, job.turn)).collect();
+            inner.holds.clear();
+            late.into_iter().filter_map(|(user, turn)| inner.backlogs.withdraw(user, turn)).collect()
+        };
+        for job in jobs {
+            job.writer.end(closed_with(FailureCode::ServerShuttingDown));
+        }
+    }
+
     /// Refuses newcomers and ends all who wait with `code`.
     pub fn close(&self, code: FailureCode) {
         let jobs = {
             let mut inner = self.inner.lock();
             inner.closed = Some(code);
+            inner.holds.clear();
             inner.backlogs.take_all()
         };
         for job in jobs {
@@ -189,73 +302,204 @@ impl WaitingList {
         }
     }
 
-    /// How long until a place should be free: everything ahead at the measured rate, from one second up.
-    pub fn retry_after(&self) -> Duration {
+    /// How many turns are given out at once now.
+    pub fn concurrency_limit(&self) -> usize {
+        self.inner.lock().limit()
+    }
+
+    /// How long an interactive turn of somebody who has none waiting should wait; `None` before the first measurement.
+    pub fn wait(&self) -> Option<Duration> {
         let inner = self.inner.lock();
-        inner
-            .eta(inner.backlogs.places().max(1))
-            .unwrap_or(Duration::from_secs(1))
-            .max(Duration::from_secs(1))
+        inner.wait(inner.backlogs.ahead_of_stranger(Priority::Interactive, &inner.holds), Instant::now())
     }
 }
 
 impl Inner {
-    /// When a turn at `position` should start, by the measured service time; `None` before the first measurement.
-    fn eta(&self, position: usize) -> Option<Duration> {
-        let slots = u32::try_from(self.bells.len().max(1)).unwrap_or(u32::MAX);
-        Some(self.service.mean()? * u32::try_from(position).unwrap_or(u32::MAX) / slots)
+    /// Reserves a place; returns whose turn gave way for it, and when that one should come back.
+    fn admit(
+        &mut self,
+        limits: &Limits,
+        user: UserId,
+        priority: Priority,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Option<(Job, Duration)>, Refusal> {
+        if let Some(code) = self.closed {
+            return Err(Refusal::Closed(code));
+        }
+        if self.waits_no_more && !self.has_slot_for(self.backlogs.places() + 1) {
+            return Err(Refusal::Closed(FailureCode::ServerShuttingDown));
+        }
+        if self.backlogs.places_of(user) >= limits.per_user {
+            return Err(Refusal::UserFull(self.put_off(user, now)));
+        }
+        let wait = self.wait(self.backlogs.ahead_of_newcomer(user, priority, &self.holds), now);
+        if let (Some(wait), Some(patience)) = (wait, deadline.map(|deadline| deadline.duration_since(now)))
+            && wait > patience
+        {
+            return Err(Refusal::TooLate(self.promise(user, priority, now, wait - patience)));
+        }
+        let is_promised = self.promises.claim(user, priority, now);
+        let kept = if is_promised { 0 } else { self.promises.kept(priority, now) };
+        let taken = self.backlogs.places();
+        let mut evicted = None;
+        if taken + kept >= limits.places {
+            evicted = self.backlogs.evict_batch_for(priority);
+            // Places that are only promised are no reason to take one away from an equal.
+            if evicted.is_none() && taken >= limits.places {
+                evicted = self.backlogs.evict_longest_for(user, priority);
+            }
+            if evicted.is_none() {
+                return Err(Refusal::Full(self.promise(user, priority, now, Duration::ZERO)));
+            }
+        }
+        self.backlogs.reserve(user);
+        Ok(evicted.map(|job| {
+            self.forget_if_gone(job.user);
+            let wait = self.promise(job.user, job.priority, now, Duration::ZERO);
+            (job, wait)
+        }))
+    }
+
+    /// How many turns may run at once now.
+    fn limit(&self) -> usize {
+        let slots = self.bells.len();
+        self.gradient.as_ref().map_or(slots, |gradient| slots.min(gradient.limit() as usize))
+    }
+
+    fn running(&self) -> usize {
+        self.busy.iter().flatten().count()
+    }
+
+    fn has_free_slot(&self) -> bool {
+        self.has_slot_for(1)
+    }
+
+    /// Whether the turns in slots leave room for so many more.
+    fn has_slot_for(&self, places: usize) -> bool {
+        self.running() + places <= self.limit()
+    }
+
+    /// Between the ends of two turns, while all slots are busy; `None` before the first measurement.
+    fn completion(&self, now: Instant) -> Option<Duration> {
+        let ages = self.busy.iter().flatten().map(|since| now.duration_since(*since));
+        Some(self.service.mean(ages)? / u32::try_from(self.limit().max(1)).unwrap_or(u32::MAX))
+    }
+
+    /// When a turn with so many ahead of it should start: nobody waits for slots that are free.
+    fn wait(&self, ahead: usize, now: Instant) -> Option<Duration> {
+        Some(self.after(ahead, self.completion(now)?))
+    }
+
+    fn after(&self, ahead: usize, completion: Duration) -> Duration {
+        let free = self.limit().saturating_sub(self.running());
+        completion.saturating_mul(u32::try_from((ahead + 1).saturating_sub(free)).unwrap_or(u32::MAX))
+    }
+
+    /// Promises a place, not before `least` has passed.
+    fn promise(&mut self, user: UserId, priority: Priority, now: Instant, least: Duration) -> Duration {
+        let completion = self.completion(now).unwrap_or(UNMEASURED);
+        self.promises.promise(user, priority, now, completion, least)
+    }
+
+    /// How long `user`, whose places are all taken, should stay away: until its next turn should start, and for each refusal
+    /// in a row until one more of its turns should.
+    fn put_off(&mut self, user: UserId, now: Instant) -> Duration {
+        let completion = self.completion(now).unwrap_or(UNMEASURED);
+        let ahead = self.backlogs.ahead_of_first(user, &self.holds).unwrap_or_default();
+        let mut wait = self.after(ahead, completion);
+        // Users take turns, so one of this user's starts once in so many completions.
+        let users = u32::try_from(self.backlogs.users_waiting().max(1)).unwrap_or(u32::MAX);
+        let apart = completion.saturating_mul(users);
+        if let Some(put_off) = self.backlogs.put_off(user) {
+            if let Some(until) = *put_off {
+                wait = wait.max(until.duration_since(now).saturating_add(apart).min(promises::AHEAD_MAX));
+            }
+            *put_off = now.checked_add(wait);
+        }
+        wait
     }
 
     /// Tells everyone who waits where they stand now; a turn whose position did not change is not woken.
-    fn tell_positions(&self) {
-        for (job, position) in self.backlogs.positions() {
+    fn tell_positions(&self, now: Instant) {
+        let completion = self.completion(now);
+        for (job, position) in self.backlogs.positions(&self.holds) {
             job.writer.notice(Notice {
                 loading: false,
                 position: u32::try_from(position).unwrap_or(u32::MAX),
-                eta: self.eta(position),
+                eta: completion.map(|completion| self.after(position - 1, completion)),
             });
         }
+    }
+
+    /// The workers to wake: one for each turn that waits and may run, and no more than `most`.
+    fn wake(&mut self, most: usize) -> Vec<Bell<WorkerMessage>> {
+        let free = self.limit().saturating_sub(self.running());
+        let ready = self.backlogs.waiting() - self.holds.held_back(&self.backlogs);
+        let may_run = most.min(free).min(ready);
+        let idle = self.idle.split_off(self.idle.len().saturating_sub(may_run));
+        idle.into_iter().map(|index| self.bells[index].clone()).collect()
     }
 }
 
 impl Place {
-    /// Puts the turn in line and wakes a worker for it. A list that closed meanwhile ends it.
-    pub fn fill(mut self, job: Job) {
+    /// Puts the turn in line and wakes a worker for it; returns how many turns it waits for, itself included: 0 if it starts at
+    /// once. A list that closed meanwhile ends it.
+    pub fn fill(mut self, job: Job) -> usize {
+        let user = job.user;
+        self.list.arm(&job);
+        if job.writer.is_cancelled() {
+            job.writer.end(End::Cancelled);
+            return 0;
+        }
+        let (position, bells) = {
+            let mut inner = self.list.inner.lock();
+            let refused = inner.closed.or_else(|| {
+                // Its place is counted already.
+                let waits = inner.waits_no_more && !inner.has_slot_for(inner.backlogs.places());
+                waits.then_some(FailureCode::ServerShuttingDown)
+            });
+            if let Some(code) = refused {
+                drop(inner);
+                job.writer.end(closed_with(code));
+                return 0;
+            }
+            self.filled = true;
+            let ahead = inner.backlogs.ahead_of_newcomer(user, job.priority, &inner.holds);
+            inner.backlogs.fill(job);
+            let bells = inner.wake(usize::MAX);
+            if bells.is_empty() || inner.holds.contains(user) {
+                inner.tell_positions(Instant::now());
+            }
+            let free = inner.limit().saturating_sub(inner.running());
+            ((ahead + 1).saturating_sub(free), bells)
+        };
+        ring(bells);
+        // The reader may have left between the check and the queue; the hook found nothing to take out then.
+        self.list.sweep_cancelled(user);
+        position
+    }
+}
+
+impl WaitingList {
+    /// Has the turn withdrawn when its last reader leaves.
+    fn arm(self: &Arc<Self>, job: &Job) {
         let (user, turn) = (job.user, job.turn);
-        let list = Arc::downgrade(&self.list);
+        let list = Arc::downgrade(self);
         job.writer.on_abandon(move || {
             if let Some(list) = Weak::upgrade(&list) {
                 list.withdraw(user, turn);
             }
         });
-        if job.writer.is_cancelled() {
-            return job.writer.end(End::Cancelled);
-        }
-        let bell = {
-            let mut inner = self.list.inner.lock();
-            if let Some(code) = inner.closed {
-                drop(inner);
-                return job.writer.end(closed_with(code));
-            }
-            self.filled = true;
-            inner.backlogs.fill(job);
-            let bell = inner.idle.pop().map(|index| inner.bells[index].clone());
-            if bell.is_none() {
-                inner.tell_positions();
-            }
-            bell
-        };
-        if let Some(bell) = bell {
-            bell.ring();
-        }
-        // The reader may have left between the check and the queue; the hook found nothing to take out then.
-        self.list.sweep_cancelled(user);
     }
-}
 
-impl WaitingList {
     fn sweep_cancelled(&self, user: UserId) {
-        let gone = self.inner.lock().backlogs.withdraw_cancelled(user);
+        let gone = {
+            let mut inner = self.inner.lock();
+            let gone = inner.backlogs.withdraw_cancelled(user);
+            inner.forget_if_gone(user);
+            gone
+        };
         for job in gone {
             job.writer.end(End::Cancelled);
         }
@@ -271,18 +515,39 @@ impl Drop for Place {
 }
 
 impl Running {
-    /// Charges what the turn really cost, so that the next choice is fair.
-    pub fn finished(self, tokens: u64, service_time: Duration) {
+    /// Charges what the turn really cost, so that the next choice is fair, and learns from what it took.
+    pub fn finished(self, cost: Cost) {
         let mut inner = self.list.inner.lock();
-        inner.backlogs.settle(self.user, self.charged, tokens);
-        inner.service.measured(service_time);
+        inner.backlogs.settle(self.user, self.priority, self.charged, cost.tokens);
+        inner.service.measured(cost.service_time);
+        let running = u32::try_from(inner.running()).unwrap_or(u32::MAX);
+        if let (Some(gradient), Some(first_token)) = (&mut inner.gradient, cost.first_token) {
+            gradient.measured(first_token, running);
+        }
+        // The lock goes before `self` does, which takes it to free the slot and wake whom a higher limit lets run.
+        drop(inner);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.list.running.fetch_sub(1, Ordering::Relaxed);
+        let bells = {
+            let mut inner = self.list.inner.lock();
+            inner.busy[self.index] = None;
+            if !self.is_begun {
+                inner.forget_if_gone(self.user);
+            }
+            self.list.running.fetch_sub(1, Ordering::Relaxed);
+            inner.wake(usize::MAX)
+        };
+        ring(bells);
         self.list.slot_freed.notify_waiters();
+    }
+}
+
+fn ring(bells: Vec<Bell<WorkerMessage>>) {
+    for bell in bells {
+        bell.ring();
     }
 }
 
@@ -291,22 +556,5 @@ fn closed_with(code: FailureCode) -> End {
     match code {
         FailureCode::ServerShuttingDown => End::Interrupted(code),
         _ => End::Failed { code, message: "the model is no longer offered".to_owned() },
-    }
-}
-
-/// A moving mean of how long a turn keeps its slot.
-#[derive(Default)]
-struct ServiceTime(Option<Duration>);
-
-impl ServiceTime {
-    /// The weight of one new measurement is 1/8: about the last dozen turns decide.
-    const WEIGHT: u32 = 8;
-
-    fn measured(&mut self, time: Duration) {
-        self.0 = Some(self.0.map_or(time, |mean| mean - mean / Self::WEIGHT + time / Self::WEIGHT));
-    }
-
-    fn mean(&self) -> Option<Duration> {
-        self.0
     }
 }

@@ -1,6 +1,7 @@
 //! A ModelWorker: one slot of one model on one upstream, as an actor.
 //!
-//! It takes turns from its model's WaitingList and runs each to its end inside `handle`: the busy worker *is* the slot.
+//! It takes turns from its model's WaitingList and runs each to its end inside `handle`: the busy worker *is* the slot. A
+//! turn whose user has as many running as may goes back to the list.
 //! Cancellation races the whole turn, so a caller that leaves frees the slot and ends the upstream request wherever
 //! the turn is: loading, before the first token or mid-stream.
 //!
@@ -22,6 +23,7 @@ use super::{
     metrics::ModelMetrics,
     provider::{Batch, UpstreamError},
     server::ModelServer,
+    streams::{Admission, Streams},
     turn::Job,
     waiting_list::WaitingList,
 };
@@ -40,6 +42,10 @@ const BUSY_TRIES: u32 = 10;
 const BUSY_WAIT_MIN: Duration = Duration::from_millis(500);
 const BUSY_WAIT_SPREAD_MS: u64 = 1_500;
 
+/// A turn that found no connection is tried once more, after this long and up to that much longer.
+const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
+const RETRY_WAIT_SPREAD_MS: u64 = 200;
+
 pub(super) enum WorkerMessage {
     /// Look at the list.
     Wake,
@@ -53,6 +59,7 @@ pub(super) struct Seat {
     pub list: Arc<WaitingList>,
     pub bell: Bell<WorkerMessage>,
     pub server: Arc<ModelServer>,
+    pub streams: Arc<Streams>,
     pub db: DbHandle,
     pub checkpoint_every: Duration,
     pub checkpoint_bytes: usize,
@@ -87,13 +94,31 @@ impl Actor for ModelWorker {
             if seat.halt.is_cancelled() {
                 return Ok(());
             }
-            let Some((job, running)) = seat.list.next(seat.index) else { return Ok(()) };
+            if seat.server.refuses_for().is_some() {
+                seat.list.pass_on();
+            }
+            tokio::select! {
+                () = seat.server.worth_asking() => {}
+                () = seat.halt.cancelled() => return Ok(()),
+            }
+            let Some((job, mut running)) = seat.list.next(seat.index) else { return Ok(()) };
+            let stream = match Box::pin(seat.streams.ask(&job)).await {
+                Admission::Run(stream) => stream,
+                Admission::Wait(refused) => {
+                    let user = job.user;
+                    running.put_back(job);
+                    seat.streams.hold(user, &seat.list, refused);
+                    continue;
+                }
+            };
+            running.begin();
             let progress = job.progress.clone();
             let busy = seat.metrics.busy(&seat.model);
             // Boxed, so that an idle worker holds a pointer rather than the whole turn.
             Box::pin(seat.run(job)).await;
             drop(busy);
-            running.finished(u64::from(progress.usage().total_tokens()), progress.service_time());
+            drop(stream);
+            running.finished(progress.cost());
         }
     }
 }
@@ -111,29 +136,35 @@ impl Seat {
     }
 
     async fn answer(&self, job: &Job) -> End {
-        let mut tries = 0;
+        let (mut busy, mut was_retried) = (0, false);
         loop {
             match self.try_once(job).await {
-                Err(UpstreamError::Busy) if tries < BUSY_TRIES => tokio::time::sleep(busy_wait(job)).await,
+                Err(UpstreamError::Busy) if busy < BUSY_TRIES => {
+                    busy += 1;
+                    tokio::time::sleep(busy_wait(job)).await;
+                    self.server.worth_asking().await;
+                }
+                Err(UpstreamError::Connect(_)) if !was_retried && self.server.may_retry() => {
+                    was_retried = true;
+                    tokio::time::sleep(spread(job, RETRY_WAIT_MIN, RETRY_WAIT_SPREAD_MS)).await;
+                }
                 Err(error) => return end_of(&error, self.server.model(), job.turn),
                 Ok(end) => return end,
             }
-            tries += 1;
         }
     }
 
     /// Ollama is busy for models that are not loaded only, so a load is as worth trying again as an answer.
     async fn try_once(&self, job: &Job) -> Result<End, UpstreamError> {
-        if !self.server.is_loaded() {
-            job.writer.notice(Notice { loading: true, position: 0, eta: None });
-            self.server.load().await?;
-        }
+        let loading = |eta| job.writer.notice(Notice { loading: true, position: 0, eta });
+        let _stay = self.server.enter(loading).await?;
         job.progress.loaded();
         self.stream(job).await
     }
 
     /// One call of the model server. An error after the first piece is an ending too, never a reason to try again.
     async fn stream(&self, job: &Job) -> Result<End, UpstreamError> {
+        job.progress.asked();
         let mut stream = self.server.chat(&job.request).await?;
         job.writer.started();
         let mut checkpoints = Checkpoints::new(self.checkpoint_every, self.checkpoint_bytes, Instant::now());
@@ -144,7 +175,10 @@ impl Seat {
             stream.pace(may_wait.then_some(UNARY_PACE));
             let read = stream.read(&mut batch).await;
             if !batch.deltas.is_empty() {
-                began = true;
+                if !began {
+                    began = true;
+                    self.server.worked();
+                }
                 job.progress.received(batch.pieces);
                 if job.writer.push(batch.deltas.drain(..)).is_err() {
                     return Ok(End::Failed {
@@ -156,10 +190,14 @@ impl Seat {
             }
             match read {
                 Err(error) if began => return Ok(end_of(&error, self.server.model(), job.turn)),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.server.failed(&error);
+                    return Err(error);
+                }
                 Ok(()) => {}
             }
             if let Some(finish) = batch.finish.take() {
+                self.server.worked();
                 job.progress.finished(finish.usage, finish.load);
                 return Ok(End::Complete(finish.reason));
             }
@@ -172,6 +210,9 @@ impl Seat {
 
 /// Half a second to two, spread by the turn's identity so that turns refused together do not come back together.
 fn busy_wait(job: &Job) -> Duration {
-    let spread = job.turn.as_uuid().as_u128() as u64 % BUSY_WAIT_SPREAD_MS;
-    BUSY_WAIT_MIN + Duration::from_millis(spread)
+    spread(job, BUSY_WAIT_MIN, BUSY_WAIT_SPREAD_MS)
+}
+
+fn spread(job: &Job, min: Duration, spread_ms: u64) -> Duration {
+    min + Duration::from_millis(job.turn.as_uuid().as_u128() as u64 % spread_ms)
 }

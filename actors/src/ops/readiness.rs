@@ -33,7 +33,8 @@ pub(super) struct ModelCount {
 
 impl ModelCount {
     pub(super) fn of(models: &[Model]) -> Self {
-        let is_available = |model: &&Model| model.state == ModelState::Available;
+        let is_available =
+            |model: &&Model| matches!(model.state, ModelState::Available | ModelState::Loading);
         Self { known: models.len(), available: models.iter().filter(is_available).count() }
     }
 }

@@ -1,13 +1,15 @@
 //! Who pays: callers reduced to the keys of their buckets.
 
-use std::{cmp::Reverse, fmt, net::IpAddr};
+use std::{fmt, net::IpAddr};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use domain::{
     id::{ApiKeyId, UserId},
+    model_name::CanonicalName,
     quota::{Quota, Verdict},
 };
 
-use super::{Decision, Scope};
+use super::{Decision, Said, Scope};
 
 /// Names one bucket among those of its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,16 +46,32 @@ impl Charges {
         std::iter::once(&mut self.first).chain(&mut self.more)
     }
 
-    /// Does `judge` to each charge; the decision that binds is the refusal with the longest wait, else that of the bucket
-    /// with the least left.
-    pub(super) fn judge(&self, mut judge: impl FnMut(&Charge) -> Verdict) -> Decision {
-        let mut decide = |charge: &Charge| Decision { scope: charge.scope, verdict: judge(charge) };
-        let tightness = |decision: &Decision| {
-            let verdict = &decision.verdict;
-            (verdict.allowed, Reverse(verdict.retry_after), verdict.remaining)
-        };
-        let first = decide(&self.first);
-        self.more.iter().map(decide).fold(first, |one, other| std::cmp::min_by_key(one, other, tightness))
+    /// Decides by what `look` says of each charge, by its place, without spending anything.
+    pub(super) fn decide(&self, mut look: impl FnMut(usize, &Charge) -> Verdict) -> Decision {
+        let mut say = |at, charge: &Charge| Said { scope: charge.scope, verdict: look(at, charge) };
+        let first = say(0, &self.first);
+        if self.more.is_empty() {
+            return first.into();
+        }
+        let mut said = Vec::with_capacity(1 + self.more.len());
+        said.push(first);
+        said.extend(self.more.iter().enumerate().map(|(at, charge)| say(at + 1, charge)));
+        if said.iter().any(|said| !said.verdict.allowed) {
+            for (at, (charge, said)) in self.iter().zip(&mut said).enumerate() {
+                if said.verdict.allowed {
+                    *said = say(at, &Charge { cost: 0, ..*charge });
+                }
+            }
+        }
+        Decision::of(said).unwrap_or_else(|| first.into())
+    }
+}
+
+impl Charge {
+    /// What it spends from a bucket of this quota, its own or one that is shared: of what is reserved, no more than either
+    /// ever holds.
+    pub(super) fn cost_in(&self, quota: &Quota) -> u32 {
+        if self.scope.counts_tokens() { self.cost.min(self.quota.burst).min(quota.burst) } else { self.cost }
     }
 }
 
@@ -72,6 +90,21 @@ pub fn one_address(address: IpAddr) -> u128 {
 impl Key {
     /// Belongs to nobody.
     pub(super) const NOBODY: Self = Self(0);
+
+    /// Of one user with one model; the same on every instance.
+    pub(super) fn of_model(user: UserId, model: &CanonicalName) -> Self {
+        let text = [user.as_uuid().as_bytes(), model.as_str().as_bytes()].concat();
+        let hash = digest(&SHA256, &text);
+        let half = hash.as_ref().first_chunk().copied().unwrap_or_default();
+        Self(u128::from_be_bytes(half))
+    }
+
+    /// Of an address: whether it is an IPv6 one, and the network around it, a /48 of IPv6 or a /24 of IPv4, which is about
+    /// what one customer may have.
+    pub(super) const fn surroundings(self) -> (bool, u128) {
+        let is_v6 = self.0 & !V6_NETWORK == 0;
+        (is_v6, self.0 >> if is_v6 { 80 } else { 8 })
+    }
 }
 
 impl fmt::LowerHex for Key {
@@ -116,6 +149,26 @@ mod tests {
     fn an_ipv4_mapped_address_is_the_ipv4_address() {
         assert_eq!(key("::ffff:192.0.2.7"), key("192.0.2.7"));
         assert_ne!(key("192.0.2.7"), key("192.0.2.8"));
+    }
+
+    #[test]
+    fn c4_the_surroundings_of_an_address_are_its_48_or_its_24() {
+        let around = |text: &str| key(text).surroundings();
+        assert_eq!(around("2001:db8:7::1"), around("2001:db8:7:ffff::1"));
+        assert_ne!(around("2001:db8:7::1"), around("2001:db8:8::1"));
+        assert_eq!(around("192.0.2.7"), around("::ffff:192.0.2.250"));
+        assert_ne!(around("192.0.2.7"), around("192.0.3.7"));
+        assert!(around("::").0 && around("2001:db8::1").0 && !around("0.0.0.0").0);
+    }
+
+    #[test]
+    fn a_user_has_one_key_for_each_model_whoever_asks() {
+        let model = |name: &str| domain::model_name::ModelName::parse(name).unwrap().canonical();
+        let user = |number| UserId::from(uuid::Uuid::from_u128(number));
+        let one = Key::of_model(user(1), &model("qwen3:8b"));
+        assert_eq!(one, Key::of_model(user(1), &model("Qwen3:8B")));
+        assert_ne!(one, Key::of_model(user(2), &model("qwen3:8b")));
+        assert_ne!(one, Key::of_model(user(1), &model("qwen3:4b")));
     }
 
     #[test]

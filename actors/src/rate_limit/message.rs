@@ -1,34 +1,41 @@
 //! What a shard can be asked.
 
-use domain::session::Network;
+use domain::{id::TurnId, session::Network};
 use ractor::RpcReplyPort;
 
 use super::{
-    Decision,
+    Decision, TokenReserve,
     guess::{AccountTag, Guess},
-    key::Charges,
+    key::{Charges, Key},
+    turn::Hold,
 };
 use crate::handle::Permit;
 
 pub(super) enum RateLimitMessage {
     Take {
         charges: Charges,
-        answer: Answer<Decision>,
+        /// Comes back with the answer, with what it holds.
+        reserve: TokenReserve,
+        answer: Answer<Taken>,
     },
+    /// What became of a reserve: it cost `spent`.
+    Settle { payer: Key, holds: Vec<Hold>, spent: u32, permit: Permit },
     /// Counts a look at a password in advance, or refuses it.
-    Guess {
-        account: AccountTag,
-        network: Network,
-        is_known: bool,
-        answer: Answer<Guess>,
-    },
+    Guess { account: AccountTag, network: Network, is_known: bool, answer: Answer<Guess> },
     /// What became of a look.
-    Looked {
-        account: AccountTag,
-        network: Network,
-        end: LookEnd,
-        permit: Permit,
-    },
+    Looked { account: AccountTag, network: Network, end: LookEnd, permit: Permit },
+    /// Whether a turn may run beside fewer than `cap` others of its user.
+    Lease { user: Key, turn: TurnId, cap: u32, answer: Answer<bool> },
+    /// A turn has ended, or never ran.
+    Release { user: Key, turn: TurnId, permit: Permit },
+    /// These turns still run.
+    Renew { user: Key, turns: Vec<TurnId>, permit: Permit },
+}
+
+/// Whoever does not wait for it any more gives what it reserved back by dropping it.
+pub(super) struct Taken {
+    pub decision: Decision,
+    pub reserve: TokenReserve,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,8 @@ use super::Scope;
 
 /// What guesses at passwords are called among the scopes of buckets.
 const GUESS: &str = "guess";
+/// What leases of running turns are called there.
+const STREAM: &str = "stream";
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Outcome {
@@ -56,6 +58,9 @@ struct Inner {
     /// By [`Scope`].
     decisions: [Outcomes; Scope::ALL.len()],
     guesses: Outcomes,
+    streams: Outcomes,
+    leases: Gauge,
+    lost_settlements: Counter,
     shards: Vec<ShardMetrics>,
 }
 
@@ -82,6 +87,8 @@ pub(super) struct ShardMetrics {
     /// By [`Scope`].
     buckets: [TableMetrics; Scope::ALL.len()],
     pub accounts: TableMetrics,
+    /// Users with running turns.
+    pub streams: TableMetrics,
 }
 
 impl ShardMetrics {
@@ -102,6 +109,8 @@ impl Metrics {
         let decisions = Family::<DecisionLabels, Counter>::default();
         let keys = Family::<KeysLabels, Gauge>::default();
         let overflow = Family::<OverflowLabels, Counter>::default();
+        let leases = Gauge::default();
+        let lost_settlements = Counter::default();
         {
             let mut registry = registry.lock();
             registry.register(
@@ -111,13 +120,20 @@ impl Metrics {
             );
             registry.register(
                 "deepersensor_rate_limit_keys",
-                "Buckets, and accounts whose passwords were guessed, that are remembered",
+                "Buckets, accounts whose passwords were guessed and users with running turns that are remembered",
                 keys.clone(),
             );
             registry.register(
                 "deepersensor_rate_limit_overflow",
                 "How often a key had to share a bucket because no room was left for one of its own",
                 overflow.clone(),
+            );
+            let help = "Turns of this instance that run under a lease";
+            registry.register("deepersensor_stream_leases", help, leases.clone());
+            registry.register(
+                "deepersensor_rate_limit_lost_settlements",
+                "Turns whose tokens stay reserved until they flow back, because their end did not reach the buckets",
+                lost_settlements.clone(),
             );
         }
         let outcomes = |scope| {
@@ -137,10 +153,14 @@ impl Metrics {
         let shard = |shard| ShardMetrics {
             buckets: Scope::ALL.map(|scope| table(scope.as_str(), shard)),
             accounts: table(GUESS, shard),
+            streams: table(STREAM, shard),
         };
         Self(Arc::new(Inner {
             decisions: Scope::ALL.map(|scope| outcomes(scope.as_str())),
             guesses: outcomes(GUESS),
+            streams: outcomes(STREAM),
+            leases,
+            lost_settlements,
             shards: (0..shards).map(shard).collect(),
         }))
     }
@@ -157,8 +177,21 @@ impl Metrics {
         self.0.decisions[scope as usize].count(outcome);
     }
 
+    pub(super) fn lost_settlements(&self) -> &Counter {
+        &self.0.lost_settlements
+    }
+
     pub(super) fn guessed(&self, outcome: Outcome) {
         self.0.guesses.count(outcome);
+    }
+
+    pub(super) fn leased(&self, outcome: Outcome) {
+        self.0.streams.count(outcome);
+    }
+
+    /// Turns that run under a lease.
+    pub(super) fn leases(&self) -> &Gauge {
+        &self.0.leases
     }
 }
 

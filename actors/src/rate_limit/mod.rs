@@ -1,4 +1,4 @@
-//! Admission: may this caller spend one more request, or guess one more password, now?
+//! Admission: may this caller spend one more request, guess one more password, or have one more turn run, now?
 //!
 //! ```text
 //! route ── take(charges) ──▶ RateLimitHandle ──▶ shard = hash(payer) ──▶ RateLimitActor ──▶ Backend ──▶ Answer
@@ -13,43 +13,47 @@
 //! A killed or panicking shard answers nothing: callers of its keys get [`LimitError::Unavailable`] until it is back,
 //! other keys notice nothing. It comes back with empty memory, so its keys regain at most one burst and its accounts
 //! some free guesses; that is the price of keeping buckets in memory. A shard that stops answering costs each caller
-//! [`ANSWER_DEADLINE`], and its gate bounds how many can wait there.
+//! [`RateLimitConfig::answer_deadline`], and its gate bounds how many can wait there.
 
 mod actor;
 mod backend;
 mod config;
+mod decision;
 mod error;
 mod guess;
 mod key;
+mod leases;
 mod message;
 mod metrics;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use self::{
     config::RateLimitConfig,
+    decision::{Decision, Said, Scope},
     error::LimitError,
     guess::{AccountTag, Guess},
     key::one_address,
+    stream::StreamLease,
+    turn::{TokenReserve, TurnSize},
 };
 
 use std::{
     hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
 };
 
-use domain::{
-    principal::{Credential, Principal},
-    quota::Verdict,
-};
+use domain::principal::Principal;
 
 use self::{
     actor::RateLimitActor,
     backend::{MakeBackend, memory::Memory},
     key::{Charge, Charges},
-    message::{Answer, RateLimitMessage},
+    leases::{LeaseActor, Leases},
+    message::{Answer, RateLimitMessage, Taken},
     metrics::{Metrics, Outcome},
 };
 use crate::{
@@ -61,42 +65,8 @@ use crate::{
 
 /// The room's place in the tree.
 const PATH: &str = "limits_sup";
-/// How long a caller waits for its shard: a shard in memory answers in microseconds, one that needs this long is stuck.
-const ANSWER_DEADLINE: Duration = Duration::from_millis(500);
 /// Questions that may wait at one shard: every request in flight may concern the same key.
 const SHARD_QUEUE: usize = 2_048;
-
-/// Which bucket decided; names the policy in the `RateLimit` headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    Address,
-    User,
-    /// The own quota of an API key.
-    Key,
-    LogIn,
-    SignUp,
-}
-
-impl Scope {
-    const ALL: [Self; 5] = [Self::Address, Self::User, Self::Key, Self::LogIn, Self::SignUp];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Address => "address",
-            Self::User => "user",
-            Self::Key => "key",
-            Self::LogIn => "log_in",
-            Self::SignUp => "sign_up",
-        }
-    }
-}
-
-/// The answer of the limiter: the bucket's verdict, and whose it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
-    pub scope: Scope,
-    pub verdict: Verdict,
-}
 
 /// Asks the rate limit room; clones share one room.
 #[derive(Clone)]
@@ -107,6 +77,8 @@ struct Shards {
     /// Seeded per process, so that nobody can choose keys that all meet on one shard.
     hasher: RandomState,
     handles: Vec<Handle<RateLimitMessage>>,
+    /// Of this process.
+    leases: Leases,
     metrics: Metrics,
 }
 
@@ -123,7 +95,7 @@ impl RateLimitHandle {
         self.take(Scope::Address, address, cost).await
     }
 
-    /// Spends `cost` from the bucket of the principal's user and, if it has a quota of its own, from that of its key: from
+    /// Spends `cost` requests from the bucket of the principal's user and, if it has a quota of its own, from that of its key: from
     /// both or from none. After authentication; `None` when limits are off.
     ///
     /// # Errors
@@ -135,13 +107,8 @@ impl RateLimitHandle {
         cost: u32,
     ) -> Result<Option<Decision>, LimitError> {
         let Some(shards) = &self.0 else { return Ok(None) };
-        let mut charges = Charges::one(Scope::User, principal.user.into(), shards.config.user, cost);
-        if let Credential::Key { id, limits, .. } = principal.credential
-            && let Some(quota) = limits.requests()
-        {
-            charges.more.push(Charge { scope: Scope::Key, key: id.into(), quota, cost });
-        }
-        shards.take(charges).await.map(Some)
+        let charges = shards.config.requests_of(principal, cost);
+        Ok(Some(shards.take(charges, TokenReserve::none()).await?.decision))
     }
 
     /// Spends one log-in of the address (A6: 5 at once, 5 a minute); `None` when limits are off.
@@ -165,20 +132,25 @@ impl RateLimitHandle {
     async fn take(&self, scope: Scope, address: IpAddr, cost: u32) -> Result<Option<Decision>, LimitError> {
         let Some(shards) = &self.0 else { return Ok(None) };
         let quota = shards.config.quota(scope);
-        shards.take(Charges::one(scope, address.into(), quota, cost)).await.map(Some)
+        let charges = Charges::one(scope, address.into(), quota, cost);
+        Ok(Some(shards.take(charges, TokenReserve::none()).await?.decision))
     }
 }
 
 impl Shards {
-    async fn take(&self, charges: Charges) -> Result<Decision, LimitError> {
+    async fn take(&self, charges: Charges, reserve: TokenReserve) -> Result<Taken, LimitError> {
         let Charge { scope, key: payer, .. } = charges.first;
         let asked = self
             .of(payer)
-            .ask(|permit, port| RateLimitMessage::Take { charges, answer: Answer::new(permit, port) })
+            .ask(|permit, port| RateLimitMessage::Take {
+                charges,
+                reserve,
+                answer: Answer::new(permit, port),
+            })
             .await;
         let (scope, outcome) = match &asked {
-            Ok(decision) if decision.verdict.allowed => (decision.scope, Outcome::Allowed),
-            Ok(decision) => (decision.scope, Outcome::Refused),
+            Ok(Taken { decision, .. }) if decision.verdict.allowed => (decision.scope, Outcome::Allowed),
+            Ok(Taken { decision, .. }) => (decision.scope, Outcome::Refused),
             Err(_) => (scope, Outcome::Unavailable),
         };
         self.metrics.decided(scope, outcome);
@@ -221,17 +193,19 @@ fn build_on(
     metrics: Metrics,
     backend: MakeBackend,
 ) -> (RateLimitHandle, SupervisorSpec) {
-    let (handles, children) = (0..metrics.shards())
+    let (handles, mut children): (_, Vec<_>) = (0..metrics.shards())
         .map(|shard| {
             let gate = Gate::new("rate_limit", SHARD_QUEUE);
             ctx.gates.watch(&gate);
-            let handle = Handle::new(Slot::new(), gate, ANSWER_DEADLINE);
+            let handle = Handle::new(Slot::new(), gate, config.answer_deadline);
             let child = shard_child(ctx, shard, handle.slot().clone(), Arc::clone(&backend));
             (handle, child)
         })
         .unzip();
-    let shards = Shards { config, hasher: RandomState::new(), handles, metrics };
-    (RateLimitHandle(Some(Arc::new(shards))), room(children))
+    let leases = Leases::new(metrics.leases().clone());
+    let shards = Arc::new(Shards { config, hasher: RandomState::new(), handles, leases, metrics });
+    children.push(lease_child(ctx, Arc::clone(&shards)));
+    (RateLimitHandle(Some(shards)), room(children))
 }
 
 fn shard_child(
@@ -249,6 +223,15 @@ fn shard_child(
             slot.publish(actor.clone());
             Ok(actor.get_cell())
         }
+    })
+}
+
+/// Says of this process's turns that they still run.
+fn lease_child(ctx: &RoomContext, shards: Arc<Shards>) -> ChildSpec {
+    let name = child_name(&ctx.system, &child_path(PATH, "leases"));
+    ChildSpec::leaf("leases", move |supervisor| {
+        let (name, shards) = (name.clone(), Arc::clone(&shards));
+        async move { Ok(spawn_child(&supervisor, name, LeaseActor, shards).await?.get_cell()) }
     })
 }
 

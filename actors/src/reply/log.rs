@@ -76,7 +76,7 @@ impl Shared {
 
     /// Tells where the turn stands; what is no news wakes nobody.
     pub fn notice(&self, notice: Notice) {
-        if self.log.lock().notice != Some(notice) {
+        if notice.is_news_after(self.log.lock().notice) {
             self.update(News::State, |log| {
                 log.notice = Some(notice);
                 log.notices += 1;

@@ -76,6 +76,15 @@ pub struct Notice {
     pub eta: Option<Duration>,
 }
 
+impl Notice {
+    /// Whether its readers should be told, who know `before`: an expectation alone is no news while a turn waits.
+    pub(crate) fn is_news_after(&self, before: Option<Notice>) -> bool {
+        before.is_none_or(|before| {
+            *self != before && (self.loading || before.loading || self.position != before.position)
+        })
+    }
+}
+
 /// How the turn ended, as its readers are told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ending {
@@ -93,6 +102,8 @@ pub enum Outcome {
     Failed {
         code: FailureCode,
         message: String,
+        /// When another try should find room, where that is known.
+        retry_after: Option<Duration>,
     },
 }
 

@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use domain::reply::{Answer, Delta, FailureCode, FinishReason, Timings, Usage};
@@ -23,6 +24,11 @@ pub enum End {
     Failed {
         code: FailureCode,
         message: String,
+    },
+    /// There was no room for it any more, and it never had a slot. `message` is safe to show.
+    Shed {
+        message: String,
+        retry_after: Duration,
     },
     /// Nobody wants it any more.
     Cancelled,
@@ -152,10 +158,14 @@ impl Drop for ReplyWriter {
 impl End {
     /// What the readers are told; the texts here are all safe to show.
     pub fn into_outcome(self) -> Outcome {
-        let failed = |code, message: &str| Outcome::Failed { code, message: message.to_owned() };
+        let failed =
+            |code, message: &str| Outcome::Failed { code, message: message.to_owned(), retry_after: None };
         match self {
             Self::Complete(reason) => Outcome::Complete(reason),
-            Self::Failed { code, message } => Outcome::Failed { code, message },
+            Self::Failed { code, message } => Outcome::Failed { code, message, retry_after: None },
+            Self::Shed { message, retry_after } => {
+                Outcome::Failed { code: FailureCode::Overloaded, message, retry_after: Some(retry_after) }
+            }
             Self::Cancelled => failed(FailureCode::Cancelled, "the turn was cancelled"),
             Self::Interrupted(FailureCode::ServerShuttingDown) => failed(
                 FailureCode::ServerShuttingDown,

@@ -82,7 +82,7 @@ impl Root {
     }
 
     /// Stops everything in reverse order of starting and waits for it.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.handle.stop().await;
         // The exit event is in the guardian's mailbox before `wait` returns, and goes before a drain.
         let _ = self.guardian.drain_and_wait(None).await;

@@ -19,6 +19,39 @@ fn schedule() -> impl Strategy<Value = Vec<(u64, u32)>> {
     prop::collection::vec((gap, 1u32..8), 1..200)
 }
 
+/// A turn whose length is known when it is over.
+#[derive(Debug, Clone)]
+struct Turn {
+    gap: u64,
+    reserve: u32,
+    spent: u32,
+    /// How many turns are over after it began.
+    settles: usize,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let gap = prop_oneof![Just(0), 0u64..50, 0u64..50_000, 0u64..30_000_000];
+    let turn = (gap, 1u32..100, 0u32..300, 0usize..4);
+    prop::collection::vec(
+        turn.prop_map(|(gap, reserve, spent, settles)| Turn { gap, reserve, spent, settles }),
+        1..100,
+    )
+}
+
+fn assert_holds_and_owes_at_most_a_burst(
+    quota: &Quota,
+    mut bucket: Bucket,
+    now: Micros,
+) -> Result<(), TestCaseError> {
+    let capacity = quota.period.as_micros() * u128::from(quota.burst);
+    let most = (2 * capacity).div_ceil(u128::from(quota.permits));
+    prop_assert!(peek(quota, bucket, now, quota.burst).retry_after.as_micros() <= most);
+    if quota.take(&mut bucket, now, quota.burst).allowed {
+        prop_assert!(!quota.take(&mut bucket, now, 1).allowed, "it was fuller than full");
+    }
+    Ok(())
+}
+
 /// What spending would answer; spends nothing.
 fn peek(quota: &Quota, mut bucket: Bucket, now: Micros, cost: u32) -> Verdict {
     quota.take(&mut bucket, now, cost)
@@ -112,6 +145,87 @@ proptest! {
     }
 
     #[test]
+    fn c6_any_window_reserves_at_most_the_burst_plus_what_flowed_back_and_what_was_given_back(
+        quota in quota(), turns in turns(), origin in 0u64..u64::MAX / 2,
+    ) {
+        let (permit, burst) = (i128::try_from(quota.period.as_micros()).unwrap(), i128::from(quota.burst));
+        let mut bucket = Bucket::default();
+        let mut now = origin;
+        let mut open = Vec::new();
+        // What was reserved and, below nothing, given back. What was overrun only makes later turns wait.
+        let mut ledger: Vec<(u64, i128)> = Vec::new();
+        for Turn { gap, reserve, spent, settles } in turns {
+            now += gap;
+            let reserve = reserve.min(quota.burst);
+            if quota.take(&mut bucket, Micros(now), reserve).allowed {
+                ledger.push((now, reserve.into()));
+                open.push((reserve, spent.min(2 * quota.burst)));
+            }
+            for _ in 0..settles.min(open.len()) {
+                let (reserve, spent) = open.swap_remove(now as usize % open.len());
+                quota.settle(&mut bucket, Micros(now), reserve, spent);
+                ledger.push((now, (i128::from(spent) - i128::from(reserve)).min(0)));
+                assert_holds_and_owes_at_most_a_burst(&quota, bucket, Micros(now))?;
+            }
+        }
+        for (first, &(opens, _)) in ledger.iter().enumerate() {
+            let mut sum = 0;
+            for &(closes, amount) in &ledger[first..] {
+                sum += amount;
+                let flowed_back = i128::from(closes - opens) * i128::from(quota.permits);
+                prop_assert!(sum * permit <= burst * permit + flowed_back);
+            }
+        }
+    }
+
+    #[test]
+    fn c6_turns_one_after_another_spend_at_most_the_budget_and_one_overrun(
+        quota in quota(), turns in turns(), origin in 0u64..u64::MAX / 2,
+    ) {
+        let permit = quota.period.as_micros();
+        let mut bucket = Bucket::default();
+        let mut now = origin;
+        let mut spendings = Vec::new();
+        for Turn { gap, reserve, spent, settles } in turns {
+            now += gap;
+            let reserve = reserve.min(quota.burst);
+            if quota.take(&mut bucket, Micros(now), reserve).allowed {
+                let spent = spent.min(reserve + quota.burst);
+                spendings.push((now, spent, spent.saturating_sub(reserve)));
+                // Some end at once, some when part of the reserve or all of it has flowed back.
+                now += settles as u64 * gap / 2;
+                quota.settle(&mut bucket, Micros(now), reserve, spent);
+            }
+        }
+        for (first, &(opens, ..)) in spendings.iter().enumerate() {
+            let mut sum = 0u128;
+            for &(closes, spent, overrun) in &spendings[first..] {
+                sum += u128::from(spent);
+                let flowed_back = u128::from(closes - opens) * u128::from(quota.permits);
+                let allowed = u128::from(quota.burst) + u128::from(overrun);
+                prop_assert!(sum * permit <= allowed * permit + flowed_back);
+            }
+        }
+    }
+
+    #[test]
+    fn c6_a_reserve_given_back_at_once_was_never_taken(
+        quota in quota(), schedule in schedule(), reserve in 0u32..200,
+    ) {
+        let mut bucket = Bucket::default();
+        let mut now = 0;
+        for (gap, cost) in schedule {
+            now += gap;
+            quota.take(&mut bucket, Micros(now), cost);
+        }
+        let before = peek(&quota, bucket, Micros(now), 0);
+        if quota.take(&mut bucket, Micros(now), reserve).allowed {
+            quota.settle(&mut bucket, Micros(now), reserve, 0);
+        }
+        prop_assert_eq!(peek(&quota, bucket, Micros(now), 0), before);
+    }
+
+    #[test]
     fn a_clock_that_steps_back_locks_nobody_out_and_forgives_at_most_the_step(
         quota in quota(), origin in 1u64..1 << 50, step in 1u64..1 << 40,
     ) {
@@ -120,9 +234,10 @@ proptest! {
         let back = origin.saturating_sub(step);
         let refused = quota.take(&mut bucket, Micros(back), quota.burst);
         prop_assert!(!refused.allowed);
-        // No worse than an empty bucket, even if the clock never catches up.
+        // No worse than the deepest debt, even if the clock never catches up.
         let wait = u64::try_from(refused.retry_after.as_micros()).unwrap();
-        let refill = (quota.period.as_micros() * u128::from(quota.burst)).div_ceil(u128::from(quota.permits));
+        let debt = 2 * quota.period.as_micros() * u128::from(quota.burst);
+        let refill = debt.div_ceil(u128::from(quota.permits));
         prop_assert!(u128::from(wait) <= refill);
         prop_assert!(peek(&quota, bucket, Micros(back + wait), quota.burst).allowed);
         // And when it does catch up, only what the step spans has flowed back.
@@ -130,6 +245,23 @@ proptest! {
         let forgiven = u128::from(origin - back) * u128::from(quota.permits) / quota.period.as_micros();
         prop_assert!(u128::from(again.remaining) <= forgiven);
     }
+}
+
+#[test]
+fn c6_a_bucket_that_owes_refuses_everything_until_it_owes_no_more() {
+    let quota = Quota { permits: 60, period: MINUTE, burst: 10 };
+    let mut bucket = Bucket::default();
+    let second = |second: u64| Micros(second * 1_000_000);
+    assert!(quota.take(&mut bucket, second(0), 10).allowed);
+    quota.settle(&mut bucket, second(0), 10, 14);
+    let refused = quota.take(&mut bucket, second(0), 0);
+    assert_eq!((refused.allowed, refused.remaining), (false, 0));
+    assert_eq!((refused.retry_after.as_secs(), refused.reset_after.as_secs()), (4, 14));
+    assert_eq!(quota.take(&mut bucket, second(1), 2).retry_after.as_secs(), 5);
+    assert!(quota.take(&mut bucket, second(6), 2).allowed);
+    // The rest of a debt beyond one burst is forgiven.
+    quota.settle(&mut bucket, second(6), 2, u32::MAX);
+    assert_eq!(quota.take(&mut bucket, second(6), 1).retry_after.as_secs(), 11);
 }
 
 #[test]
@@ -171,6 +303,13 @@ fn the_largest_numbers_neither_overflow_nor_admit_too_much() {
     assert!(quota.take(&mut bucket, end, u32::MAX).allowed);
     let refused = quota.take(&mut bucket, end, u32::MAX);
     assert!(!refused.allowed && refused.remaining == 0 && refused.retry_after == NEVER);
+    quota.settle(&mut bucket, end, 0, u32::MAX);
+    quota.settle(&mut bucket, end, 0, u32::MAX);
+    let deepest = quota.take(&mut bucket, end, u32::MAX);
+    assert!(!deepest.allowed && deepest.remaining == 0 && deepest.retry_after == NEVER);
+    quota.settle(&mut bucket, end, u32::MAX, 0);
+    quota.settle(&mut bucket, end, u32::MAX, 0);
+    assert!(quota.take(&mut bucket, end, u32::MAX).allowed);
 }
 
 #[test]

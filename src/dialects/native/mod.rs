@@ -12,7 +12,7 @@ mod sse;
 mod stream;
 mod tool_call;
 
-pub(crate) use reply::{ChatReply, TurnNames};
+pub(crate) use reply::{ChatReply, TurnNames, millis};
 pub(crate) use request::ChatBody;
 pub(crate) use stream::TurnStream;
 pub(crate) use tool_call::ToolCallBody;

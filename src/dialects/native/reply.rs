@@ -154,11 +154,13 @@ impl<'a> ChatReply<'a> {
 fn finish_reason(ending: &Ending) -> Result<FinishReason, ApiError> {
     match &ending.outcome {
         Outcome::Complete(reason) => Ok(*reason),
-        Outcome::Failed { code, message } => Err(ApiError::turn_failed(*code, message)),
+        Outcome::Failed { code, message, retry_after } => {
+            Err(ApiError::turn_failed(*code, message, *retry_after))
+        }
     }
 }
 
 /// As many milliseconds as fit.
-pub(super) fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -92,7 +92,7 @@ impl Encoder {
 
     /// Appends the frame that ends a stream for a reason of ours.
     pub(super) fn fail(&self, error: &ApiError, out: &mut Vec<u8>) {
-        self.frame(out, "error", &Failure { error: error.object(self.request_id.as_str()) });
+        self.frame(out, "error", &Failure { error: error.object_in_stream(self.request_id.as_str()) });
     }
 
     fn queue(&self, notice: Notice) -> Queue {
@@ -205,9 +205,23 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_turn_that_gave_way_says_in_its_stream_when_to_come_back() {
+        let ending = ended(Outcome::Failed {
+            code: FailureCode::Overloaded,
+            message: "no room".into(),
+            retry_after: Some(Duration::from_millis(6_100)),
+        });
+        let text = frames(vec![Event::Ended { ending: &ending, end: Position::default() }]);
+        assert!(text.ends_with("\"request_id\":\"r-1\",\"retry_after\":7}}\n\n"), "{text}");
+    }
+
+    #[test]
     fn b16_a_failed_turn_ends_with_an_error_frame() {
-        let failed =
-            Outcome::Failed { code: FailureCode::UpstreamIncomplete, message: "the answer broke off".into() };
+        let failed = Outcome::Failed {
+            code: FailureCode::UpstreamIncomplete,
+            message: "the answer broke off".into(),
+            retry_after: None,
+        };
         let ending = ended(failed);
         let text = frames(vec![Event::Ended {
             ending: &ending,

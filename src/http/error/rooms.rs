@@ -53,9 +53,16 @@ impl From<ModelError> for ApiError {
                 Self::limited("too many of your turns are waiting for this model", retry_after)
             }
             ModelError::QueueFull { retry_after } => {
-                Self::full("the queue of this model is full", retry_after)
+                Self::full("the queue of this model is full", retry_after).paced()
+            }
+            ModelError::CannotStartInTime { retry_after } => {
+                Self::full("this model is too busy to begin before the request's time is over", retry_after)
+                    .paced()
             }
             ModelError::NoRoom(what) => Self::overloaded().caused_by(what),
+            ModelError::ServerAway { retry_after } => {
+                Self::full("the model server is away; try again later", retry_after)
+            }
             ModelError::Degraded => Self::unavailable().caused_by("the model is degraded"),
             ModelError::Unavailable(cause) => Self::unavailable().caused_by(cause),
             ModelError::ShuttingDown => Self::shutting_down(),

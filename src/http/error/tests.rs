@@ -21,7 +21,7 @@ fn object(code: &str, message: &str, class: &str, param: &str) -> String {
 #[test]
 fn b12_each_code_has_one_status_and_one_shape() {
     let wait = Duration::from_secs(3);
-    let cases: [(ApiError, u16, &str, &str); 25] = [
+    let cases: [(ApiError, u16, &str, &str); 26] = [
         (ApiError::invalid("x"), 400, "invalid_request", "invalid_request_error"),
         (AuthError::MalformedEmail.into(), 400, "invalid_request", "invalid_request_error"),
         (
@@ -51,15 +51,16 @@ fn b12_each_code_has_one_status_and_one_shape() {
         (ModelError::UnknownModel("m".into()).into(), 404, "model_not_found", "not_found_error"),
         (ModelError::UserQueueFull { retry_after: wait }.into(), 429, "rate_limited", "rate_limit_error"),
         (ModelError::QueueFull { retry_after: wait }.into(), 503, "overloaded", "overloaded_error"),
+        (ModelError::ServerAway { retry_after: wait }.into(), 503, "overloaded", "overloaded_error"),
         (ApiError::deadline(), 504, "deadline_exceeded", "timeout_error"),
-        (ApiError::turn_failed(FailureCode::UpstreamError, "x"), 502, "upstream_error", "api_error"),
+        (ApiError::turn_failed(FailureCode::UpstreamError, "x", None), 502, "upstream_error", "api_error"),
         (
-            ApiError::turn_failed(FailureCode::UpstreamIncomplete, "x"),
+            ApiError::turn_failed(FailureCode::UpstreamIncomplete, "x", None),
             502,
             "upstream_incomplete",
             "api_error",
         ),
-        (ApiError::turn_failed(FailureCode::ReplyTooLarge, "x"), 502, "reply_too_large", "api_error"),
+        (ApiError::turn_failed(FailureCode::ReplyTooLarge, "x", None), 502, "reply_too_large", "api_error"),
         (ModelError::ShuttingDown.into(), 503, "server_shutting_down", "overloaded_error"),
         (ApiError::internal("secret cause"), 500, "internal", "api_error"),
     ];
@@ -88,7 +89,8 @@ fn b12_what_really_happened_is_never_shown() {
 
 #[test]
 fn every_429_and_503_says_when_to_come_back() {
-    let errors: [ApiError; 9] = [
+    let wait = Duration::from_secs(7);
+    let errors: [ApiError; 11] = [
         AuthError::Overloaded { retry_after: Duration::from_secs(2) }.into(),
         AuthError::Unavailable(String::new()).into(),
         ModelError::NoRoom("x").into(),
@@ -97,7 +99,9 @@ fn every_429_and_503_says_when_to_come_back() {
         DbError::Timeout.into(),
         LimitError::Unavailable.into(),
         ApiError::shutting_down(),
-        ApiError::turn_failed(FailureCode::Overloaded, "x"),
+        ApiError::turn_failed(FailureCode::Overloaded, "x", None),
+        ApiError::turn_failed(FailureCode::Overloaded, "x", Some(wait)),
+        ModelError::CannotStartInTime { retry_after: wait }.into(),
     ];
     for error in errors {
         assert!(error.wait().is_some_and(|wait| !wait.is_zero()), "{error:?}");

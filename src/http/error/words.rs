@@ -149,12 +149,17 @@ impl ApiError {
 
     // --- limits, load and time ------------------------------------------------------------------------------------
 
-    pub(super) fn limited(message: &'static str, wait: Duration) -> Self {
+    pub(in crate::http) fn limited(message: &'static str, wait: Duration) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, Kind::Limited, message).retry_after(wait)
     }
 
     pub(crate) fn rate_limited(decision: &Decision) -> Self {
-        Self::limited("too many requests; wait as long as Retry-After says", decision.verdict.retry_after)
+        let message = if decision.scope.counts_tokens() {
+            "too many tokens; wait as long as Retry-After says, or ask for a shorter answer"
+        } else {
+            "too many requests; wait as long as Retry-After says"
+        };
+        Self::limited(message, decision.verdict.retry_after)
     }
 
     pub(super) fn full(message: &'static str, wait: Duration) -> Self {
@@ -190,8 +195,9 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, Kind::Internal, message).caused_by(cause)
     }
 
-    /// A turn that ended without an answer; `words` were already judged fit for its caller.
-    pub(crate) fn turn_failed(failure: FailureCode, words: &str) -> Self {
+    /// A turn that ended without an answer; `words` were already judged fit for its caller. `wait` is when another try should
+    /// find room, where that is known.
+    pub(crate) fn turn_failed(failure: FailureCode, words: &str, wait: Option<Duration>) -> Self {
         let (status, code, kind) = match failure {
             FailureCode::InvalidRequest => (StatusCode::BAD_REQUEST, Code::InvalidRequest, Kind::Invalid),
             FailureCode::ModelNotFound => (StatusCode::NOT_FOUND, Code::ModelNotFound, Kind::NotFound),
@@ -211,6 +217,10 @@ impl ApiError {
             FailureCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, Kind::Internal),
         };
         let error = Self::new(status, code, kind, words.to_owned());
-        if status == StatusCode::SERVICE_UNAVAILABLE { error.retry_after(RETRY_LATER) } else { error }
+        match wait {
+            Some(wait) => error.retry_after(wait).paced(),
+            None if status == StatusCode::SERVICE_UNAVAILABLE => error.retry_after(RETRY_LATER),
+            None => error,
+        }
     }
 }

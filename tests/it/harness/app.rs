@@ -11,6 +11,7 @@ use actors::{
     admin::{AdminError, with_accounts},
     auth::{Administrator, AuthError, AuthHandle},
     clock::Clock,
+    system::System,
 };
 use deepersensor::{
     app::App,
@@ -59,6 +60,7 @@ impl Options {
             ("OLLAMA_NUM_PARALLEL", "4"),
             ("RATE_LIMIT_REQUESTS_PER_MINUTE", "1000000"),
             ("RATE_LIMIT_BURST", "1000000"),
+            ("STREAMS_PER_USER", "1000000"),
             ("TRUSTED_PROXY_IPS", "127.0.0.1/32"),
         ];
         Self {
@@ -189,6 +191,11 @@ impl TestApp {
 
     fn app(&self) -> &App {
         self.app.as_ref().unwrap()
+    }
+
+    /// The rooms behind the front end.
+    pub(crate) fn system(&self) -> &System {
+        self.app().system()
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -9,8 +9,8 @@ use super::{Database, PATIENCE, TestApp, canaries};
 /// The ends of replies reach us before the service has closed its books: how often we look again.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// A gauge that is not shown before the first turn.
-const SLOTS: &str = "deepersensor_model_slots_busy";
+/// Gauges that are not shown before the first turn, or while limits are off.
+const SOMETIMES: [&str; 2] = ["deepersensor_model_slots_busy", "deepersensor_stream_leases"];
 
 /// Gauges that count work under way and are always shown.
 const WORK: [&str; 4] = [
@@ -48,7 +48,7 @@ fn is_left(sample: &str) -> bool {
     let name = series.split('{').next().unwrap_or_default();
     // Whoever asks is being served.
     let own = if name == "deepersensor_http_requests_in_flight" { "1" } else { "0" };
-    (name == SLOTS || WORK.contains(&name)) && value != own
+    (SOMETIMES.contains(&name) || WORK.contains(&name)) && value != own
 }
 
 /// Asserts that the store holds no turn and no message that somebody still writes.

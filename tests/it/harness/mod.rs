@@ -5,12 +5,14 @@ mod app;
 pub(crate) mod canaries;
 mod http;
 mod leftovers;
+mod proof;
 mod raw;
 mod snapshot;
 mod store;
 
 pub(crate) use app::{MODEL, Options, PASSWORD, SECRET, Session, TestApp};
 pub(crate) use http::{Call, Frame, Opened, Reply};
+pub(crate) use proof::{asked, start_process};
 pub(crate) use raw::Raw;
 pub(crate) use snapshot::snapshot;
 pub(crate) use store::{Database, Store};

@@ -5,10 +5,8 @@
 #![expect(clippy::print_stdout, reason = "its figures are what a proof is run for")]
 
 use std::{
-    env,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
-    process::Command,
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread::{self, available_parallelism},
     time::{Duration, Instant},
@@ -21,7 +19,7 @@ use support::{
     process::{Scratch, memory},
 };
 
-use crate::harness::{Call, Database, PASSWORD, Reply, SECRET, Store, both_stores};
+use crate::harness::{Call, Database, PASSWORD, Reply, Store, asked, both_stores, start_process};
 
 /// What one hash needs (argon2id, m = 19 MiB).
 const HASH_BYTES: u64 = 19 << 20;
@@ -44,14 +42,10 @@ struct Size {
 
 impl Size {
     /// The size that `PROVE_COUNT` asks for, or the suite's: neighbours on the same cores leave its times little meaning.
-    #[expect(clippy::disallowed_methods, reason = "scripts/prove has no other way to tell a test its size")]
     fn asked() -> Self {
-        match env::var("PROVE_COUNT") {
-            Ok(count) => {
-                let count = count.parse().expect("PROVE_COUNT is a number");
-                Self { count, healthz_p99: Duration::from_millis(50), apart: 0.05 }
-            }
-            Err(_) => Self { count: 100, healthz_p99: Duration::from_secs(1), apart: 0.5 },
+        match asked("PROVE_COUNT") {
+            Some(count) => Self { count, healthz_p99: Duration::from_millis(50), apart: 0.05 },
+            None => Self { count: 100, healthz_p99: Duration::from_secs(1), apart: 0.5 },
         }
     }
 }
@@ -67,14 +61,9 @@ impl Ground {
     async fn start(store: Store, settings: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new("load", None).unwrap();
         let database = Database::make(store, &scratch.path().join("data")).await;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deepersensor"));
-        command.env_clear().env("JWT_SECRET", SECRET).env("TRUSTED_PROXY_IPS", "127.0.0.1/32");
         // Nobody listens there: the discard port is privileged and unused.
-        command.env("OLLAMA_BASE_URL", "http://127.0.0.1:9").envs(settings.iter().copied());
-        if let Database::Postgres { url, .. } = &database {
-            command.env("DATABASE_URL", url);
-        }
-        let gateway = Gateway::start(command, &scratch).await.unwrap();
+        let settings = [&[("OLLAMA_BASE_URL", "http://127.0.0.1:9")], settings].concat();
+        let gateway = start_process(&scratch, &database, &settings).await;
         let ground = Self { gateway, database, _scratch: scratch };
         let body = json!({"email": email(0), "password": PASSWORD});
         ground.post("/v1/auth/signup", &body, network(0)).await.expect_status(201);

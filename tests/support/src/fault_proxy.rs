@@ -144,7 +144,10 @@ async fn pump(
         thaw(&mut weather).await;
         let length = from.read(&mut buffer).await?;
         let latency = weather.borrow().latency;
-        tokio::time::sleep(latency).await;
+        // Even no sleep at all would last until the timer's next millisecond.
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
         thaw(&mut weather).await;
         if length == 0 {
             return to.shutdown().await;

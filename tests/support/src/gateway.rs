@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::PathBuf,
-    process::Command,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use crate::process::{Scratch, Service};
+use crate::process::{self, Scratch, Service};
 
 /// From the start of the process to its first request, on a busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -42,10 +42,20 @@ impl Gateway {
     /// # Errors
     ///
     /// With the log when it ends or does not serve in time.
-    pub async fn start(mut command: Command, scratch: &Scratch) -> Result<Self> {
+    pub async fn start(command: Command, scratch: &Scratch) -> Result<Self> {
+        Self::start_on(command, scratch, 0).await
+    }
+
+    /// The same, on this port for clients.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn start_on(mut command: Command, scratch: &Scratch, port: u16) -> Result<Self> {
         let log = scratch.path().join("gateway.log");
         let out = File::create(&log)?;
-        command.arg("serve").env("LOG_FORMAT", "json").env("APP_PORT", "0").env("OPS_BIND", "127.0.0.1:0");
+        command.arg("serve").env("LOG_FORMAT", "json").env("OPS_BIND", "127.0.0.1:0");
+        command.env("APP_PORT", port.to_string());
         command.stdout(out.try_clone()?).stderr(out);
         let mut service = Service::start(command, None, scratch, "TERM")?;
         let give_up = Instant::now() + START_PATIENCE;
@@ -64,6 +74,19 @@ impl Gateway {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.service.pid()
+    }
+
+    /// Asks it to end, and returns how it did and how long that took.
+    ///
+    /// # Errors
+    ///
+    /// With the log when it has not ended after `patience`.
+    pub async fn terminate(mut self, patience: Duration) -> Result<(ExitStatus, Duration)> {
+        process::signal("TERM", &[self.pid()])?;
+        let asked = Instant::now();
+        let ended = self.service.wait(patience).await;
+        let status = ended.with_context(|| self.said().unwrap_or_default())?;
+        Ok((status, asked.elapsed()))
     }
 
     /// All it has written so far.

@@ -1,12 +1,13 @@
 //! What the tests and the benchmark stand on.
 //!
 //! A scripted Ollama that can be slow, lie or die on purpose ([`fake_ollama`]), a proxy that breaks the network
-//! between two parties ([`fault_proxy`]), the service itself as a process ([`gateway`]), and the real servers a
-//! deployment has: [`postgres`], [`redis`] and [`nginx`], started on free ports in a temporary directory and ended with
-//! the test process, however it ends ([`process`]).
+//! between two parties ([`fault_proxy`]), the service itself as a process ([`gateway`]), a client for load
+//! ([`client`]) with what its figures need ([`stats`]), and the real servers a deployment has: [`postgres`], [`redis`] and
+//! [`nginx`], started on free ports in a temporary directory and ended with the test process, however it ends ([`process`]).
 //!
 //! Nothing here depends on the project's other crates, so every one of them may use it in its tests.
 
+pub mod client;
 mod clock;
 mod door;
 pub mod fake_ollama;
@@ -16,3 +17,4 @@ pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod stats;

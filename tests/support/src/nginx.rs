@@ -124,12 +124,30 @@ async fn launch(program: &PathBuf, account: Option<Account>, template: &str) -> 
 /// The configuration recommended before the service: nothing buffered, long reads, connections to it kept.
 #[must_use]
 pub fn plain_sse_proxy(upstream: SocketAddr) -> String {
+    sse_proxy(&format!("server {upstream}; keepalive 64;"))
+}
+
+/// The same before two instances, of which one may be restarting.
+///
+/// An instance that stops accepts for two seconds more, on connections that end with their reply. Those kept idle here
+/// give up sooner, so that none is left which the instance could close under a request. Whoever is refused a connection
+/// asks the other instance; a request that was sent is never sent again. An instance is not avoided after a refusal,
+/// since a refusal costs nothing and the other instance may be the next to go.
+#[must_use]
+pub fn rolling_sse_proxy(upstreams: [SocketAddr; 2]) -> String {
+    let [one, other] = upstreams;
+    sse_proxy(&format!(
+        "server {one} max_fails=0; server {other} max_fails=0; keepalive 64; keepalive_timeout 1s;"
+    ))
+}
+
+fn sse_proxy(upstreams: &str) -> String {
     format!(
         "{PLACES}
 http {{
 {HTTP_PLACES}
   access_log off;
-  upstream gateway {{ server {upstream}; keepalive 64; }}
+  upstream gateway {{ {upstreams} }}
   server {{
     listen 127.0.0.1:{{port}};
     location / {{
@@ -137,6 +155,7 @@ http {{
       proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr;
       proxy_set_header X-Forwarded-Proto $scheme;
       proxy_buffering off; proxy_cache off; proxy_request_buffering off; client_max_body_size 2m;
+      proxy_next_upstream error;
       proxy_connect_timeout 5s; proxy_read_timeout 3600s; proxy_send_timeout 3600s;
     }}
   }}

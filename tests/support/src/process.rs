@@ -243,6 +243,23 @@ pub fn memory(pid: u32, name: &str) -> Result<u64> {
     Ok(kib.with_context(|| format!("the kernel does not tell {name} of process {pid}"))? * 1024)
 }
 
+/// The machine in a line, as far as it matters to the figures.
+#[must_use]
+pub fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let models: Vec<_> = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")).collect();
+    let model = models.first().map_or("unknown processor", |text| text.trim_start_matches(['\t', ' ', ':']));
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    format!(
+        "{} × {model}, Linux {}, load average before the run {}",
+        models.len(),
+        kernel.trim(),
+        load.split(' ').next().unwrap_or_default()
+    )
+}
+
 /// Makes `command` run as `account`.
 pub fn run_as(command: &mut Command, account: Option<Account>) {
     if let Some(Account { uid, gid }) = account {

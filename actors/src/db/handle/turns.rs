@@ -50,6 +50,24 @@ impl DbHandle {
         lane.place(Job::new(Write::Settle(Box::new(settlement)), Answer::Settled(on_settled), permit.0));
     }
 
+    /// Has every settlement written now, those that linger or were kept included, and resolves when none is left.
+    pub(crate) async fn settled(&self) {
+        for lane in &*self.lanes {
+            lane.hurry();
+        }
+        self.unsettled.none_left().await;
+    }
+
+    /// Settlements on their way to the database.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled.count()
+    }
+
+    /// Settlements given up since the start.
+    pub(crate) fn lost_settlements(&self) -> u64 {
+        self.metrics.lost_settlements.get()
+    }
+
     /// Extends the lease of all streaming turns of `owner`.
     pub async fn renew_leases(&self, owner: InstanceId, until: DateTime<Utc>) -> Result<(), DbError> {
         self.write(owner.as_uuid(), Write::RenewLeases { owner, until }).await

@@ -1,7 +1,10 @@
 //! A change on its way to the database, and who is to hear of it.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
+use super::unsettled::{Counted, Unsettled};
 use crate::{
     db::{
         DbError, OnSettled,
@@ -24,12 +27,21 @@ pub(in crate::db) struct Job {
     size_bytes: usize,
     /// Its place in the lane.
     _permit: Permit,
+    /// Held by settlements.
+    counted: Option<Counted>,
 }
 
 impl Job {
     pub(in crate::db) fn new(write: Write, answer: Answer, permit: Permit) -> Self {
         let size_bytes = write.size_bytes();
-        Self { write, answer, size_bytes, _permit: permit }
+        Self { write, answer, size_bytes, _permit: permit, counted: None }
+    }
+
+    /// Counts it as unsettled for as long as it lives, if it is a settlement.
+    pub(super) fn count(&mut self, unsettled: &Arc<Unsettled>) {
+        if self.is_settlement() {
+            self.counted = Some(unsettled.one_more());
+        }
     }
 
     pub(in crate::db) const fn size_bytes(&self) -> usize {

@@ -142,6 +142,10 @@ impl Queue {
         None
     }
 
+    pub(super) const fn all_is_due(&mut self, now: Instant) {
+        (self.usage_due, self.kept_due) = (now, now);
+    }
+
     pub(super) const fn kept_is_due(&mut self, now: Instant) {
         self.kept_due = now;
     }

@@ -61,8 +61,17 @@ impl Provider for DemoProvider {
         Box::pin(async move { if model == NAME { Ok(()) } else { Err(UpstreamError::NoSuchModel) } })
     }
 
-    fn is_loaded(&self, model: &str) -> bool {
-        model == NAME
+    fn loaded(&self) -> BoxFuture<'_, Result<Vec<String>, UpstreamError>> {
+        Box::pin(async { Ok(vec![NAME.to_owned()]) })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// There is nothing to free.
+    fn unload<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn chat<'a>(

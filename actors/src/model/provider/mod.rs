@@ -63,7 +63,10 @@ pub enum UpstreamError {
     /// It refused this request (400): the caller's fault.
     #[error("the model server refused the request: {0}")]
     Rejected(String),
-    /// Any other error status, or an error line in the stream.
+    /// Any other status below 500: it answers, but not what we asked.
+    #[error("the model server declined the request: {0}")]
+    Declined(String),
+    /// An error status from 500 up, or an error line in the stream.
     #[error("the model server failed: {0}")]
     Failed(String),
     /// The stream ended without its last line.
@@ -72,6 +75,21 @@ pub enum UpstreamError {
     /// Bytes that are not the protocol.
     #[error("the model server sent nonsense: {0}")]
     Garbage(String),
+}
+
+impl UpstreamError {
+    /// Whether the server itself failed, as opposed to being busy, not liking the request, or breaking off what it had begun.
+    pub const fn is_the_servers_own(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::FirstByteTimeout(_) | Self::Failed(_) | Self::Garbage(_) => true,
+            Self::IdleTimeout(_)
+            | Self::Busy
+            | Self::NoSuchModel
+            | Self::Rejected(_)
+            | Self::Declined(_)
+            | Self::Incomplete => false,
+        }
+    }
 }
 
 /// The last words of an answer.
@@ -121,11 +139,15 @@ pub trait AnswerStream: Send {
 pub trait Provider: Send + Sync + 'static {
     /// What it offers. Bounded by the provider's own timeouts.
     fn list(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, UpstreamError>>;
-    /// Loads the model and returns when it is loaded; at once where there is nothing to load. A load goes on when the
-    /// future is dropped, and whoever asks meanwhile joins it.
+    /// The models it holds in memory. One that is being loaded need not be among them.
+    fn loaded(&self) -> BoxFuture<'_, Result<Vec<String>, UpstreamError>>;
+    /// Whether it is there, as cheaply as can be asked.
+    fn probe(&self) -> BoxFuture<'_, Result<(), UpstreamError>>;
+    /// Loads the model and returns when it is loaded; at once where there is nothing to load. Dropping the future may abort
+    /// the load, so only the room itself calls this, never a turn.
     fn preload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>>;
-    /// Whether the model is loaded as far as we know (so that a turn need not ask for a preload).
-    fn is_loaded(&self, model: &str) -> bool;
+    /// Frees the model's memory and returns when it is free. Nobody may use the model meanwhile.
+    fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>>;
     /// Sends the prompt. `model` is the server's own name. Resolves when the request was written; the answer's head is
     /// awaited by the first read.
     fn chat<'a>(

@@ -1,7 +1,7 @@
 //! A provider whose answers are written by the test: it can stall, fail and panic where a test needs it to.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,7 +20,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{AnswerStream, Batch, Finish, ModelCard, Provider, UpstreamError};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{AnswerStream, AnyProvider, Batch, Finish, ModelCard, Provider, UpstreamError};
+use crate::model::{
+    ModelConfig,
+    residents::ResidencyRules,
+    upstream::{Upstream, UpstreamRules},
+};
 
 /// What an answer does next. Each read performs steps up to the first that gives the reader something.
 #[derive(Clone)]
@@ -59,10 +66,43 @@ struct Shared {
     next: Mutex<VecDeque<Result<Vec<Step>, UpstreamError>>>,
     usual: Mutex<Result<Vec<Step>, UpstreamError>>,
     prompts: Mutex<Vec<(String, ChatRequest)>>,
-    preload: Mutex<Result<(), UpstreamError>>,
-    preloads: AtomicUsize,
-    needs_preload: Mutex<bool>,
+    memory: Mutex<Memory>,
+    probe: Mutex<Result<(), UpstreamError>>,
+    probes: AtomicUsize,
     open: watch::Sender<usize>,
+}
+
+/// What the server holds, how it loads, and what was done to it that never should be.
+struct Memory {
+    loaded: BTreeSet<String>,
+    /// More than these at once are a wrong.
+    limit: usize,
+    load_takes: Duration,
+    /// How the next loads end; when they run out, well.
+    next_loads: VecDeque<Result<(), UpstreamError>>,
+    next_unloads: VecDeque<Result<(), UpstreamError>>,
+    is_loading: bool,
+    /// Open answers by model.
+    used: BTreeMap<String, usize>,
+    /// Loads and unloads in order, such as `load a`.
+    deeds: Vec<String>,
+    wrongs: Vec<String>,
+}
+
+impl Memory {
+    fn free() -> Self {
+        Self {
+            loaded: BTreeSet::new(),
+            limit: usize::MAX,
+            load_takes: Duration::ZERO,
+            next_loads: VecDeque::new(),
+            next_unloads: VecDeque::new(),
+            is_loading: false,
+            used: BTreeMap::new(),
+            deeds: Vec::new(),
+            wrongs: Vec::new(),
+        }
+    }
 }
 
 impl Script {
@@ -78,9 +118,9 @@ impl Script {
             next: Mutex::default(),
             usual: Mutex::new(Ok(usual)),
             prompts: Mutex::default(),
-            preload: Mutex::new(Ok(())),
-            preloads: AtomicUsize::new(0),
-            needs_preload: Mutex::new(false),
+            memory: Mutex::new(Memory::free()),
+            probe: Mutex::new(Ok(())),
+            probes: AtomicUsize::new(0),
             open: watch::Sender::new(0),
         }))
     }
@@ -102,14 +142,60 @@ impl Script {
         *self.0.cards.lock() = cards;
     }
 
-    /// From now on models count as not loaded, and loading ends like this.
-    pub(crate) fn preload_as(&self, result: Result<(), UpstreamError>) {
-        *self.0.needs_preload.lock() = true;
-        *self.0.preload.lock() = result;
+    /// The server as the room keeps it, with the defaults of the configuration but for `change`.
+    pub(in crate::model) fn upstream_with(&self, change: impl FnOnce(&mut UpstreamRules)) -> Arc<Upstream> {
+        let config = ModelConfig::default();
+        let mut rules = UpstreamRules {
+            name: "scripted".into(),
+            residency: ResidencyRules { limit: config.max_loaded, min_residence: config.min_residence },
+            breaker_failures: config.breaker_failures,
+        };
+        change(&mut rules);
+        let provider = AnyProvider::Scripted(self.provider());
+        Upstream::new(rules, provider, TaskTracker::new(), CancellationToken::new())
     }
 
-    pub(crate) fn preloads(&self) -> usize {
-        self.0.preloads.load(Ordering::Relaxed)
+    pub(in crate::model) fn upstream(&self) -> Arc<Upstream> {
+        self.upstream_with(|_| ())
+    }
+
+    /// How long a load takes from now on, and how many models may be loaded at once before it counts as a wrong.
+    pub(crate) fn memory(&self, load_takes: Duration, limit: usize) {
+        let mut memory = self.0.memory.lock();
+        (memory.load_takes, memory.limit) = (load_takes, limit);
+    }
+
+    /// How the next load without a fate ends.
+    pub(crate) fn then_load(&self, result: Result<(), UpstreamError>) {
+        self.0.memory.lock().next_loads.push_back(result);
+    }
+
+    pub(crate) fn then_unload(&self, result: Result<(), UpstreamError>) {
+        self.0.memory.lock().next_unloads.push_back(result);
+    }
+
+    /// Somebody else has these models loaded now, and no others.
+    pub(crate) fn holds(&self, models: &[&str]) {
+        self.0.memory.lock().loaded = models.iter().map(|model| (*model).to_owned()).collect();
+    }
+
+    /// Loads and unloads so far, such as `load a`.
+    pub(crate) fn deeds(&self) -> Vec<String> {
+        self.0.memory.lock().deeds.clone()
+    }
+
+    /// What never should have been done: a prompt for a model that is not loaded, one that is unloaded while it is used, two
+    /// loads at once, too many models.
+    pub(crate) fn wrongs(&self) -> Vec<String> {
+        self.0.memory.lock().wrongs.clone()
+    }
+
+    pub(crate) fn probe_as(&self, result: Result<(), UpstreamError>) {
+        *self.0.probe.lock() = result;
+    }
+
+    pub(crate) fn probes(&self) -> usize {
+        self.0.probes.load(Ordering::Relaxed)
     }
 
     /// The prompts so far, with the model names they were sent under.
@@ -130,15 +216,52 @@ impl Provider for ScriptedProvider {
         Box::pin(async { self.0.0.cards.lock().clone() })
     }
 
-    fn preload<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
+    fn loaded(&self) -> BoxFuture<'_, Result<Vec<String>, UpstreamError>> {
+        Box::pin(async { Ok(self.0.0.memory.lock().loaded.iter().cloned().collect()) })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
         Box::pin(async {
-            self.0.0.preloads.fetch_add(1, Ordering::Relaxed);
-            self.0.0.preload.lock().clone()
+            self.0.0.probes.fetch_add(1, Ordering::Relaxed);
+            self.0.0.probe.lock().clone()
         })
     }
 
-    fn is_loaded(&self, _: &str) -> bool {
-        !*self.0.0.needs_preload.lock()
+    fn preload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        Box::pin(async move {
+            let takes = {
+                let mut memory = self.0.0.memory.lock();
+                memory.deeds.push(format!("load {model}"));
+                if memory.is_loading {
+                    memory.wrongs.push(format!("{model} is loaded beside another"));
+                }
+                if memory.loaded.len() >= memory.limit && !memory.loaded.contains(model) {
+                    let held = memory.loaded.clone();
+                    memory.wrongs.push(format!("{model} is loaded beside {held:?}"));
+                }
+                memory.is_loading = true;
+                memory.load_takes
+            };
+            sleep_until(Instant::now() + takes).await;
+            let mut memory = self.0.0.memory.lock();
+            memory.is_loading = false;
+            memory.next_loads.pop_front().unwrap_or(Ok(()))?;
+            memory.loaded.insert(model.to_owned());
+            Ok(())
+        })
+    }
+
+    fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        Box::pin(async move {
+            let mut memory = self.0.0.memory.lock();
+            memory.deeds.push(format!("unload {model}"));
+            if memory.used.get(model).is_some_and(|used| *used > 0) {
+                memory.wrongs.push(format!("{model} is unloaded while it is used"));
+            }
+            memory.next_unloads.pop_front().unwrap_or(Ok(()))?;
+            memory.loaded.remove(model);
+            Ok(())
+        })
     }
 
     fn chat<'a>(
@@ -149,29 +272,38 @@ impl Provider for ScriptedProvider {
         Box::pin(async move {
             let script = &self.0.0;
             script.prompts.lock().push((model.to_owned(), request.clone()));
+            {
+                let mut memory = script.memory.lock();
+                if !memory.loaded.contains(model) {
+                    memory.wrongs.push(format!("{model} is asked and not loaded"));
+                }
+            }
             let next = script.next.lock().pop_front();
             let steps = next.unwrap_or_else(|| script.usual.lock().clone())?;
-            Ok(Box::new(ScriptedAnswer::new(&self.0, steps)) as Box<dyn AnswerStream>)
+            Ok(Box::new(ScriptedAnswer::new(&self.0, model, steps)) as Box<dyn AnswerStream>)
         })
     }
 }
 
 struct ScriptedAnswer {
     script: Script,
+    model: String,
     steps: VecDeque<Step>,
     /// When the wait under way ends; kept here so that a read can be dropped and begun again.
     waking: Option<Instant>,
 }
 
 impl ScriptedAnswer {
-    fn new(script: &Script, steps: Vec<Step>) -> Self {
+    fn new(script: &Script, model: &str, steps: Vec<Step>) -> Self {
         script.0.open.send_modify(|open| *open += 1);
-        Self { script: script.clone(), steps: steps.into(), waking: None }
+        *script.0.memory.lock().used.entry(model.to_owned()).or_default() += 1;
+        Self { script: script.clone(), model: model.to_owned(), steps: steps.into(), waking: None }
     }
 }
 
 impl Drop for ScriptedAnswer {
     fn drop(&mut self) {
+        *self.script.0.memory.lock().used.entry(self.model.clone()).or_default() -= 1;
         self.script.0.open.send_modify(|open| *open -= 1);
     }
 }
@@ -254,16 +386,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_script_can_hold_stall_and_kill_its_reader_and_ask_for_a_preload() {
-        let script = Script::new(&["m"], Vec::new());
-        assert!(script.provider().is_loaded("m"));
-        script.preload_as(Err(UpstreamError::Busy));
-        assert!(!script.provider().is_loaded("m"));
-        assert_eq!((script.provider().preload("m").await, script.preloads()), (Err(UpstreamError::Busy), 1));
+    async fn a_script_loads_as_it_is_told_and_notes_what_is_wrong() {
+        let script = Script::new(&["m"], answer("fine"));
+        let provider = script.provider();
+        script.memory(Duration::from_secs(1), 1);
+        script.then_load(Err(UpstreamError::Busy));
+        assert_eq!(provider.preload("m").await, Err(UpstreamError::Busy));
+        assert_eq!(provider.loaded().await, Ok(Vec::new()));
+        let stray = provider.chat("m", &request()).await.unwrap();
+        drop(stray);
+        assert_eq!(provider.preload("m").await, Ok(()));
+        assert_eq!(provider.loaded().await, Ok(vec!["m".to_owned()]));
+        let used = provider.chat("m", &request()).await.unwrap();
+        let both = tokio::join!(provider.preload("n"), provider.preload("m"));
+        assert_eq!(both, (Ok(()), Ok(())));
+        assert_eq!(provider.unload("m").await, Ok(()));
+        drop(used);
+        assert_eq!(provider.unload("n").await, Ok(()));
+        assert_eq!(script.deeds(), ["load m", "load m", "load n", "load m", "unload m", "unload n"]);
+        assert_eq!(
+            script.wrongs(),
+            [
+                "m is asked and not loaded",
+                "n is loaded beside {\"m\"}",
+                "m is loaded beside another",
+                "m is unloaded while it is used"
+            ]
+        );
+    }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_script_can_hold_stall_and_kill_its_reader() {
+        let script = Script::new(&["m"], Vec::new());
         let (go, mut batch) = (Arc::new(Notify::new()), Batch::default());
         script.always(Err(UpstreamError::NoSuchModel));
-        let mut held = ScriptedAnswer::new(&script, vec![Step::Await(Arc::clone(&go)), Step::Stall]);
+        let mut held = ScriptedAnswer::new(&script, "m", vec![Step::Await(Arc::clone(&go)), Step::Stall]);
         for notified in [false, true] {
             if notified {
                 go.notify_one();
@@ -274,7 +431,7 @@ mod tests {
         }
         let refused = script.provider().chat("m", &request()).await.err();
         assert_eq!(refused, Some(UpstreamError::NoSuchModel));
-        let mut fatal = ScriptedAnswer::new(&script, vec![Step::Panic]);
+        let mut fatal = ScriptedAnswer::new(&script, "m", vec![Step::Panic]);
         let died = std::panic::AssertUnwindSafe(fatal.read(&mut batch)).catch_unwind().await;
         assert!(died.is_err());
     }

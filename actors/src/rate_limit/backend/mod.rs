@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::message::RateLimitMessage;
 
-/// The buckets and guesses of one shard.
+/// The buckets, guesses and running turns of one shard.
 pub(super) trait Backend: Send + 'static {
     /// Answers, now or later; never waits.
     fn ask(&mut self, question: RateLimitMessage);

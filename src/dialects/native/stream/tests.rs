@@ -169,7 +169,11 @@ async fn d07_a_stream_is_told_that_the_service_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_turn_is_the_last_thing_a_stream_says() {
-    let failed = ended(Outcome::Failed { code: FailureCode::UpstreamError, message: "it broke".into() });
+    let failed = ended(Outcome::Failed {
+        code: FailureCode::UpstreamError,
+        message: "it broke".into(),
+        retry_after: None,
+    });
     let mut rig = rig(vec![Step::End(failed)], Duration::from_secs(600));
     assert!(
         next(&mut rig.stream).await.unwrap().contains("\"code\":\"upstream_error\",\"message\":\"it broke\"")

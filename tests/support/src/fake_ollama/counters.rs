@@ -33,6 +33,8 @@ pub struct Counters {
     pub cancelled: Vec<Cancelled>,
     pub loads: u64,
     pub unloads: u64,
+    /// The most models that were in memory at once, one being loaded included.
+    pub max_loaded: u64,
     /// Refusals because too many requests waited for a load.
     pub busy: u64,
     /// Token lines handed to the kernel.

@@ -121,6 +121,8 @@ impl Scheduler {
             }
             idle.await;
         }
+        let beside = self.runners.lock().len() as u64;
+        self.stats.update(|all| all.max_loaded = all.max_loaded.max(beside + 1));
         // Dropped here when the peer leaves: the load is lost, and the next in line starts it anew.
         tokio::time::sleep(model.load).await;
         let runner = Runner {

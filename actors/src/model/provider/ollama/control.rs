@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use reqwest::{RequestBuilder, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
 
 use super::{
+    MODELS_MAX,
     address::Address,
     error::{from_status, sanitise},
-    wire::{EmbedPreloadBody, PreloadBody, Ps, Show, ShowBody, Tag, Tags, Version},
+    wire::{EmbedPreloadBody, PreloadBody, Ps, Show, ShowBody, Tag, Tags, UnloadBody, Version},
 };
 use crate::model::{
     Timeouts,
@@ -20,6 +22,9 @@ use crate::model::{
 
 /// The most bytes of one reply: a thousand models take half a megabyte, a licence and a template a few hundred KB.
 const REPLY_BYTES_MAX: usize = 8 << 20;
+
+/// Between two looks at whether a model is gone.
+const UNLOAD_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Idle control connections kept to one server.
 const IDLE_CONNECTIONS_MAX: usize = 4;
@@ -74,7 +79,7 @@ impl Control {
     /// The names of the loaded models. May stall while the server loads or evicts one; not a sign of ill health.
     pub(super) async fn loaded(&self) -> Result<Vec<String>, UpstreamError> {
         let ps: Ps = self.ask(self.http.get(self.ps.clone()), self.timeouts.list).await?;
-        Ok(ps.models.unwrap_or_default().into_iter().map(|model| model.name).collect())
+        Ok(ps.models.unwrap_or_default().into_iter().take(MODELS_MAX).map(|model| model.name).collect())
     }
 
     pub(super) async fn show(&self, model: &str) -> Result<Show, UpstreamError> {
@@ -96,6 +101,29 @@ impl Control {
         }
         let embed = self.http.post(self.embed.clone()).json(&EmbedPreloadBody { model, input: [] });
         self.ask::<serde_json::Value>(embed, within).await.map(drop)
+    }
+
+    /// Unloads a model and returns when the server no longer lists it as loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Busy`] when it stays: somebody else uses it (ollama-wire §6, hazard 2).
+    pub(super) async fn unload(&self, model: &str) -> Result<(), UpstreamError> {
+        let body = UnloadBody { model, keep_alive: 0, stream: false };
+        let unload = self.http.post(self.generate.clone()).json(&body);
+        self.ask::<serde_json::Value>(unload, self.timeouts.unload).await?;
+        let give_up = Instant::now() + self.timeouts.unload;
+        loop {
+            // A server that does not say what it holds is believed to have done what it answered.
+            let Ok(loaded) = self.loaded().await else { return Ok(()) };
+            if loaded.iter().all(|name| name != model) {
+                return Ok(());
+            }
+            if Instant::now() >= give_up {
+                return Err(UpstreamError::Busy);
+            }
+            sleep(UNLOAD_LOOK_EVERY).await;
+        }
     }
 
     async fn ask<T: DeserializeOwned>(

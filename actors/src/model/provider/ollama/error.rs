@@ -27,9 +27,12 @@ pub(super) fn from_status(status: StatusCode, body: &[u8]) -> UpstreamError {
         // A 404 without Ollama's body is a wrong base URL, not a missing model.
         (StatusCode::NOT_FOUND, Some(_)) => UpstreamError::NoSuchModel,
         (StatusCode::BAD_REQUEST, Some(text)) => UpstreamError::Rejected(sanitise(&text)),
-        (_, Some(text)) => UpstreamError::Failed(format!("status {}: {}", status.as_u16(), sanitise(&text))),
-        (_, None) => {
-            UpstreamError::Failed(format!("status {} without an error text in JSON", status.as_u16()))
+        (_, text) => {
+            let text = match text {
+                Some(text) => format!("status {}: {}", status.as_u16(), sanitise(&text)),
+                None => format!("status {} without an error text in JSON", status.as_u16()),
+            };
+            if status.is_server_error() { UpstreamError::Failed(text) } else { UpstreamError::Declined(text) }
         }
     }
 }
@@ -94,17 +97,21 @@ mod tests {
         assert_eq!(read(503, "<html>"), UpstreamError::Busy);
         assert_eq!(read(404, error), UpstreamError::NoSuchModel);
         assert_eq!(read(400, error), UpstreamError::Rejected("words".to_owned()));
-        for status in [301, 401, 402, 403, 405, 429, 499, 500, 502] {
+        for status in [301, 401, 402, 403, 405, 429, 499] {
+            assert_eq!(read(status, error), UpstreamError::Declined(format!("status {status}: words")));
+        }
+        for status in [500, 502, 504] {
             assert_eq!(read(status, error), UpstreamError::Failed(format!("status {status}: words")));
         }
     }
 
     #[test]
-    fn an_answer_that_is_not_ollamas_is_a_failure_of_the_server() {
-        for (status, body) in [(404, "404 page not found"), (400, "<html>bad</html>"), (500, ""), (403, "")] {
-            let expected = UpstreamError::Failed(format!("status {status} without an error text in JSON"));
-            assert_eq!(read(status, body), expected);
+    fn an_answer_that_is_not_ollamas_has_no_words_to_tell() {
+        let text = |status| format!("status {status} without an error text in JSON");
+        for (status, body) in [(404, "404 page not found"), (400, "<html>bad</html>"), (403, "")] {
+            assert_eq!(read(status, body), UpstreamError::Declined(text(status)));
         }
+        assert_eq!(read(500, ""), UpstreamError::Failed(text(500)));
     }
 
     #[test]

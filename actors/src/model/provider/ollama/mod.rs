@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! chat ───────────────▶ ChatStream ── Client (hyper, driven by the reader) ──▶ POST /api/chat
-//! list, preload ──────▶ Control (reqwest) ──▶ /api/tags ps show generate embed version
-//! is_loaded ──────────▶ Residency (what ps, loads and finished answers taught us)
+//! everything else ────▶ Control (reqwest) ──▶ /api/tags ps show generate embed version
 //! ```
 //!
 //! # How it breaks
@@ -18,7 +17,6 @@ mod control;
 mod decoder;
 mod details;
 mod error;
-mod residency;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -34,8 +32,7 @@ use domain::chat::ChatRequest;
 use futures_util::future::BoxFuture;
 
 use self::{
-    address::Address, client::Client, control::Control, details::Details, residency::Residency,
-    stream::ChatStream, wire::Tag,
+    address::Address, client::Client, control::Control, details::Details, stream::ChatStream, wire::Tag,
 };
 use crate::model::{
     Timeouts,
@@ -62,7 +59,6 @@ pub struct OllamaProvider {
     name: String,
     client: Arc<Client>,
     control: Control,
-    residency: Arc<Residency>,
     details: Details,
     version_checked: AtomicBool,
     timeouts: Timeouts,
@@ -78,7 +74,6 @@ impl OllamaProvider {
             name: name.to_owned(),
             control: Control::new(&address, timeouts)?,
             client: Arc::new(Client::new(address, timeouts.connect)),
-            residency: Arc::default(),
             details: Details::default(),
             version_checked: AtomicBool::new(false),
             timeouts,
@@ -105,26 +100,27 @@ impl OllamaProvider {
 impl Provider for OllamaProvider {
     fn list(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, UpstreamError>> {
         Box::pin(async move {
-            let (tags, loaded, ()) =
-                tokio::join!(self.control.tags(), self.control.loaded(), self.check_version());
+            let (tags, ()) = tokio::join!(self.control.tags(), self.check_version());
             let mut cards: Vec<ModelCard> = tags?.into_iter().take(MODELS_MAX).map(card).collect();
-            if let Ok(loaded) = loaded {
-                self.residency.learn(loaded);
-            }
             self.details.fill(&self.control, &mut cards, self.timeouts.show).await;
             Ok(cards)
         })
     }
 
-    fn preload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
-        Box::pin(self.residency.load(model, self.timeouts.first_byte, || {
-            let (control, model) = (self.control.clone(), model.to_owned());
-            Box::pin(async move { control.preload(&model).await })
-        }))
+    fn loaded(&self) -> BoxFuture<'_, Result<Vec<String>, UpstreamError>> {
+        Box::pin(self.control.loaded())
     }
 
-    fn is_loaded(&self, model: &str) -> bool {
-        self.residency.is_loaded(model)
+    fn probe(&self) -> BoxFuture<'_, Result<(), UpstreamError>> {
+        Box::pin(async { self.control.version().await.map(drop) })
+    }
+
+    fn preload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        Box::pin(self.control.preload(model))
+    }
+
+    fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<(), UpstreamError>> {
+        Box::pin(self.control.unload(model))
     }
 
     fn chat<'a>(
@@ -137,8 +133,6 @@ impl Provider for OllamaProvider {
                 .map_err(|error| UpstreamError::Rejected(format!("it has no JSON form: {error}")))?;
             let stream = ChatStream::open(
                 Arc::clone(&self.client),
-                Arc::clone(&self.residency),
-                model,
                 Bytes::from(body),
                 &self.timeouts,
                 request.may_pause(),

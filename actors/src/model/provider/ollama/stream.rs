@@ -25,7 +25,6 @@ use super::{
     client::{Client, Exchange},
     decoder::Decoder,
     error::from_status,
-    residency::Residency,
 };
 use crate::model::{
     Timeouts,
@@ -41,8 +40,6 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 /// An answer of Ollama being received.
 pub(super) struct ChatStream {
     client: Arc<Client>,
-    residency: Arc<Residency>,
-    model: String,
     /// Kept until the head came, for the one retry.
     request: Bytes,
     stage: Stage,
@@ -79,8 +76,6 @@ impl ChatStream {
     /// [`UpstreamError::Connect`].
     pub(super) async fn open(
         client: Arc<Client>,
-        residency: Arc<Residency>,
-        model: &str,
         request: Bytes,
         timeouts: &Timeouts,
         may_pause: bool,
@@ -94,8 +89,6 @@ impl ChatStream {
         let now = Instant::now();
         Ok(Self {
             client,
-            residency,
-            model: model.to_owned(),
             request,
             stage: Stage::Head(exchange),
             decoder: Decoder::new(),
@@ -148,7 +141,7 @@ impl ChatStream {
                         taken += chunk.len();
                         self.decoder.feed(&chunk, batch)?;
                         if batch.finish.is_some() {
-                            self.finished();
+                            self.recycle();
                         }
                         if batch.finish.is_some() || taken >= READ_BYTES_MAX {
                             break;
@@ -160,7 +153,7 @@ impl ChatStream {
                     // Cut or ended: either way the last words may be there without a line feed.
                     Poll::Ready(Some(Err(_)) | None) => {
                         self.decoder.end(batch)?;
-                        self.finished();
+                        self.recycle();
                         break;
                     }
                     Poll::Pending => break,
@@ -175,9 +168,6 @@ impl ChatStream {
                         let error = from_status(*status, words);
                         if end.is_none() {
                             self.recycle();
-                        }
-                        if matches!(error, UpstreamError::Busy | UpstreamError::NoSuchModel) {
-                            self.residency.unloaded(&self.model);
                         }
                         return Poll::Ready(Err(error));
                     }
@@ -209,11 +199,6 @@ impl ChatStream {
             self.stage = Stage::Body(exchange);
         }
         Ok(())
-    }
-
-    fn finished(&mut self) {
-        self.residency.loaded(&self.model);
-        self.recycle();
     }
 
     fn recycle(&mut self) {

@@ -107,12 +107,10 @@ async fn chats(control: &Control, expected: u64) {
 #[tokio::test]
 async fn an_answer_is_read_to_its_end_and_its_connection_serves_the_next() {
     let (fake, provider) = with_scenario(Scenario::Normal).await;
-    assert!(!provider.is_loaded(MODEL));
     let first = ask(&provider).await;
     let finish = first.end.unwrap();
     assert_eq!((finish.reason, first.pieces), (FinishReason::Stop, 10));
     assert_eq!(finish.usage.unwrap().completion_tokens, 10);
-    assert!(provider.is_loaded(MODEL), "an answer proves that the model is loaded");
     let second = ask(&provider).await;
     assert_eq!(second.content, first.content);
     let counters = fake.control().counters();
@@ -208,10 +206,9 @@ async fn refusals_before_the_stream_have_their_meaning() {
     fake.control().set_scenario(MODEL, Scenario::Error { status: 400, message: "no /etc/passwd here" });
     assert_eq!(ask(&provider).await.end, Err(UpstreamError::Rejected("no […] here".to_owned())));
     fake.control().set_scenario(MODEL, Scenario::SignIn);
-    assert!(matches!(ask(&provider).await.end, Err(UpstreamError::Failed(_))));
+    assert!(matches!(ask(&provider).await.end, Err(UpstreamError::Declined(_))));
     fake.control().remove_model(MODEL);
     assert_eq!(ask(&provider).await.end, Err(UpstreamError::NoSuchModel));
-    assert!(!provider.is_loaded(MODEL));
 }
 
 #[tokio::test]
@@ -372,23 +369,51 @@ async fn a_list_that_fails_is_an_error_and_a_stalled_ps_is_not() {
     let provider = OllamaProvider::new("test", &fake.url(), short).unwrap();
     fake.control().set_ps(Listing::Slow(SOON * 6));
     assert_eq!(provider.list().await.unwrap().len(), 1);
+    assert_eq!(provider.loaded().await, Err(UpstreamError::FirstByteTimeout(short.list)));
     fake.control().set_tags(Listing::Slow(SOON * 6));
     assert_eq!(provider.list().await, Err(UpstreamError::FirstByteTimeout(short.list)));
 }
 
 #[tokio::test]
-async fn preloading_loads_once_for_all_who_ask_and_works_for_models_that_only_embed() {
+async fn loading_and_unloading_work_for_models_of_either_kind() {
     let embedder = Model::embedding("embedder:latest");
     let chat = Model::new(MODEL).load(Duration::from_millis(50));
     let fake = FakeOllama::start(Config::with([chat, embedder])).await.unwrap();
     let provider = provider_at(&fake.url());
-    let (one, two) = tokio::join!(provider.preload(MODEL), provider.preload(MODEL));
-    assert_eq!((one, two), (Ok(()), Ok(())));
-    assert!(provider.is_loaded(MODEL));
-    assert_eq!(fake.control().counters().generate_calls, 1);
+    provider.preload(MODEL).await.unwrap();
+    assert_eq!(provider.loaded().await, Ok(vec![MODEL.to_owned()]));
     provider.preload("embedder:latest").await.unwrap();
-    assert_eq!(fake.control().counters().embed_calls, 1);
-    assert_eq!(provider.preload("missing").await, Err(UpstreamError::NoSuchModel));
+    let counters = fake.control().counters();
+    assert_eq!((counters.loads, counters.embed_calls), (2, 1));
+    for model in [MODEL, "embedder:latest"] {
+        provider.unload(model).await.unwrap();
+    }
+    assert_eq!(provider.loaded().await, Ok(Vec::new()));
+    assert_eq!(fake.control().counters().unloads, 2);
+    for missing in [provider.preload("missing").await, provider.unload("missing").await] {
+        assert_eq!(missing, Err(UpstreamError::NoSuchModel));
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_somebody_else_uses_is_not_unloaded() {
+    let (fake, mut provider) = with_scenario(Scenario::Stall { after: 1 }).await;
+    let short = Timeouts { unload: Duration::from_millis(200), ..timeouts() };
+    provider.control = control::Control::new(&address::Address::parse(&fake.url()).unwrap(), short).unwrap();
+    let mut theirs = provider.chat(MODEL, &request()).await.unwrap();
+    theirs.read(&mut Batch::default()).await.unwrap();
+    assert_eq!(provider.unload(MODEL).await, Err(UpstreamError::Busy));
+    drop(theirs);
+    provider.unload(MODEL).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_probe_is_answered_as_long_as_the_server_is_there() {
+    let (fake, provider) = with_scenario(Scenario::OutOfMemory).await;
+    assert_eq!(provider.probe().await, Ok(()));
+    fake.control().close().await;
+    let away = provider.probe().await.unwrap_err();
+    assert!(away.is_the_servers_own(), "{away:?}");
 }
 
 #[test]

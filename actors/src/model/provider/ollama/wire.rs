@@ -1,8 +1,11 @@
 //! Ollama's JSON: what we send, typed field by field, and the parts of its answers we read.
 //!
 //! Nothing a client sent is forwarded as bytes. Go matches keys without regard to case and the last duplicate wins, so an
-//! unknown key could otherwise change the model or its residency (ollama-wire §1). `keep_alive`, runner options and
-//! `shift` have no field here at all: they reload or evict the model for everybody (§6).
+//! unknown key could otherwise change the model or its residency (ollama-wire §1).
+//!
+//! Here it is guaranteed that nothing a caller says reloads or evicts a model (§6, hazards 1 and 2): [`ChatBody`] has no
+//! `keep_alive` and no `shift`, and its options are a [`Sampling`], which has none of the runner's options (`num_ctx` and
+//! its like). So every request finds the model as the gateway's own preload left it.
 
 use std::borrow::Cow;
 
@@ -131,6 +134,14 @@ struct FunctionBody<'a> {
 #[derive(Serialize)]
 pub(super) struct PreloadBody<'a> {
     pub(super) model: &'a str,
+    pub(super) stream: bool,
+}
+
+/// Unloads a model of either kind.
+#[derive(Serialize)]
+pub(super) struct UnloadBody<'a> {
+    pub(super) model: &'a str,
+    pub(super) keep_alive: u8,
     pub(super) stream: bool,
 }
 

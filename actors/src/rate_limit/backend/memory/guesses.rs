@@ -28,7 +28,7 @@ const SHARED: usize = 1_024;
 
 impl Accounts {
     pub(super) fn new(capacity: usize, metrics: TableMetrics) -> Self {
-        Self { table: Table::new(capacity, Guesses::default(), metrics), shared: VecDeque::new() }
+        Self { table: Table::new(capacity, Guesses::default(), 1, metrics), shared: VecDeque::new() }
     }
 
     /// Judges a try by [`Rule::admit`]. `now` must not run backwards between calls.
@@ -39,7 +39,7 @@ impl Accounts {
         network: Network,
         is_known: bool,
     ) -> Result<(), Wait> {
-        let place = self.table.place(now, account, Guesses::default, |guesses| worth(guesses, now));
+        let place = self.table.place(now, account, 0, Guesses::default, |guesses| worth(guesses, now));
         let (is_shared, guesses) = match place {
             Place::Own(guesses) => (false, guesses),
             Place::Shared(guesses) => (true, guesses),
@@ -59,7 +59,7 @@ impl Accounts {
     pub(super) fn looked(&mut self, account: AccountTag, network: Network, end: LookEnd) {
         if self.shared.contains(&account) {
             // What is shared is not cleared by one who knows one password.
-            return RULE.undo(self.table.shared(), network);
+            return RULE.undo(self.table.shared(0), network);
         }
         match (self.table.own(&account), end) {
             (Some(guesses), LookEnd::Right) => RULE.right(guesses, network),

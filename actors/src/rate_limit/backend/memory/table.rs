@@ -1,8 +1,9 @@
 //! A map of never more than a number of entries.
 //!
 //! When the table is full, entries that are not in use make room: those first whose loss is [`Worth::Nothing`], and only if
-//! that is not enough those worth [`Worth::Little`]. While every entry is in use, keys that have none share the overflow entry; they are limited together, which is harsh to
-//! the newcomers of that moment and bounds both memory and what they can all spend.
+//! that is not enough those worth [`Worth::Little`]. While every entry is in use, keys that have none share overflow entries:
+//! those of one *lane* are limited together, which is harsh to the newcomers of that moment and bounds both memory and what
+//! they can all spend.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
@@ -27,8 +28,8 @@ pub(super) struct Table<K, V> {
     capacity: usize,
     /// Hashed with a seed of its own, so that nobody can choose keys that collide.
     entries: HashMap<K, V>,
-    /// Of all keys that found no room.
-    overflow: V,
+    /// Of the keys that found no room, one entry for each lane.
+    overflow: Box<[V]>,
     next_sweep: Micros,
     metrics: TableMetrics,
 }
@@ -39,18 +40,20 @@ pub(super) enum Place<'a, V> {
     Shared(&'a mut V),
 }
 
-impl<K: Eq + Hash, V> Table<K, V> {
-    pub(super) fn new(capacity: usize, overflow: V, metrics: TableMetrics) -> Self {
+impl<K: Eq + Hash, V: Clone> Table<K, V> {
+    pub(super) fn new(capacity: usize, overflow: V, lanes: usize, metrics: TableMetrics) -> Self {
+        let overflow = vec![overflow; lanes.max(1)].into();
         // Also after a restart, whose memory is empty.
         metrics.keys.set(0);
         Self { capacity, entries: HashMap::new(), overflow, next_sweep: Micros(0), metrics }
     }
 
-    /// The entry of `key`, made if there is room for another, else the one that is shared.
+    /// The entry of `key`, made if there is room for another, else the one that is shared in its lane.
     pub(super) fn place(
         &mut self,
         now: Micros,
         key: K,
+        lane: usize,
         make: impl FnOnce() -> V,
         worth: impl Fn(&V) -> Worth,
     ) -> Place<'_, V> {
@@ -61,7 +64,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
             }
             if self.entries.len() >= self.capacity {
                 self.metrics.overflow.inc();
-                return Place::Shared(&mut self.overflow);
+                return Place::Shared(self.shared(lane));
             }
         }
         let size = self.entries.len() + usize::from(is_new);
@@ -74,9 +77,9 @@ impl<K: Eq + Hash, V> Table<K, V> {
         self.entries.get_mut(key)
     }
 
-    /// The entry of all that found no room.
-    pub(super) const fn shared(&mut self) -> &mut V {
-        &mut self.overflow
+    /// The entry of those of this lane that found no room; lanes beyond the last are the first ones again.
+    pub(super) fn shared(&mut self, lane: usize) -> &mut V {
+        &mut self.overflow[lane % self.overflow.len()]
     }
 
     fn sweep(&mut self, now: Micros, worth: impl Fn(&V) -> Worth) {
@@ -99,7 +102,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
     /// What the map has allocated: hashbrown fills seven of eight places and keeps a byte beside each.
     #[cfg(test)]
     pub(super) fn size_bytes(&self) -> usize {
-        self.entries.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1)
+        self.entries.capacity() * 8 / 7 * (size_of::<(K, V)>() + 1) + size_of_val(&*self.overflow)
     }
 
     #[cfg(test)]

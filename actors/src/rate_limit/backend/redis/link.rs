@@ -32,7 +32,7 @@ use crate::{
 const FAILURES: u32 = 5;
 /// Between two attempts to reach a server that is away.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How long one attempt may take to connect, and as long for each answer.
+/// How long one attempt may take to connect, and as long for each answer, at least.
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) struct Link {
@@ -40,6 +40,8 @@ pub(super) struct Link {
     /// `None` while the breaker is open.
     live: ArcSwapOption<Live>,
     failures: AtomicU32,
+    /// For each answer; no shorter than a question may take.
+    answer_patience: Duration,
     metrics: RedisMetrics,
     ctx: RoomContext,
 }
@@ -63,11 +65,17 @@ pub(super) enum Failure {
 
 impl Link {
     /// Connects, if the server answers soon; else goes on trying.
-    pub(super) async fn start(client: Client, metrics: RedisMetrics, ctx: &RoomContext) -> Arc<Self> {
+    pub(super) async fn start(
+        client: Client,
+        question_patience: Duration,
+        metrics: RedisMetrics,
+        ctx: &RoomContext,
+    ) -> Arc<Self> {
         let link = Arc::new(Self {
             client,
             live: ArcSwapOption::empty(),
             failures: AtomicU32::new(0),
+            answer_patience: PROBE_PATIENCE.max(question_patience),
             metrics,
             ctx: ctx.clone(),
         });
@@ -126,7 +134,7 @@ impl Link {
     async fn connect(&self) -> Result<(), Failure> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PROBE_PATIENCE))
-            .set_response_timeout(Some(PROBE_PATIENCE));
+            .set_response_timeout(Some(self.answer_patience));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let scripts = Scripts::load(&mut connection).await?;
         let live = Arc::new(Live { connection, scripts });

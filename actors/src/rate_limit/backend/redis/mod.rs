@@ -1,4 +1,4 @@
-//! Buckets and guesses on a Redis server that all instances share.
+//! Buckets, guesses and running turns on a Redis server that all instances share.
 //!
 //! ```text
 //! shard ──▶ Pipeline (batch, 50 ms) ──▶ Link (one connection, one breaker) ──▶ Lua script
@@ -8,10 +8,13 @@
 //! # When it breaks
 //!
 //! A server that is away, slow or full costs a question [`RateLimitConfig::redis_patience`] at most, and nothing once the
-//! breaker is open. Meanwhile each instance counts alone: users, addresses and keys get the instance's share of their
+//! breaker is open. Meanwhile each instance counts alone: users, addresses, keys and models get the instance's share of their
 //! limits, log-ins, sign-ups and guesses the whole of theirs. A question that timed out may have been counted by the server
-//! all the same. When the server is back, what was spent meanwhile is forgotten; what it knew, it still knows, unless it
-//! restarted empty, which refills buckets and forgets failures.
+//! all the same. What a turn reserved is settled where it was reserved: on the server, or here; a reserve made there whose turn
+//! ends while the server is away stays spent, and so does one made here whose shard died. When the server is back, what was
+//! spent meanwhile is forgotten; what it knew, it still knows, unless it restarted empty, which refills buckets and forgets
+//! failures. Which turns of its own run, each instance knows anyway: it counts on from there while the server is away, and
+//! tells a server that is back.
 
 mod link;
 mod pipeline;
@@ -65,7 +68,7 @@ pub(in crate::rate_limit) async fn connect(
     let client = Client::open(url.reveal().as_str())
         .map_err(|_| StartError::Config("REDIS_URL is no address of a Redis server".to_owned()))?;
     let numbers = RedisMetrics::register(&ctx.registry);
-    let link = Link::start(client, numbers.clone(), ctx).await;
+    let link = Link::start(client, config.redis_patience, numbers.clone(), ctx).await;
     let tracker = ctx.tracker.clone();
     Ok(Arc::new(move |shard| {
         let (questions, waiting) = mpsc::unbounded_channel();
@@ -74,7 +77,9 @@ pub(in crate::rate_limit) async fn connect(
             link: Arc::clone(&link),
             fallback: Memory::new(&config, metrics.shard(shard)),
             instances: config.instance_count.max(1),
+            stream_lease: config.stream_lease,
             metrics: numbers.clone(),
+            lost_settlements: metrics.lost_settlements().clone(),
         };
         tracker.spawn(pipeline.run());
         Box::new(Redis { questions, patience: config.redis_patience })

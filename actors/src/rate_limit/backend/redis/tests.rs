@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use domain::{
     guessing::{Guesses, Rule},
     id::UserId,
-    quota::{Bucket, Micros, Quota},
+    quota::{Bucket, Micros, Quota, Span},
     session::Network,
 };
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
@@ -18,6 +18,7 @@ use crate::rate_limit::{
     Scope,
     key::{Charge, Charges, Key},
     message::LookEnd,
+    turn::{Hold, Kept},
 };
 
 async fn server() -> (MultiplexedConnection, Scripts) {
@@ -53,10 +54,10 @@ fn quota() -> impl Strategy<Value = Quota> {
 }
 
 #[tokio::test]
-async fn c1_buckets_on_the_server_are_those_of_the_domain_to_the_last_fraction() {
+async fn c1_c6_buckets_on_the_server_are_those_of_the_domain_to_the_last_fraction() {
     let (mut connection, scripts) = server().await;
     let mut runner = TestRunner::default();
-    let (mut paid, mut refused) = (0, 0);
+    let (mut paid, mut refused, mut owing) = (0, 0, 0);
     for _ in 0..40 {
         let quotas = any(&mut runner, prop::collection::vec(quota(), 1..=3));
         let keys: Vec<_> = quotas.iter().map(|_| key()).collect();
@@ -77,23 +78,56 @@ async fn c1_buckets_on_the_server_are_those_of_the_domain_to_the_last_fraction()
             let parts = numbers[3..].iter().step_by(2);
             assert!(parts.zip(&quotas).all(|(part, quota)| *part < u64::from(quota.permits)), "{numbers:?}");
 
-            let mut after = model.clone();
-            let mut buckets = after.iter_mut();
             let expected =
-                charges.judge(|charge| charge.quota.take(buckets.next().unwrap(), now, charge.cost));
+                charges.decide(|at, charge| charge.quota.take(&mut model[at].clone(), now, charge.cost));
+            let is_paid = expected.verdict.allowed;
             assert_eq!(scripts::decision(&charges, reply), Some(expected), "{charges:?}");
-            assert_eq!(numbers[0] == 1, expected.verdict.allowed, "{charges:?}");
-            if expected.verdict.allowed {
-                model = after;
+            assert_eq!(numbers[0] == 1, is_paid, "{charges:?}");
+            if is_paid {
+                for (bucket, charge) in model.iter_mut().zip(charges.iter()) {
+                    charge.quota.take(bucket, now, charge.cost);
+                }
                 paid += 1;
             } else {
                 refused += 1;
+            }
+            if any(&mut runner, prop::bool::weighted(0.5)) {
+                let spent = any(&mut runner, prop_oneof![3 => 0u32..12, 1 => 0u32..60]);
+                let amounts = any(&mut runner, prop::collection::vec(0u32..12, quotas.len()));
+                let hold = |(Charge { scope, key, quota, .. }, amount): (&Charge, u32)| Hold {
+                    scope: *scope,
+                    key: *key,
+                    quota: *quota,
+                    amount,
+                    kept: Kept::Server,
+                };
+                let holds: Vec<_> = charges.iter().zip(amounts).map(hold).collect();
+                let command = scripts.settle(charges.first.key, &holds, spent).unwrap();
+                let numbers: Vec<u64> = ask(&mut connection, &command).await;
+                let now = Micros(numbers[0]);
+                for ((bucket, hold), held) in model.iter_mut().zip(&holds).zip(numbers[1..].chunks(2)) {
+                    let part = u32::try_from(held[1]).unwrap();
+                    assert!(part < hold.quota.permits, "{numbers:?}");
+                    let mut told = hold.quota.bucket(Span { micros: held[0], part });
+                    let look = |bucket: &mut Bucket| hold.quota.take(bucket, now, 0);
+                    assert_eq!(look(&mut told), look(&mut bucket.clone()), "{hold:?}");
+                    hold.quota.settle(bucket, now, hold.amount, spent);
+                }
+                owing += usize::from(
+                    model
+                        .iter()
+                        .zip(&quotas)
+                        .any(|(bucket, quota)| !quota.take(&mut bucket.clone(), now, 0).allowed),
+                );
             }
             let pause = any(&mut runner, prop_oneof![3 => Just(0), 1 => 0u64..3_000]);
             tokio::time::sleep(Duration::from_micros(pause)).await;
         }
     }
-    assert!(paid > 50 && refused > 50, "{paid} paid and {refused} refused test too little");
+    assert!(
+        paid > 50 && refused > 50 && owing > 20,
+        "{paid} paid, {refused} refused and {owing} in debt test too little"
+    );
 }
 
 #[tokio::test]

@@ -138,7 +138,7 @@ async fn other_runner_options_reload_and_keep_alive_0_unloads() {
         reply(&fake, "/api/chat", &with(num_ctx)).await;
     }
     let counters = fake.control().counters();
-    assert_eq!((counters.loads, counters.unloads), (2, 1));
+    assert_eq!((counters.loads, counters.unloads, counters.max_loaded), (2, 1, 1));
     let (_, line) = reply(&fake, "/api/generate", &json!({ "model": "qwen3:8b", "keep_alive": 0 })).await;
     assert_eq!(serde_json::from_slice::<Value>(&line).unwrap()["done_reason"], "unload");
     assert!(fake.control().loaded().is_empty());

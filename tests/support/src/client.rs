@@ -1,8 +1,7 @@
-//! The load's side of a connection: as little HTTP/1.1 as the three systems speak, so that the load's core has time
-//! to spare.
+//! The load's side of a connection: as little HTTP/1.1 as the loaded systems speak, so that making load leaves time to
+//! spare.
 //!
-//! A reply is handed on in the pieces it arrives in, without its chunk sizes. Whatever is not understood is an error,
-//! and an error ends the benchmark.
+//! A reply is handed on in the pieces it arrives in, without its chunk sizes. Whatever is not understood is an error.
 
 use std::net::SocketAddr;
 
@@ -25,6 +24,8 @@ pub struct Connection {
     is_closing: bool,
     /// Bytes that were read and not understood yet.
     unread: Vec<u8>,
+    /// The head of the last reply.
+    head: Vec<u8>,
 }
 
 struct Head {
@@ -51,12 +52,22 @@ enum Chunk {
 }
 
 impl Connection {
+    /// Connects to `addr`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens there.
     pub async fn open(addr: SocketAddr) -> Result<Self> {
         let stream = connect(addr).await?;
-        Ok(Self { addr, stream, is_closing: false, unread: Vec::with_capacity(READ_BYTES) })
+        let unread = Vec::with_capacity(READ_BYTES);
+        Ok(Self { addr, stream, is_closing: false, unread, head: Vec::new() })
     }
 
     /// Sends `request` and gives the reply's body to `take`, piece by piece; returns its status.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks or what comes is not understood; the connection is then of no more use.
     pub async fn ask(&mut self, request: &[u8], mut take: impl FnMut(&[u8])) -> Result<u16> {
         if self.is_closing {
             self.stream = connect(self.addr).await?;
@@ -64,7 +75,8 @@ impl Connection {
         self.stream.write_all(request).await.context("cannot send a request")?;
         let Head { status, mut framing, is_last } = loop {
             if let Some((head, length)) = read_head(&self.unread)? {
-                self.unread.drain(..length);
+                self.head.clear();
+                self.head.extend(self.unread.drain(..length));
                 break head;
             }
             self.read().await?;
@@ -84,6 +96,14 @@ impl Connection {
         Ok(status)
     }
 
+    /// A header of the last reply.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = std::str::from_utf8(&self.head).ok()?.split("\r\n");
+        let mut headers = lines.filter_map(|line| line.split_once(':'));
+        headers.find_map(|(known, value)| known.eq_ignore_ascii_case(name).then_some(value.trim()))
+    }
+
     async fn read(&mut self) -> Result<()> {
         self.unread.reserve(READ_BYTES);
         match self.stream.read_buf(&mut self.unread).await.context("the connection broke")? {
@@ -91,6 +111,15 @@ impl Connection {
             _ => Ok(()),
         }
     }
+}
+
+/// A request in full: `what` is its method and path, and each of `headers` ends with its line.
+#[must_use]
+pub fn with_body(addr: SocketAddr, what: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "{what} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 async fn connect(addr: SocketAddr) -> Result<TcpStream> {

@@ -1,6 +1,7 @@
 //! Medians, percentiles and spreads.
 
 /// The value that `share` (0 to 1) of `sorted` does not exceed; 0 of none.
+#[must_use]
 pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
@@ -15,6 +16,7 @@ pub struct Spread {
 }
 
 impl Spread {
+    #[must_use]
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);

@@ -1,0 +1,336 @@
+//! One model server as the room sees it: its provider, whether it is worth asking, and what it holds in memory.
+//!
+//! It outlives the router, so a router's death forgets neither an open breaker nor a load under way.
+//!
+//! # When it breaks
+//!
+//! Loads and probes are tasks of the room, begun when there is something to do. One that dies leaves nothing stuck: who
+//! waits for a load asks again, and a breaker whose prober died is closed.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use domain::model_name::ModelName;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    breaker::{Breaker, PROBE_EVERY, Phase},
+    provider::{AnyProvider, ModelCard, Provider, UpstreamError},
+    residents::{Driver, Occupancy, ResidencyRules, Residents, Standing, Stay, Step},
+    retry_budget::RetryBudget,
+};
+
+/// How long a server that may be back has to answer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the operator decided about one server.
+#[derive(Debug, Clone)]
+pub(super) struct UpstreamRules {
+    pub name: Arc<str>,
+    pub residency: ResidencyRules,
+    /// Failures in a row that open its breaker.
+    pub breaker_failures: u32,
+}
+
+pub(super) struct Upstream {
+    name: Arc<str>,
+    provider: AnyProvider,
+    breaker: Breaker,
+    residents: Arc<Residents>,
+    retries: RetryBudget,
+    /// Models it sends on to somebody else's machine, as it last listed them.
+    elsewhere: ArcSwap<HashSet<String>>,
+    /// Whether it answered when it last had to.
+    answers: AtomicBool,
+    tracker: TaskTracker,
+    /// Ends loads and probes.
+    halt: CancellationToken,
+}
+
+impl Upstream {
+    pub fn new(
+        rules: UpstreamRules,
+        provider: AnyProvider,
+        tracker: TaskTracker,
+        halt: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name: rules.name,
+            provider,
+            breaker: Breaker::new(rules.breaker_failures),
+            residents: Residents::new(rules.residency),
+            retries: RetryBudget::new(),
+            elsewhere: ArcSwap::default(),
+            answers: AtomicBool::new(true),
+            tracker,
+            halt,
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn provider(&self) -> &dyn Provider {
+        self.provider.as_provider()
+    }
+
+    /// What it offers; on the way, what it holds is learnt. Bounded by the provider's own timeouts.
+    pub async fn list(self: &Arc<Self>) -> Result<Vec<ModelCard>, UpstreamError> {
+        let asked_at = Instant::now();
+        let (cards, loaded) = tokio::join!(self.provider().list(), self.provider().loaded());
+        if let Ok(loaded) = loaded {
+            self.residents.learn(loaded, asked_at);
+        }
+        self.answers.store(cards.is_ok(), Ordering::Relaxed);
+        if let Ok(cards) = &cards {
+            let elsewhere = cards.iter().filter(|card| runs_elsewhere(card)).map(|card| card.name.clone());
+            self.elsewhere.store(Arc::new(elsewhere.collect()));
+        }
+        // A list that fails otherwise says little about turns: it may be slow where they are not.
+        if let Err(error @ UpstreamError::Connect(_)) = &cards {
+            self.failed(error);
+        }
+        cards
+    }
+
+    /// Enters `model`, waiting for it to be loaded if need be; see [`super::residents`]. `tell` hears how long that should take.
+    ///
+    /// # Errors
+    ///
+    /// What the load failed of, which is counted already; [`UpstreamError::Busy`] is worth another try.
+    pub async fn enter(
+        self: &Arc<Self>,
+        model: &Arc<str>,
+        tell: impl Fn(Option<Duration>),
+    ) -> Result<Stay, UpstreamError> {
+        self.retries.earn();
+        if self.elsewhere.load().contains(&**model) {
+            return Ok(Stay::elsewhere());
+        }
+        let waiting = match self.residents.enter(model) {
+            Ok(stay) => return Ok(stay),
+            Err(waiting) => waiting,
+        };
+        if let Some(driver) = self.residents.driver() {
+            let (upstream, halt) = (self.clone(), self.halt.clone());
+            self.tracker.spawn(async move { halt.run_until_cancelled(upstream.drive(driver)).await });
+        }
+        waiting.entered(tell).await
+    }
+
+    /// Loads and unloads, one after another, until nobody waits.
+    async fn drive(self: &Arc<Self>, mut driver: Driver) {
+        loop {
+            match driver.next() {
+                Step::Rest => return,
+                Step::Wait(until) => driver.change(until).await,
+                Step::Load(model) => {
+                    self.worth_asking().await;
+                    let begun = Instant::now();
+                    let result = self.provider().preload(&model).await;
+                    match &result {
+                        Ok(()) => {
+                            let seconds = begun.elapsed().as_secs_f64();
+                            tracing::info!(upstream = %self.name, %model, seconds, "model loaded");
+                        }
+                        Err(error) => {
+                            tracing::warn!(upstream = %self.name, %model, %error, "model was not loaded");
+                            self.failed(error);
+                        }
+                    }
+                    driver.loaded(&model, result);
+                }
+                Step::Unload(model) => {
+                    let result = match self.provider().unload(&model).await {
+                        // It is gone altogether.
+                        Err(UpstreamError::NoSuchModel) => Ok(()),
+                        result => result,
+                    };
+                    match &result {
+                        Ok(()) => tracing::info!(upstream = %self.name, %model, "model unloaded"),
+                        Err(error) => {
+                            tracing::warn!(upstream = %self.name, %model, %error, "model was not unloaded");
+                            self.failed(error);
+                        }
+                    }
+                    driver.unloaded(&model, result);
+                }
+            }
+        }
+    }
+
+    /// A turn was answered.
+    pub fn worked(&self) {
+        self.answers.store(true, Ordering::Relaxed);
+        self.breaker.worked();
+    }
+
+    /// Counts a failure, if it is the server's own; the one that opens the breaker has the server probed.
+    pub fn failed(self: &Arc<Self>, error: &UpstreamError) {
+        if error.is_the_servers_own() && self.breaker.failed() {
+            tracing::warn!(upstream = %self.name, %error, "model server fails; its breaker is open");
+            let (upstream, halt) = (self.clone(), self.halt.clone());
+            self.tracker.spawn(async move { halt.run_until_cancelled(upstream.probe()).await });
+        }
+    }
+
+    async fn probe(self: &Arc<Self>) {
+        let _prober = Prober(self);
+        loop {
+            sleep(PROBE_EVERY).await;
+            self.breaker.probing();
+            tracing::debug!(upstream = %self.name, "probing the model server; its breaker is half-open");
+            if let Ok(Ok(())) = timeout(PROBE_PATIENCE, self.provider().probe()).await {
+                break;
+            }
+            self.breaker.still_away();
+        }
+        // What it held before, it may hold no more.
+        let asked_at = Instant::now();
+        if let Ok(Ok(loaded)) = timeout(PROBE_PATIENCE, self.provider().loaded()).await {
+            self.residents.learn(loaded, asked_at);
+        }
+        self.answers.store(true, Ordering::Relaxed);
+        tracing::info!(upstream = %self.name, "model server answers again; its breaker is closed");
+    }
+
+    /// Waits until it is worth asking.
+    pub async fn worth_asking(&self) {
+        self.breaker.closed().await;
+    }
+
+    /// Whether a turn may be tried once more now.
+    pub fn may_retry(&self) -> bool {
+        self.breaker.phase() == Phase::Closed && self.retries.take()
+    }
+
+    /// How long until it is known whether it is back; `None` while it is worth asking.
+    pub fn refuses_for(&self) -> Option<Duration> {
+        self.breaker.refuses_for()
+    }
+
+    pub fn breaker(&self) -> Phase {
+        self.breaker.phase()
+    }
+
+    /// Whether it answers, as far as we know.
+    pub fn is_up(&self) -> bool {
+        self.breaker.phase() == Phase::Closed && self.answers.load(Ordering::Relaxed)
+    }
+
+    pub fn standing(&self, model: &str) -> Standing {
+        if self.elsewhere.load().contains(model) {
+            return Standing { is_loaded: true, is_awaited: false };
+        }
+        self.residents.standing(model)
+    }
+
+    pub fn occupancy(&self) -> Occupancy {
+        self.residents.occupancy()
+    }
+}
+
+fn runs_elsewhere(card: &ModelCard) -> bool {
+    card.is_remote || ModelName::parse(&card.name).is_ok_and(|name| name.canonical().is_cloud())
+}
+
+/// Closes the breaker when the probing ends, however it ends: nobody else would.
+struct Prober<'a>(&'a Upstream);
+
+impl Drop for Prober<'_> {
+    fn drop(&mut self) {
+        self.0.breaker.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::provider::scripted::{Script, answer},
+        *,
+    };
+
+    fn away() -> UpstreamError {
+        UpstreamError::Connect("refused".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn d06_only_the_servers_own_failures_open_its_breaker() {
+        let upstream = Script::new(&["m"], answer("x")).upstream();
+        let none_of_its_own = [
+            UpstreamError::Busy,
+            UpstreamError::Rejected("no".to_owned()),
+            UpstreamError::Declined("status 401".to_owned()),
+            UpstreamError::NoSuchModel,
+            UpstreamError::Incomplete,
+            UpstreamError::IdleTimeout(Duration::ZERO),
+        ];
+        for error in none_of_its_own.iter().cycle().take(1_000) {
+            upstream.failed(error);
+        }
+        assert_eq!((upstream.breaker(), upstream.is_up()), (Phase::Closed, true));
+        let its_own = [
+            away(),
+            UpstreamError::Failed("status 500".to_owned()),
+            UpstreamError::Garbage("<html>".to_owned()),
+            UpstreamError::FirstByteTimeout(Duration::ZERO),
+            away(),
+        ];
+        for error in &its_own {
+            assert_eq!(upstream.breaker(), Phase::Closed);
+            upstream.failed(error);
+            // What is none of its own says nothing either way.
+            upstream.failed(&UpstreamError::Busy);
+        }
+        assert_eq!((upstream.breaker(), upstream.is_up()), (Phase::Open, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn d06_a_server_that_is_away_is_probed_each_second_and_what_it_held_is_asked_anew() {
+        let script = Script::new(&["m"], answer("x"));
+        script.probe_as(Err(away()));
+        let upstream = script.upstream_with(|rules| rules.breaker_failures = 1);
+        let model: Arc<str> = "m".into();
+        drop(upstream.enter(&model, |_| ()).await.unwrap());
+        sleep(PROBE_EVERY).await;
+        assert!(upstream.standing("m").is_loaded);
+        script.list_as(Err(away()));
+        assert_eq!(upstream.list().await, Err(away()));
+        assert!(!upstream.may_retry());
+        script.holds(&[]);
+        for probes in 1..=5 {
+            sleep(PROBE_EVERY).await;
+            tokio::task::yield_now().await;
+            assert_eq!((script.probes(), upstream.breaker()), (probes, Phase::Open));
+        }
+        script.probe_as(Ok(()));
+        let back = Instant::now();
+        upstream.worth_asking().await;
+        assert!(back.elapsed() <= PROBE_EVERY);
+        assert!(upstream.is_up() && upstream.may_retry() && !upstream.standing("m").is_loaded);
+        sleep(PROBE_EVERY * 10).await;
+        assert_eq!(script.probes(), 6, "nobody probes what answers");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_runs_elsewhere_takes_no_memory_here() {
+        let script = Script::new(&["gpt-oss:20b-cloud", "m"], answer("x"));
+        let upstream = script.upstream_with(|rules| rules.residency.limit = Some(1));
+        upstream.list().await.unwrap();
+        let (cloud, here): (Arc<str>, Arc<str>) = ("gpt-oss:20b-cloud".into(), "m".into());
+        let told = |_| panic!("nobody waits");
+        let _stay = upstream.enter(&cloud, told).await.unwrap();
+        assert!(upstream.standing(&cloud).is_loaded);
+        let _other = upstream.enter(&here, |_| ()).await.unwrap();
+        assert_eq!(script.deeds(), ["load m"]);
+    }
+}

@@ -1,0 +1,60 @@
+//! How it stands with each model server, read from its own books at each scrape.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+};
+
+use super::upstream::Upstream;
+
+/// Shows the configured model servers.
+pub(super) struct Vitals(pub Arc<[Arc<Upstream>]>);
+
+impl fmt::Debug for Vitals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Vitals").field(&self.0.len()).finish()
+    }
+}
+
+type Reading = fn(&Upstream) -> u64;
+
+const GAUGES: [(&str, &str, Reading); 4] = [
+    ("deepersensor_upstream_up", "Whether the model server answers", |upstream| upstream.is_up().into()),
+    ("deepersensor_upstream_breaker", "Its breaker: 0 closed, 1 half-open, 2 open", |upstream| {
+        upstream.breaker() as u64
+    }),
+    ("deepersensor_upstream_models_loaded", "Models it holds in memory, as far as we know", |upstream| {
+        upstream.occupancy().residents as u64
+    }),
+    ("deepersensor_upstream_load_waiting", "Turns in slots that wait for a model to be loaded", |upstream| {
+        upstream.occupancy().waiting as u64
+    }),
+];
+
+const COUNTERS: [(&str, &str, Reading); 2] = [
+    ("deepersensor_upstream_loads", "Models we had it load", |upstream| upstream.occupancy().loads),
+    ("deepersensor_upstream_unloads", "Models we had it unload", |upstream| upstream.occupancy().unloads),
+];
+
+impl Collector for Vitals {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        for (name, help, read) in GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for upstream in &*self.0 {
+                let metric = ConstGauge::new(read(upstream));
+                metric.encode(family.encode_family(&[("upstream", upstream.name())])?)?;
+            }
+        }
+        for (name, help, read) in COUNTERS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for upstream in &*self.0 {
+                let metric = ConstCounter::new(read(upstream));
+                metric.encode(family.encode_family(&[("upstream", upstream.name())])?)?;
+            }
+        }
+        Ok(())
+    }
+}
