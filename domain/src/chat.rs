@@ -51,6 +51,12 @@ pub struct ChatMessage {
 }
 
 impl ChatMessage {
+    /// All of it that a model reads as text.
+    fn text_bytes(&self) -> usize {
+        let calls = self.tool_calls.iter().map(|call| call.name.len() + json_bytes(&call.arguments));
+        self.content.len() + self.thinking.as_ref().map_or(0, String::len) + calls.sum::<usize>()
+    }
+
     pub fn text(role: Role, content: impl Into<String>) -> Self {
         Self {
             role,
@@ -128,13 +134,33 @@ impl ChatRequest {
     /// Tokens of the prompt by rule of thumb, at least one: near enough for English text and code until somebody counts.
     pub fn estimated_prompt_tokens(&self) -> u32 {
         const BYTES_PER_TOKEN: usize = 4;
-        let bytes: usize = self.messages.iter().map(|message| message.content.len()).sum();
-        u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX).max(1)
+        const TOKENS_PER_IMAGE: usize = 512;
+        let said: usize = self.messages.iter().map(ChatMessage::text_bytes).sum();
+        let tools: usize = self.tools.iter().map(json_bytes).sum();
+        let format = match &self.format {
+            Some(Format::Schema(schema)) => json_bytes(schema),
+            Some(Format::Json) | None => 0,
+        };
+        let images: usize = self.messages.iter().map(|message| message.images.len()).sum();
+        let tokens = (said + tools + format) / BYTES_PER_TOKEN + images * TOKENS_PER_IMAGE;
+        u32::try_from(tokens).unwrap_or(u32::MAX).max(1)
     }
 
     /// Whether long silences between tokens are normal for this request (ollama-wire §2.3).
     pub fn may_pause(&self) -> bool {
         !self.tools.is_empty() || self.format.is_some() || self.think.is_some_and(|think| think != Think::Off)
+    }
+}
+
+/// About how long a JSON value is as text, without writing it.
+fn json_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| json_bytes(item) + 1).sum::<usize>() + 2,
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| key.len() + json_bytes(value) + 4).sum::<usize>() + 2
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 4,
     }
 }
 
@@ -158,4 +184,39 @@ pub mod limits {
     /// The text of one tool call's arguments, and of those of all messages.
     pub const ARGUMENTS_BYTES: usize = 64 << 10;
     pub const ALL_ARGUMENTS_BYTES: usize = 256 << 10;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_a_model_is_given_to_read_is_in_the_estimate() {
+        let text = "x".repeat(400);
+        let asked = |message| ChatRequest {
+            model: ModelName::parse("m").unwrap(),
+            messages: vec![message],
+            sampling: Sampling::default(),
+            tools: Vec::new(),
+            format: None,
+            think: None,
+        };
+        let said = ChatMessage::text(Role::User, text.as_str());
+        assert_eq!(asked(said.clone()).estimated_prompt_tokens(), 100);
+        let hidden = json!({ "deep": [text] });
+        let call = ToolCall { id: String::new(), name: String::new(), arguments: hidden.clone() };
+        let empty = ChatMessage::text(Role::User, "");
+        for request in [
+            asked(ChatMessage { thinking: Some(text.clone()), ..empty.clone() }),
+            asked(ChatMessage { tool_calls: vec![call], ..empty.clone() }),
+            asked(ChatMessage { images: vec![text.clone()], ..empty.clone() }),
+            ChatRequest { tools: vec![hidden.clone()], ..asked(empty.clone()) },
+            ChatRequest { format: Some(Format::Schema(hidden)), ..asked(empty.clone()) },
+        ] {
+            assert!(request.estimated_prompt_tokens() >= 100, "{request:?}");
+        }
+        assert_eq!(asked(empty).estimated_prompt_tokens(), 1);
+    }
 }

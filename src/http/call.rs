@@ -4,7 +4,7 @@ use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use actors::{
     auth::Origin,
-    rate_limit::{TokenReserve, TurnSize},
+    rate_limit::{Decision, TokenReserve, TurnSize},
 };
 use domain::{chat::ChatRequest, principal::Principal, session::DEVICE_CHARS};
 use http::{HeaderMap, HeaderName, header::USER_AGENT, request::Parts};
@@ -69,19 +69,38 @@ impl Call {
         doors: &impl Doors,
         request: &ChatRequest,
     ) -> Result<TokenReserve, ApiError> {
-        let told = self.told.as_ref().ok_or_else(|| ApiError::internal("a turn on a route of requests"))?;
         let principal = self.principal()?;
         let size = TurnSize {
             prompt_tokens: request.estimated_prompt_tokens(),
             answer_tokens: request.sampling.num_predict,
         };
         let (said, reserve) = doors.take_turn(&principal, &request.model.canonical(), size).await?;
-        if let Some(said) = said {
-            let admitted = spending::admitted(doors, &said, Some(principal.user), || self.origin());
-            told.remember(said);
-            admitted?;
-        }
+        self.spend(doors, &principal, said)?;
         Ok(reserve)
+    }
+
+    /// Spends a request like any other, where there is nothing to begin a turn with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::pay_for_turn`].
+    pub(crate) async fn pay_for_request(&self, doors: &impl Doors) -> Result<(), ApiError> {
+        let principal = self.principal()?;
+        let said = doors.take_principal(&principal).await?;
+        self.spend(doors, &principal, said)
+    }
+
+    fn spend(
+        &self,
+        doors: &impl Doors,
+        principal: &Principal,
+        said: Option<Decision>,
+    ) -> Result<(), ApiError> {
+        let told = self.told.as_ref().ok_or_else(|| ApiError::internal("a turn on a route of requests"))?;
+        let Some(said) = said else { return Ok(()) };
+        let admitted = spending::admitted(doors, &said, Some(principal.user), || self.origin());
+        told.remember(said);
+        admitted
     }
 
     /// Where the call came from, for the audit trail.

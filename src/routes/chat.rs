@@ -59,8 +59,9 @@ pub(crate) async fn stream(system: Arc<System>, mut call: Call) -> Result<Reply,
 /// Reads what is asked for, has it paid for and lines it up.
 async fn start(system: &System, call: &mut Call) -> Result<StartedTurn, ApiError> {
     let (request, options) = call.chat(ChatBody::into_request).await?;
-    // A name that nobody offers costs nothing: whoever makes them up would fill the buckets of models.
+    // A name that nobody offers has no bucket: whoever makes them up would fill those of models.
     if !system.models.offers(&request.model) {
+        call.pay_for_request(system).await?;
         return Err(ApiError::model_not_found(request.model.as_str()));
     }
     let options = TurnOptions { deadline: Some(call.deadline), ..options };

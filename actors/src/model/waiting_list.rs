@@ -337,7 +337,8 @@ impl Inner {
         if let (Some(wait), Some(patience)) = (wait, deadline.map(|deadline| deadline.duration_since(now)))
             && wait > patience
         {
-            return Err(Refusal::TooLate(self.promise(user, priority, now, wait - patience)));
+            // Nothing is kept for it: whoever sets short deadlines would hold all that can be promised.
+            return Err(Refusal::TooLate(promises::as_told(wait - patience)));
         }
         let is_promised = self.promises.claim(user, priority, now);
         let kept = if is_promised { 0 } else { self.promises.kept(priority, now) };
@@ -350,13 +351,13 @@ impl Inner {
                 evicted = self.backlogs.evict_longest_for(user, priority);
             }
             if evicted.is_none() {
-                return Err(Refusal::Full(self.promise(user, priority, now, Duration::ZERO)));
+                return Err(Refusal::Full(self.promise(user, priority, now)));
             }
         }
         self.backlogs.reserve(user);
         Ok(evicted.map(|job| {
             self.forget_if_gone(job.user);
-            let wait = self.promise(job.user, job.priority, now, Duration::ZERO);
+            let wait = self.promise(job.user, job.priority, now);
             (job, wait)
         }))
     }
@@ -396,10 +397,10 @@ impl Inner {
         completion.saturating_mul(u32::try_from((ahead + 1).saturating_sub(free)).unwrap_or(u32::MAX))
     }
 
-    /// Promises a place, not before `least` has passed.
-    fn promise(&mut self, user: UserId, priority: Priority, now: Instant, least: Duration) -> Duration {
+    /// Promises a place.
+    fn promise(&mut self, user: UserId, priority: Priority, now: Instant) -> Duration {
         let completion = self.completion(now).unwrap_or(UNMEASURED);
-        self.promises.promise(user, priority, now, completion, least)
+        self.promises.promise(user, priority, now, completion)
     }
 
     /// How long `user`, whose places are all taken, should stay away: until its next turn should start, and for each refusal

@@ -87,9 +87,10 @@ async fn c06_a_turn_that_its_model_server_fails_costs_no_tokens() {
             assert!(reserved(&reply) >= 500, "{reply:?}");
         }
     }
-    // Nor does one with a model that does not exist.
+    // One with a model that does not exist is a request, and no turn.
     let unknown = app.chat(&ada, &short(prompt("nobody", "hello"), 500)).send().await.expect_status(404);
-    assert!(reserved(&unknown) > 500);
+    assert_eq!(unknown.header("ratelimit-policy"), Some("\"user\";q=1000000;w=60"));
+    assert!(unknown.header("x-ratelimit-remaining-tokens").is_none());
     let reply = app.chat(&ada, &short(prompt("fake-normal", "hello"), 90)).send().await.expect_status(200);
     assert!((90..150).contains(&reserved(&reply)), "{reply:?}");
     app.finish().await;

@@ -39,9 +39,11 @@ const APART: (u32, u32) = (5, 4);
 /// The furthest moment that is promised. What takes longer by itself is told as it is, and nothing is promised.
 pub(super) const AHEAD_MAX: Duration = Duration::from_secs(120);
 
-/// The most promises that are remembered, in all and of one user.
+/// The most promises that are remembered, in all and of one user, who also holds no more than a quarter of those that there
+/// is time for.
 pub(super) const PROMISES_MAX: usize = 4_096;
 pub(super) const PROMISES_PER_USER: usize = 16;
+const PARTS_OF_TIME: u32 = 4;
 
 pub(super) struct Promises {
     /// By moment.
@@ -85,28 +87,28 @@ impl Promises {
         true
     }
 
-    /// Promises `user` a place after all that were promised before, `completion` being the time between two turns' ends, and
-    /// not before `least` has passed; returns how long that is, in whole seconds.
+    /// Promises `user` a place after all that were promised before, `completion` being the time between two turns' ends; returns
+    /// how long that is, in whole seconds.
     pub fn promise(
         &mut self,
         user: UserId,
         priority: Priority,
         now: Instant,
         completion: Duration,
-        least: Duration,
     ) -> Duration {
         self.forget_the_past(now);
         let most = u32::try_from(self.kept_max.max(1)).unwrap_or(u32::MAX);
         let apart = (completion.saturating_mul(APART.0) / APART.1).max(KEPT / most);
         let before = u32::try_from(self.count(priority, None)).unwrap_or(u32::MAX);
-        let alone = least.max(completion);
-        let wait = as_told(alone.saturating_add(apart.saturating_mul(before)));
+        let wait = as_told(completion.saturating_add(apart.saturating_mul(before)));
         if wait > AHEAD_MAX {
-            return AHEAD_MAX.max(as_told(alone));
+            return AHEAD_MAX.max(as_told(completion));
         }
         let moment = now + wait;
         let held = self.held.get(&user).copied().unwrap_or_default();
-        if self.line.len() < PROMISES_MAX && held < PROMISES_PER_USER {
+        let part = AHEAD_MAX.as_nanos() / apart.as_nanos().max(1) / u128::from(PARTS_OF_TIME);
+        let own = usize::try_from(part).unwrap_or(usize::MAX).clamp(1, PROMISES_PER_USER);
+        if self.line.len() < PROMISES_MAX && held < own {
             self.held.insert(user, held + 1);
             let index = self.line.partition_point(|other| other.moment <= moment);
             self.line.insert(index, Promise { moment, user, priority });
@@ -143,7 +145,7 @@ impl Promises {
 }
 
 /// Rounded up, as it will be told: so that the promise is due when its holder is back, and not to a sibling that asks sooner.
-fn as_told(wait: Duration) -> Duration {
+pub(super) fn as_told(wait: Duration) -> Duration {
     Duration::from_secs(whole_seconds(wait)).max(TOLD)
 }
 
@@ -157,7 +159,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn promise(promises: &mut Promises, user: UserId, now: Instant) -> Duration {
-        promises.promise(user, Interactive, now, SECOND, Duration::ZERO)
+        promises.promise(user, Interactive, now, SECOND)
     }
 
     #[test]
@@ -183,7 +185,7 @@ mod tests {
     fn what_is_promised_to_batch_turns_keeps_no_interactive_one_out() {
         let (mut promises, now, user) = (Promises::new(8), Instant::now(), fresh_id());
         for wait in 1..=3 {
-            assert!(promises.promise(user, Batch, now, SECOND, Duration::ZERO).as_secs() >= wait);
+            assert!(promises.promise(user, Batch, now, SECOND).as_secs() >= wait);
         }
         assert_eq!((promises.kept(Batch, now), promises.kept(Interactive, now)), (3, 0));
         assert_eq!(promise(&mut promises, user, now), SECOND, "nobody of its class is ahead");
@@ -205,7 +207,7 @@ mod tests {
     fn of_short_turns_no_more_promises_fall_due_together_than_places_are_kept() {
         let (mut promises, now) = (Promises::new(10), Instant::now());
         for _ in 0..20 {
-            promises.promise(fresh_id(), Interactive, now, Duration::from_millis(1), Duration::ZERO);
+            promises.promise(fresh_id(), Interactive, now, Duration::from_millis(1));
         }
         let due: Vec<Instant> = promises.line.iter().map(|promise| promise.moment).collect();
         for (first, opens) in due.iter().enumerate() {
@@ -221,18 +223,18 @@ mod tests {
     fn nothing_is_remembered_beyond_its_bounds() {
         let (mut promises, now, greedy) = (Promises::new(100_000), Instant::now(), fresh_id());
         for _ in 0..100 {
-            promises.promise(greedy, Interactive, now, Duration::from_millis(1), Duration::ZERO);
+            promises.promise(greedy, Interactive, now, Duration::from_millis(1));
         }
         assert_eq!(promises.line.len(), PROMISES_PER_USER);
         for _ in 0..PROMISES_MAX {
-            promises.promise(fresh_id(), Interactive, now, Duration::from_millis(1), Duration::ZERO);
+            promises.promise(fresh_id(), Interactive, now, Duration::from_millis(1));
         }
         assert_eq!(promises.line.len(), PROMISES_MAX);
         promises.clear();
-        assert_eq!(promises.promise(greedy, Interactive, now, 2 * AHEAD_MAX, Duration::ZERO), 2 * AHEAD_MAX);
+        assert_eq!(promises.promise(greedy, Interactive, now, 2 * AHEAD_MAX), 2 * AHEAD_MAX);
         assert_eq!((promises.line.len(), promises.held.len()), (0, 0), "too far ahead to promise");
         promise(&mut promises, greedy, now);
-        assert_eq!(promises.promise(greedy, Interactive, now, AHEAD_MAX, Duration::ZERO), AHEAD_MAX);
+        assert_eq!(promises.promise(greedy, Interactive, now, AHEAD_MAX), AHEAD_MAX);
         assert_eq!(promises.line.len(), 1, "as far as is told, but not promised");
     }
 
@@ -240,7 +242,7 @@ mod tests {
     fn at_most_half_of_the_places_is_kept() {
         let (mut promises, now) = (Promises::new(5), Instant::now());
         for _ in 0..20 {
-            promises.promise(fresh_id(), Interactive, now, Duration::from_millis(1), Duration::ZERO);
+            promises.promise(fresh_id(), Interactive, now, Duration::from_millis(1));
         }
         let kept = (0..200u32).map(|step| promises.kept(Interactive, now + step * KEPT / 20)).max();
         assert_eq!(kept, Some(2));
