@@ -51,6 +51,13 @@ pub struct ChatMessage {
 }
 
 impl ChatMessage {
+    fn memory_bytes(&self) -> usize {
+        let calls = self.tool_calls.iter().map(|call| call.name.len() + tree_bytes(&call.arguments));
+        let images: usize = self.images.iter().map(String::len).sum();
+        let thinking = self.thinking.as_ref().map_or(0, String::len);
+        size_of::<Self>() + self.content.len() + thinking + images + calls.sum::<usize>()
+    }
+
     /// All of it that a model reads as text.
     fn text_bytes(&self) -> usize {
         let calls = self.tool_calls.iter().map(|call| call.name.len() + json_bytes(&call.arguments));
@@ -146,6 +153,17 @@ impl ChatRequest {
         u32::try_from(tokens).unwrap_or(u32::MAX).max(1)
     }
 
+    /// About how much memory it takes for as long as its turn waits: text as it is, trees many times theirs.
+    pub fn memory_bytes(&self) -> usize {
+        let said: usize = self.messages.iter().map(ChatMessage::memory_bytes).sum();
+        let tools: usize = self.tools.iter().map(tree_bytes).sum();
+        let format = match &self.format {
+            Some(Format::Schema(schema)) => tree_bytes(schema),
+            Some(Format::Json) | None => 0,
+        };
+        said + tools + format
+    }
+
     /// Whether long silences between tokens are normal for this request (ollama-wire §2.3).
     pub fn may_pause(&self) -> bool {
         !self.tools.is_empty() || self.format.is_some() || self.think.is_some_and(|think| think != Think::Off)
@@ -161,6 +179,20 @@ fn json_bytes(value: &Value) -> usize {
             fields.iter().map(|(key, value)| key.len() + json_bytes(value) + 4).sum::<usize>() + 2
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+    }
+}
+
+/// About how much memory a JSON value takes. A field of an object takes its key, a hash and a place in an index, too.
+fn tree_bytes(value: &Value) -> usize {
+    const NODE: usize = 2 * size_of::<Value>();
+    const OBJECT: usize = 256;
+    NODE + match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(tree_bytes).sum(),
+        Value::Object(fields) => {
+            OBJECT + fields.iter().map(|(key, value)| key.len() + tree_bytes(value)).sum::<usize>()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
 
@@ -218,5 +250,12 @@ mod tests {
             assert!(request.estimated_prompt_tokens() >= 100, "{request:?}");
         }
         assert_eq!(asked(empty).estimated_prompt_tokens(), 1);
+    }
+
+    #[test]
+    fn a_tree_counts_for_more_than_its_text() {
+        let tree = Value::Array(vec![json!({ "": 0 }); 1_000]);
+        let text = tree.to_string().len();
+        assert!(tree_bytes(&tree) > 50 * text, "{} for {text} bytes of text", tree_bytes(&tree));
     }
 }

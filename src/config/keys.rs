@@ -217,6 +217,8 @@ keys! {
         MODEL_QUEUE_PER_USER Kind::Whole { min: 1, max: 100_000 }, "64", "Turns of one user that may wait for one model.";
         REPLY_BUDGET_BYTES Kind::Whole { min: 8 * MIB, max: 1 << 40 }, "268435456",
             "Memory for all live answers together; near it, new turns get 503.";
+        PROMPT_BUDGET_BYTES Kind::Whole { min: 8 * MIB, max: 1 << 40 }, "268435456",
+            "Memory for the prompts of all turns that wait or run, by estimate; beyond it, new turns get 503.";
         UPSTREAM_FIRST_BYTE_TIMEOUT_SECS Kind::Whole { min: 1, max: DAY }, "600",
             "Seconds a model server may take to load a model and read a prompt.";
         UPSTREAM_IDLE_TIMEOUT_SECS Kind::Whole { min: 1, max: DAY }, "120",

@@ -254,6 +254,7 @@ fn model(reader: &mut Reader<'_>, instances: u16) -> ModelConfig {
             ..defaults
         },
         reply_budget_bytes: reader.count(&keys::REPLY_BUDGET_BYTES),
+        prompt_budget_bytes: reader.count(&keys::PROMPT_BUDGET_BYTES),
         ..ModelConfig::default()
     }
 }

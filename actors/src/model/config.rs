@@ -53,6 +53,8 @@ pub struct ModelConfig {
     pub reply_bytes_max: usize,
     /// All live answers together.
     pub reply_budget_bytes: usize,
+    /// All prompts of turns that wait or run together.
+    pub prompt_budget_bytes: usize,
     /// How often the text so far is stored: after this long, or this many bytes, whichever is first.
     pub checkpoint_every: Duration,
     pub checkpoint_bytes: usize,
@@ -120,6 +122,7 @@ impl Default for ModelConfig {
             timeouts: Timeouts::default(),
             reply_bytes_max: 4 << 20,
             reply_budget_bytes: 256 << 20,
+            prompt_budget_bytes: 256 << 20,
             checkpoint_every: Duration::from_secs(2),
             checkpoint_bytes: 4 << 10,
             lease: Duration::from_secs(30),

@@ -9,21 +9,28 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
+use tokio::sync::Semaphore;
+
 use super::router::Routing;
 use crate::reply::ReplyBudget;
 
-/// Shows the queues of the models that are in the catalogue at the moment of asking, and all live answers together.
-pub(super) struct Depths(pub Arc<Routing>, pub ReplyBudget);
+/// Shows the queues of the models that are in the catalogue at the moment of asking, and all live prompts and answers together.
+pub(super) struct Depths {
+    pub routing: Arc<Routing>,
+    pub replies: ReplyBudget,
+    /// What is left of the budget, in KiB.
+    pub prompts: Arc<Semaphore>,
+}
 
 impl fmt::Debug for Depths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Depths").field(&self.0.table.load().0.len()).finish()
+        f.debug_tuple("Depths").field(&self.routing.table.load().0.len()).finish()
     }
 }
 
 impl Collector for Depths {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let table = self.0.table.load();
+        let table = self.routing.table.load();
         let help = "Places taken in the model's queue, those of turns about to wait included";
         let name = "deepersensor_model_queue_places";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -40,6 +47,12 @@ impl Collector for Depths {
         }
         let help = "Memory that all live answers take";
         let answers = encoder.encode_descriptor("deepersensor_reply_bytes", help, None, MetricType::Gauge)?;
-        ConstGauge::new(self.1.used() as u64).encode(answers)
+        ConstGauge::new(self.replies.used() as u64).encode(answers)?;
+        let help = "Memory that the prompts of all live turns take, by estimate";
+        let prompts =
+            encoder.encode_descriptor("deepersensor_prompt_bytes", help, None, MetricType::Gauge)?;
+        let left = self.prompts.available_permits() << 10;
+        let used = self.routing.config.prompt_budget_bytes.saturating_sub(left);
+        ConstGauge::new(used as u64).encode(prompts)
     }
 }

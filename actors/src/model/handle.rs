@@ -11,6 +11,7 @@ use domain::{
     reply::FailureCode,
     turn::{BeginTurn, StoredReply},
 };
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -43,6 +44,8 @@ pub(super) struct Inner {
     pub leases: Leases,
     pub limits: RateLimitHandle,
     pub budget: ReplyBudget,
+    /// Memory for all prompts, in KiB.
+    pub prompts: Arc<Semaphore>,
     pub tree: Tree,
     pub closing: CancellationToken,
 }
@@ -123,6 +126,9 @@ impl ModelHandle {
         if let Some(conversation) = options.conversation {
             self.put_history_before(principal, conversation, &mut request).await?;
         }
+        let kib = u32::try_from(request.memory_bytes().div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let memory = room.prompts.clone().try_acquire_many_owned(kib);
+        let _memory = memory.map_err(|_| ModelError::NoRoom("prompts under way fill the prompt budget"))?;
 
         let turn: TurnId = fresh_id();
         let message: MessageId = fresh_id();
@@ -176,7 +182,7 @@ impl ModelHandle {
         }
         let model = request.model.clone();
         let (user, streams) = (principal.user, room.limits.streams_of(principal));
-        let job = Job { turn, user, priority, deadline, streams, request, stored, progress, writer };
+        let job = Job { turn, user, priority, deadline, streams, request, _memory, stored, progress, writer };
         let position = place.fill(job);
         Ok(StartedTurn {
             turn,

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use domain::reply::FailureCode;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -86,6 +87,7 @@ pub(super) fn build_over(
         tracker: ctx.tracker.clone(),
     };
     let budget = ReplyBudget::new(config.reply_budget_bytes);
+    let prompts = Arc::new(Semaphore::new(config.prompt_budget_bytes >> 10));
     let streams = Streams::new(limits.clone(), metrics.holds.clone(), ctx.tracker.clone(), halt.clone());
     let routing = Arc::new(Routing {
         config,
@@ -103,7 +105,11 @@ pub(super) fn build_over(
         retiring: Mutex::default(),
         refreshing: tokio::sync::Mutex::new(()),
     });
-    ctx.registry.lock().register_collector(Box::new(Depths(routing.clone(), budget.clone())));
+    ctx.registry.lock().register_collector(Box::new(Depths {
+        routing: routing.clone(),
+        replies: budget.clone(),
+        prompts: prompts.clone(),
+    }));
     ctx.registry.lock().register_collector(Box::new(Vitals(routing.upstreams.clone())));
     let spec = SupervisorSpec {
         path: ROOM.to_owned(),
@@ -111,8 +117,15 @@ pub(super) fn build_over(
         policy: Policy::default(),
         children: Arc::new(vec![router(ctx, routing.clone()), lease_keeper(ctx, leases.clone())]),
     };
-    let inner =
-        Inner { routing, leases, limits, budget, tree: ctx.tree.clone(), closing: ctx.closing.clone() };
+    let inner = Inner {
+        routing,
+        leases,
+        limits,
+        budget,
+        prompts,
+        tree: ctx.tree.clone(),
+        closing: ctx.closing.clone(),
+    };
     ModelRoom { handle: ModelHandle(Arc::new(inner)), spec, supervisor }
 }
 

@@ -417,6 +417,28 @@ async fn a_model_that_is_gone_ends_its_queue_lets_its_turns_finish_and_may_come_
 }
 
 #[tokio::test]
+async fn d02_prompts_that_wait_share_a_budget_and_give_it_back() {
+    let config = ModelConfig { prompt_budget_bytes: 64 << 10, ..ModelConfig::default() };
+    let house = House::open(Script::new(&["m"], answer("fine")), config).await;
+    let ada = house.somebody().await;
+    let go = Arc::new(Notify::new());
+    let mut steps = vec![say("still "), Step::Await(go.clone())];
+    steps.extend(answer("here"));
+    house.script.then(Ok(steps));
+    let start = |bytes| house.models.start_turn(&ada, ask(&"x".repeat(bytes)), STORED, TokenReserve::none());
+    let mut running = start(40 << 10).await.unwrap();
+    let refused = start(40 << 10).await.err();
+    assert!(matches!(refused, Some(ModelError::NoRoom(_))), "{refused:?}");
+    let mut small = start(10 << 10).await.unwrap();
+    go.notify_one();
+    assert_eq!(finished(&mut running).await.0, "still here");
+    assert_eq!(finished(&mut small).await.0, "fine");
+    let mut large = start(60 << 10).await.unwrap();
+    assert_eq!(finished(&mut large).await.0, "fine");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_continued_conversation_sends_its_history_and_a_foreign_one_is_unknown() {
     let house = House::open(Script::new(&["m"], answer("an answer")), ModelConfig::default()).await;
     let (ada, eve) = (house.somebody().await, house.somebody().await);

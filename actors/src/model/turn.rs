@@ -16,7 +16,7 @@ use domain::{
     turn::StoredReply,
 };
 use std::sync::Arc;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::waiting_list::Cost;
 use crate::reply::ReplyWriter;
@@ -31,6 +31,8 @@ pub(super) struct Job {
     /// How many turns of its user may run at once, this one included.
     pub streams: u32,
     pub request: ChatRequest,
+    /// The request's share of the memory for all prompts.
+    pub _memory: OwnedSemaphorePermit,
     /// Where checkpoints go; `None` when nothing is stored.
     pub stored: Option<StoredReply>,
     pub progress: Arc<Progress>,

@@ -42,8 +42,19 @@ fn job(user: UserId, priority: Priority, deadline: Option<Instant>) -> (Job, Rep
     };
     let progress = Arc::new(Progress::new(&request));
     let streams = 4;
-    let job =
-        Job { turn: fresh_id(), user, priority, deadline, streams, request, stored: None, progress, writer };
+    let _memory = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+    let job = Job {
+        turn: fresh_id(),
+        user,
+        priority,
+        deadline,
+        streams,
+        request,
+        _memory,
+        stored: None,
+        progress,
+        writer,
+    };
     (job, reader)
 }
 
