@@ -51,19 +51,6 @@ pub struct ChatMessage {
 }
 
 impl ChatMessage {
-    fn memory_bytes(&self) -> usize {
-        let calls = self.tool_calls.iter().map(|call| call.name.len() + tree_bytes(&call.arguments));
-        let images: usize = self.images.iter().map(String::len).sum();
-        let thinking = self.thinking.as_ref().map_or(0, String::len);
-        size_of::<Self>() + self.content.len() + thinking + images + calls.sum::<usize>()
-    }
-
-    /// All of it that a model reads as text.
-    fn text_bytes(&self) -> usize {
-        let calls = self.tool_calls.iter().map(|call| call.name.len() + json_bytes(&call.arguments));
-        self.content.len() + self.thinking.as_ref().map_or(0, String::len) + calls.sum::<usize>()
-    }
-
     pub fn text(role: Role, content: impl Into<String>) -> Self {
         Self {
             role,
@@ -142,26 +129,39 @@ impl ChatRequest {
     pub fn estimated_prompt_tokens(&self) -> u32 {
         const BYTES_PER_TOKEN: usize = 4;
         const TOKENS_PER_IMAGE: usize = 512;
-        let said: usize = self.messages.iter().map(ChatMessage::text_bytes).sum();
-        let tools: usize = self.tools.iter().map(json_bytes).sum();
-        let format = match &self.format {
-            Some(Format::Schema(schema)) => json_bytes(schema),
-            Some(Format::Json) | None => 0,
-        };
-        let images: usize = self.messages.iter().map(|message| message.images.len()).sum();
-        let tokens = (said + tools + format) / BYTES_PER_TOKEN + images * TOKENS_PER_IMAGE;
+        let bytes = self.text_bytes() + self.trees().map(json_bytes).sum::<usize>();
+        let tokens = bytes / BYTES_PER_TOKEN + self.images().count() * TOKENS_PER_IMAGE;
         u32::try_from(tokens).unwrap_or(u32::MAX).max(1)
     }
 
     /// About how much memory it takes for as long as its turn waits: text as it is, trees many times theirs.
     pub fn memory_bytes(&self) -> usize {
-        let said: usize = self.messages.iter().map(ChatMessage::memory_bytes).sum();
-        let tools: usize = self.tools.iter().map(tree_bytes).sum();
-        let format = match &self.format {
-            Some(Format::Schema(schema)) => tree_bytes(schema),
-            Some(Format::Json) | None => 0,
+        let images: usize = self.images().map(String::len).sum();
+        let trees: usize = self.trees().map(tree_bytes).sum();
+        self.messages.len() * size_of::<ChatMessage>() + self.text_bytes() + images + trees
+    }
+
+    /// What is said, thought and called.
+    fn text_bytes(&self) -> usize {
+        let of_one = |message: &ChatMessage| {
+            let calls: usize = message.tool_calls.iter().map(|call| call.name.len()).sum();
+            message.content.len() + message.thinking.as_ref().map_or(0, String::len) + calls
         };
-        said + tools + format
+        self.messages.iter().map(of_one).sum()
+    }
+
+    fn images(&self) -> impl Iterator<Item = &String> {
+        self.messages.iter().flat_map(|message| &message.images)
+    }
+
+    /// What is JSON of it: tools, a schema, and the arguments of calls.
+    fn trees(&self) -> impl Iterator<Item = &Value> {
+        let schema = match &self.format {
+            Some(Format::Schema(schema)) => Some(schema),
+            Some(Format::Json) | None => None,
+        };
+        let calls = self.messages.iter().flat_map(|message| &message.tool_calls);
+        self.tools.iter().chain(schema).chain(calls.map(|call| &call.arguments))
     }
 
     /// Whether long silences between tokens are normal for this request (ollama-wire §2.3).
