@@ -2,20 +2,41 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use crate::config::{LogConfig, LogFormat};
 
 /// Targets whose lines say again, in a dependency's words, what a supervisor says in its one line per exit.
 const SILENCED: &str = "ractor=off";
 
-/// Installs the process's log and panic hook; a second call has no effect.
+/// Changes what is logged while the process runs; clones change the same.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
+
+impl LogFilter {
+    /// From now on `directives` decide what is logged.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be parsed, and nothing is changed.
+    pub fn set(&self, directives: &str) -> anyhow::Result<()> {
+        self.0.reload(filter(directives)?)?;
+        Ok(())
+    }
+}
+
+fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
+    Ok(EnvFilter::try_new(directives)?.add_directive(SILENCED.parse()?))
+}
+
+/// Installs the process's log and panic hook, and returns what changes its filter. The first call in a process counts; what a
+/// later one returns changes nothing.
 ///
 /// # Errors
 ///
 /// The filter cannot be parsed; [`crate::config`] has refused such a one before.
-pub fn init(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.filter)?.add_directive(SILENCED.parse()?);
+pub fn init(config: &LogConfig) -> anyhow::Result<LogFilter> {
+    let (filter, handle) = reload::Layer::new(filter(&config.filter)?);
     let registry = tracing_subscriber::registry().with(filter);
     let installed = match config.format {
         LogFormat::Text => {
@@ -31,5 +52,5 @@ pub fn init(config: &LogConfig) -> anyhow::Result<()> {
     if installed.is_ok() {
         actors::supervisor::silence_panic_hook();
     }
-    Ok(())
+    Ok(LogFilter(handle))
 }
