@@ -62,6 +62,7 @@ pub(crate) fn clients() -> Vec<Route<System>> {
         route(POST, "/v1/admin/signing-keys", Admin, Reserved, signing_keys::rotate),
         route(GET, "/v1/admin/signing-keys", Admin, Reserved, signing_keys::list),
         route(GET, "/v1/admin/actors", Admin, Reserved, tree::actors),
+        route(POST, "/v1/admin/actors/restart", Admin, Reserved, tree::restart),
         route(GET, "/health", Public, Reserved, health::details),
         route(GET, "/healthz", Public, Reserved, health::process),
         route(GET, "/readyz", Public, Reserved, health::readiness),

@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     db::{self, DbConfig, DbHandle},
     model::{self, ModelConfig, ModelHandle},
-    ops::{self, OpsHandle},
+    ops::{self, OpsError, OpsHandle},
     password::{self, PasswordConfig},
     rate_limit::{self, RateLimitConfig, RateLimitHandle},
     room::RoomContext,
@@ -63,6 +63,8 @@ pub struct System {
     pub registry: Arc<Mutex<Registry>>,
     context: RoomContext,
     root: Root,
+    /// The supervisor of each room, by its path.
+    rooms: Vec<(String, SupervisorHandle)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -110,17 +112,18 @@ impl System {
             (ops_sup, SupervisorHandle::new()),
         ];
         let children = rooms
-            .into_iter()
+            .iter()
             .map(|(spec, handle)| {
                 context.gates.watch(handle.gate());
-                spec.clone().into_child(spec.path, name, context.tree.clone(), handle)
+                spec.clone().into_child(spec.path.clone(), name, context.tree.clone(), handle.clone())
             })
             .collect();
+        let rooms = rooms.into_iter().map(|(spec, handle)| (spec.path, handle)).collect();
         let root = Root::start(name, Policy::default(), children, context.tree.clone())
             .await
             .map_err(|error| StartError::Actor(error.to_string()))?;
         let registry = context.registry.clone();
-        let system = Self { db, auth, limits, models: models.handle, ops, registry, context, root };
+        let system = Self { db, auth, limits, models: models.handle, ops, registry, context, root, rooms };
         // Nobody can sign in before there is a key to sign with.
         if let Err(error) = system.auth.open_keys().await {
             system.stop().await;
@@ -141,6 +144,23 @@ impl System {
     /// Resolves, with the cause, when the tree gave itself up: the process should then end with status 1.
     pub async fn failed(&self) -> String {
         self.root.failed().await
+    }
+
+    /// Kills the leaf at this path of the tree, which its supervisor restarts as after any crash: for one that is stuck, and
+    /// for drills. Says whether there was one.
+    ///
+    /// Rooms themselves are spared: the root ends the process when they fail too often.
+    ///
+    /// # Errors
+    ///
+    /// [`OpsError`]: ask again.
+    pub async fn kill_actor(&self, path: &str) -> Result<bool, OpsError> {
+        let within = |room: &str| path.strip_prefix(room)?.strip_prefix('/');
+        let found = self.rooms.iter().find_map(|(room, supervisor)| Some((supervisor, within(room)?)));
+        match found {
+            Some((supervisor, id)) => supervisor.kill(id).await.map_err(|_| OpsError),
+            None => Ok(false),
+        }
     }
 
     /// From now on the service is not ready and no turn waits: those in queues end as `server_shutting_down`, and a new

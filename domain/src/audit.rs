@@ -28,10 +28,12 @@ pub enum AuditEvent {
     InviteCreated,
     InviteRevoked,
     ExcessRateLimitExceeded,
+    /// An actor was restarted by hand.
+    SysRestart,
 }
 
 impl AuditEvent {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AuthnLoginSuccess,
         Self::AuthnLoginFail,
         Self::AuthnLoginLock,
@@ -50,6 +52,7 @@ impl AuditEvent {
         Self::InviteCreated,
         Self::InviteRevoked,
         Self::ExcessRateLimitExceeded,
+        Self::SysRestart,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -72,6 +75,7 @@ impl AuditEvent {
             Self::InviteCreated => "invite_created",
             Self::InviteRevoked => "invite_revoked",
             Self::ExcessRateLimitExceeded => "excess_rate_limit_exceeded",
+            Self::SysRestart => "sys_restart",
         }
     }
 

@@ -35,7 +35,7 @@ use crate::{
         chat::reply, chat::stream, conversations::list, conversations::read, conversations::messages, users::list,
         users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,
         users::limit_key, users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, signing_keys::rotate, signing_keys::list,
-        tree::actors, jwks::keys, health::details, health::process, health::readiness, document,
+        tree::actors, tree::restart, jwks::keys, health::details, health::process, health::readiness, document,
     ),
     components(schemas(ErrorBody)),
     modifiers(&Admission, &Errors),

@@ -1,6 +1,11 @@
 //! `/v1/admin`
 
-use crate::harness::{TestApp, both_stores, snapshot};
+use serde_json::json;
+
+use crate::{
+    harness::{TestApp, both_stores, snapshot},
+    turn::until,
+};
 
 const FORBIDDEN: &str = r#"403
 content-type: application/json
@@ -34,6 +39,32 @@ both_stores! {
             tree["nodes"].as_array().unwrap().iter().map(|node| node["path"].to_string()).collect()
         };
         assert_eq!(paths(&tree), paths(&own));
+        app.finish().await;
+    }
+
+    async fn an_administrator_restarts_an_actor_and_the_tree_and_the_trail_tell_of_it(store) {
+        let app = TestApp::on(store).await;
+        let root = app.administrator("root@example.org").await;
+        let restart = async |path: &str| {
+            let body = json!({"path": path});
+            app.post("/v1/admin/actors/restart", &body).bearer(&root.access).send().await
+        };
+        let shard = "limits_sup/shard-3";
+        restart(shard).await.expect_status(204);
+        until("the shard to be back", async || {
+            let tree = app.actors().await;
+            let is_it = |node: &&serde_json::Value| node["path"] == shard;
+            let node = tree["nodes"].as_array().unwrap().iter().find(is_it).unwrap();
+            node["restarts"] == 1 && node["status"] == "running" && node["last_exit"]["cause"] == "killed"
+        })
+        .await;
+        let told = app.get("/v1/admin/audit?event=sys_restart").bearer(&root.access).send().await.json();
+        assert_eq!([&told["data"][0]["detail"], &told["data"][0]["actor"]], [&json!(shard), &json!(root.user)]);
+
+        // Rooms would count against the root, and what is not there cannot be restarted.
+        for path in ["limits_sup", "root", "limits_sup/shard-16", "limits_sup/", "", "models_sup/none/worker-0"] {
+            restart(path).await.expect_error(404, "not_found");
+        }
         app.finish().await;
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 39] = [
+const ROUTES: [&str; 40] = [
     "delete /v1/admin/api-keys/{id}",
     "delete /v1/admin/invites/{id}",
     "delete /v1/admin/users/{id}",
@@ -37,6 +37,7 @@ const ROUTES: [&str; 39] = [
     "get /v1/models/{id}",
     "patch /v1/admin/api-keys/{id}",
     "patch /v1/admin/users/{id}",
+    "post /v1/admin/actors/restart",
     "post /v1/admin/invites",
     "post /v1/admin/signing-keys",
     "post /v1/api-keys",

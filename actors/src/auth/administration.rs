@@ -118,6 +118,12 @@ impl AuthHandle {
         self.0.end_sessions(user, Ending::All, by.user, &by.origin).await
     }
 
+    /// Tells of something an administrator did to the service itself. Waits for nothing.
+    pub fn note_operation(&self, by: &Administrator, event: AuditEvent, detail: &str) {
+        let entry = self.0.entry(event, &by.origin);
+        self.0.note(AuditEntry { actor: by.user, detail: Some(detail.to_owned()), ..entry }, None);
+    }
+
     /// What happened, newest first.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub struct SupervisorMessage {
 pub(super) enum Command {
     Ensure(Arc<ChildSpec>, RpcReplyPort<bool>),
     Remove(String, RpcReplyPort<()>),
+    Kill(String, RpcReplyPort<bool>),
     Barrier(RpcReplyPort<()>),
     /// The backoff of a dead child is over.
     Respawn(Epoch),
@@ -111,6 +112,10 @@ impl Actor for Supervisor {
                 let _ = reply.send(is_taken);
             }
             Command::Remove(id, reply) => children.remove(&id, reply),
+            Command::Kill(id, reply) => {
+                // Whoever asked and left sees it in the tree.
+                let _ = reply.send(children.kill(&id));
+            }
             Command::Barrier(reply) => {
                 let _ = reply.send(());
             }

@@ -89,6 +89,17 @@ impl SupervisorHandle {
         self.calls.ask(|permit, reply| SupervisorMessage::asked(permit, Command::Remove(id, reply))).await
     }
 
+    /// Kills a leaf where it stands. What follows is what follows any crash: it is told of, counted and restarted. Says
+    /// whether there was a living one of this id.
+    ///
+    /// # Errors
+    ///
+    /// Try again later.
+    pub async fn kill(&self, id: &str) -> Result<bool, AskError> {
+        let id = id.to_owned();
+        self.calls.ask(|permit, reply| SupervisorMessage::asked(permit, Command::Kill(id, reply))).await
+    }
+
     /// Answers when the supervisor has dealt with all that happened before.
     ///
     /// # Errors

@@ -58,6 +58,16 @@ impl Children {
         }
     }
 
+    /// Kills a leaf that is up; its exit event is dealt with like that of any other.
+    pub(super) fn kill(&self, id: &str) -> bool {
+        let is_it = |child: &&Child| child.spec.id == id && child.spec.kind == Kind::Leaf;
+        let Some(Life::Up(cell)) = self.list.iter().find(is_it).map(|child| &child.life) else {
+            return false;
+        };
+        cell.kill();
+        true
+    }
+
     /// Kills a child that was asked to leave and did not.
     pub(super) fn kill_overdue(&mut self, epoch: Epoch) {
         if let Some(index) = self.at(epoch, |life| matches!(life, Life::Leaving { .. }))
