@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -421,4 +422,82 @@ fn copy_and_paste(dir: &Path, said: &[String]) -> String {
     let output = shell.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     stdout(&output)
+}
+
+/// The lines `NAME=VALUE` of a file that is deployed, after `prefix`, with a unit's directories filled in.
+fn assignments(path: &str, prefix: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    text.lines()
+        .filter_map(|line| line.strip_prefix(prefix))
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .filter_map(|item| item.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.replace("%S", "/var/lib")))
+        .collect()
+}
+
+/// What compose.yml gives a service in its environment, with nothing set outside and with its secrets in `secrets`.
+fn given_to(service: &str, secrets: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("compose.yml")).unwrap();
+    let own = text.split_once(&format!("\n  {service}:\n")).unwrap().1;
+    let environment = own.split_once("\n    environment:\n").unwrap().1;
+    environment
+        .lines()
+        .take_while(|line| line.starts_with("      "))
+        .filter_map(|line| line.trim().split_once(": "))
+        .filter(|(name, _)| !name.starts_with('#'))
+        .map(|(name, value)| {
+            let default = value
+                .strip_prefix("${")
+                .and_then(|value| value.strip_suffix('}'))
+                .map(|variable| variable.split_once(":-").map_or("", |(_, default)| default));
+            let value = default.unwrap_or(value).trim_matches('"');
+            (name.to_owned(), value.replace("/run/secrets", secrets.join(service).to_str().unwrap()))
+        })
+        .collect()
+}
+
+#[test]
+fn the_stack_starts_with_valid_settings_and_good_secrets() {
+    let scratch = Scratch::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/secrets.sh");
+    // Whoever runs the tests is in this group, and may give files to it.
+    let group = fs::metadata(&scratch.0).unwrap().gid().to_string();
+    let drawn = Command::new("sh").arg(script).args([".", &group]).current_dir(&scratch.0).output().unwrap();
+    assert!(drawn.status.success(), "{drawn:?}");
+
+    let production =
+        [("APP_ENV", "production"), ("DEMO_MODEL", "false")].map(|(name, value)| (name.into(), value.into()));
+    for (service, over) in [("api", [].as_slice()), ("api", &production), ("migrate", &[])] {
+        let given = given_to(service, &scratch.0);
+        assert!(given.len() > 1, "{given:?}");
+        let settings = given.iter().chain(over).cloned();
+        let judged = scratch.command(&["check-config"]).envs(settings).output().unwrap();
+        assert!(judged.status.success(), "{service} {over:?}: {judged:?}");
+        let report = stdout(&judged);
+        for (name, value) in given.iter().filter(|(_, value)| !value.is_empty()) {
+            let name = name.strip_suffix("_FILE").unwrap_or(name);
+            let line =
+                report.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap_or_default();
+            assert!(line.ends_with("environment"), "{name}={value} is no setting: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn the_settings_of_the_systemd_unit_are_valid() {
+    let settings = [
+        assignments("deploy/systemd/deepersensor.service", "Environment="),
+        assignments("deploy/systemd/deepersensor.env", ""),
+    ]
+    .concat();
+    assert!(settings.len() > 5, "{settings:?}");
+    let judged = Scratch::new().command(&["check-config"]).envs(settings.clone()).output().unwrap();
+    assert!(judged.status.success(), "{judged:?}");
+    let report = stdout(&judged);
+    for (name, value) in &settings {
+        let line =
+            report.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap_or_default();
+        assert!(line.contains(value) && line.ends_with("environment"), "{name} is no setting: {line:?}");
+    }
 }
