@@ -17,6 +17,7 @@ mod breaker;
 mod cancel;
 mod chat;
 mod conversations;
+mod dashboards;
 mod database;
 mod design;
 mod faults;
