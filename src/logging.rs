@@ -6,8 +6,9 @@ use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload,
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Targets whose lines say again, in a dependency's words, what a supervisor says in its one line per exit.
-const SILENCED: &str = "ractor=off";
+/// Targets whose lines say again, in a dependency's words and many times, what a supervisor says in its one line per exit and
+/// the db and ops rooms in one line per outage.
+const SILENCED: [&str; 2] = ["ractor=off", "sqlx_core::pool=off"];
 
 /// Changes what is logged while the process runs; clones change the same.
 #[derive(Clone, Debug)]
@@ -26,7 +27,9 @@ impl LogFilter {
 }
 
 fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
-    Ok(EnvFilter::try_new(directives)?.add_directive(SILENCED.parse()?))
+    SILENCED.iter().try_fold(EnvFilter::try_new(directives)?, |filter, silenced| {
+        Ok(filter.add_directive(silenced.parse()?))
+    })
 }
 
 /// Installs the process's log and panic hook, and returns what changes its filter. The first call in a process counts; what a

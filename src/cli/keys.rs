@@ -43,7 +43,8 @@ pub(crate) async fn run(verb: KeysVerb, config: Config, terminal: Terminal) -> a
         }
         KeysVerb::List => {
             let list = async |auth: &AuthHandle| Ok(auth.signing_keys().await?);
-            let keys = with_accounts::<_, AdminError>(config.system, Clock::system(), list).await?;
+            let system = store::to_look_at(config.system);
+            let keys = with_accounts::<_, AdminError>(system, Clock::system(), list).await?;
             terminal.write(table(&keys))?;
         }
     }

@@ -5,6 +5,7 @@
 
 mod actors;
 mod admin;
+mod backup;
 mod check_config;
 mod client;
 mod demo;
@@ -54,6 +55,18 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Bring the store's schema up to date, and exit
     Migrate,
+    /// Copy a SQLite store to a new file, also beside a running service
+    Backup {
+        /// The file to make, and FILE.sha256 beside it
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Put a copy made by `backup` in the place of a SQLite store that no service uses
+    Restore {
+        /// The copy; FILE.sha256 must lie beside it
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+    },
     /// Judge the configuration and print what is in force
     CheckConfig(check_config::CheckConfigArgs),
     /// Ask a running service whether it is ready; the status tells
@@ -96,6 +109,8 @@ impl Verb {
             Self::Serve => serve::run(Config::load(&sources)?).await,
             Self::Demo(args) => demo::run(args, sources, terminal).await,
             Self::Migrate => migrate::run(Config::load(&sources)?, terminal).await,
+            Self::Backup { to } => backup::save(&to, &Config::load(&sources)?, terminal).await,
+            Self::Restore { from } => backup::load(&from, &Config::load(&sources)?, terminal).await,
             Self::CheckConfig(args) => check_config::run(&args, &sources, terminal),
             Self::Healthcheck => healthcheck::run(&Config::load(&sources)?, terminal).await,
             Self::Admin(verb) => admin::run(verb, Config::load(&sources)?, terminal).await,

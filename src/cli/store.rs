@@ -1,6 +1,9 @@
 //! Which store a verb works on, said before it does anything there.
 
-use actors::db::DbConfig;
+use actors::{
+    db::{DbConfig, OldSchema},
+    system::SystemConfig,
+};
 use anyhow::bail;
 use http::Uri;
 
@@ -22,6 +25,12 @@ pub(crate) fn announce_existing(config: &DbConfig) -> anyhow::Result<()> {
     }
     announce(config);
     Ok(())
+}
+
+/// The same store, of which nothing is changed by being looked at: not its schema either.
+pub(crate) fn to_look_at(mut config: SystemConfig) -> SystemConfig {
+    config.db.old_schema = OldSchema::Refused;
+    config
 }
 
 /// The kind of store and where it is, without credentials.

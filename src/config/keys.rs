@@ -90,12 +90,6 @@ pub enum Item {
     ModelSlots,
 }
 
-/// Names that belong to later work: refused rather than silently without effect.
-pub const NOT_SUPPORTED_YET: [(&str, &str); 2] = [
-    ("DATABASE_READ_URL", "reads and writes both go to DATABASE_URL"),
-    ("MIGRATE_DATABASE_URL", "migrations run with DATABASE_URL"),
-];
-
 const DAY: u64 = 86_400;
 const MIB: u64 = 1 << 20;
 
@@ -139,6 +133,14 @@ keys! {
     }
     Store {
         DATABASE_URL Kind::Secret, "", "`postgres://…`; without it everything is kept in SQLite under `DATA_DIR`.";
+        MIGRATE_DATABASE_URL Kind::Secret, "",
+            "The same database by the role that owns its schema, for migrations; then the role of `DATABASE_URL` needs no right to change it.";
+        DATABASE_READ_URL Kind::Secret, "",
+            "A streaming replica of it, for lists that may be up to 5 seconds behind; while it is away or further behind, `DATABASE_URL` answers.";
+        DATABASE_READERS Kind::Whole { min: 1, max: 256 }, "4",
+            "Connections of an instance for reads; to the replica there are as many again.";
+        DATABASE_WRITERS Kind::Whole { min: 1, max: 64 }, "4",
+            "Connections of an instance for writes; SQLite always has one.";
         REDIS_URL Kind::Secret, "",
             "`redis://…` or `rediss://…`, where all instances count callers together; without it each counts its own.";
     }
@@ -259,7 +261,6 @@ mod tests {
     fn every_name_is_known_once() {
         for (i, key) in ALL.iter().enumerate() {
             assert!(ALL[..i].iter().all(|other| other.name != key.name), "{}", key.name);
-            assert!(NOT_SUPPORTED_YET.iter().all(|(name, _)| *name != key.name), "{}", key.name);
             assert!(std::ptr::eq(find(key.name).unwrap(), *key));
         }
         assert_eq!(find("PROMETHEUS_BIND").unwrap().name, "OPS_BIND");

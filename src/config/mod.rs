@@ -131,6 +131,11 @@ fn read(reader: &mut Reader<'_>) -> Config {
         system: SystemConfig {
             db: DbConfig {
                 database_url: reader.optional(&keys::DATABASE_URL, reader::postgres),
+                migrate_url: reader.optional(&keys::MIGRATE_DATABASE_URL, reader::postgres),
+                read_url: reader.optional(&keys::DATABASE_READ_URL, reader::postgres),
+                readers: reader.count(&keys::DATABASE_READERS),
+                writers: reader.count(&keys::DATABASE_WRITERS),
+                instances: instances.into(),
                 ..DbConfig::new(data_dir)
             },
             auth,

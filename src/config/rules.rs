@@ -15,6 +15,7 @@ pub(crate) fn judge(config: &Config, problems: &mut Vec<Problem>) {
     queues(config, problems);
     secrets(config, problems);
     passwords(config, problems);
+    databases(config, problems);
     if config.system.model.instance_count > 1 {
         several_instances(config, problems);
     }
@@ -95,6 +96,25 @@ fn passwords(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Addresses of one database by other names, without that database.
+fn databases(config: &Config, problems: &mut Vec<Problem>) {
+    let db = &config.system.db;
+    if db.database_url.is_some() {
+        return;
+    }
+    for (key, url) in
+        [(&keys::MIGRATE_DATABASE_URL, &db.migrate_url), (&keys::DATABASE_READ_URL, &db.read_url)]
+    {
+        if url.is_some() {
+            problems.push(Problem::new(
+                key.name,
+                "is set without DATABASE_URL, so it would have no effect beside SQLite",
+                "set DATABASE_URL, too, or remove it",
+            ));
+        }
+    }
+}
+
 fn several_instances(config: &Config, problems: &mut Vec<Problem>) {
     if config.system.db.database_url.is_none() {
         problems.push(Problem::new(
@@ -127,16 +147,21 @@ fn production(config: &Config, problems: &mut Vec<Problem>) {
             "remove it, and name a model server in OLLAMA_BASE_URL",
         ));
     }
-    if let Some(url) = &config.system.db.database_url
-        && password_of(url.reveal()).is_some_and(|password| {
+    let db = &config.system.db;
+    for (key, url) in [
+        (&keys::DATABASE_URL, &db.database_url),
+        (&keys::MIGRATE_DATABASE_URL, &db.migrate_url),
+        (&keys::DATABASE_READ_URL, &db.read_url),
+    ] {
+        if url.as_ref().and_then(|url| password_of(url.reveal())).is_some_and(|password| {
             SAMPLE_PASSWORDS.iter().any(|sample| sample.eq_ignore_ascii_case(password))
-        })
-    {
-        problems.push(Problem::new(
-            keys::DATABASE_URL.name,
-            "holds a sample password, which production refuses",
-            "give the database user a password of its own",
-        ));
+        }) {
+            problems.push(Problem::new(
+                key.name,
+                "holds a sample password, which production refuses",
+                "give the database user a password of its own",
+            ));
+        }
     }
 }
 

@@ -163,10 +163,6 @@ fn meaning(name: &str) -> Option<(&'static Key, bool)> {
 /// What to say about a name that is no key.
 fn stranger(name: &str, text: &str, origin: &Origin) -> Option<Problem> {
     let base = name.strip_suffix("_FILE").unwrap_or(name);
-    if let Some((_, instead)) = keys::NOT_SUPPORTED_YET.iter().find(|(later, _)| *later == base) {
-        return (!text.trim().is_empty())
-            .then(|| Problem::new(name, "is not supported yet", format!("remove it: {instead}")));
-    }
     if *origin == Origin::Environment {
         let near = keys::misspelt(base).filter(|_| !text.trim().is_empty())?;
         let fix =

@@ -143,10 +143,16 @@ fn a_misspelt_name_in_the_environment_is_told_with_a_way_out() {
 }
 
 #[test]
-fn names_of_later_work_are_refused_wherever_they_stand() {
-    for name in ["DATABASE_READ_URL", "MIGRATE_DATABASE_URL", "DATABASE_READ_URL_FILE"] {
-        assert!(only(&[(name, "x")]).contains("is not supported yet"), "{name}");
+fn other_ways_to_a_database_need_the_database() {
+    let way = "postgres://ada:four-canary-words@db/deeper";
+    for name in ["DATABASE_READ_URL", "MIGRATE_DATABASE_URL"] {
+        let told = only(&[(name, way)]);
+        assert!(told.contains("is set without DATABASE_URL") && !told.contains("canary"), "{told}");
         assert_eq!(problems(&environment(&[(name, "")])), [], "an empty {name} asks for nothing");
+        assert_eq!(problems(&environment(&[(name, way), ("DATABASE_URL", way)])), []);
+        let sample =
+            [(name, "postgres://ada:postgres@db/deeper"), ("DATABASE_URL", way), ("APP_ENV", "production")];
+        assert!(only(&sample).starts_with(&format!("{name}: holds a sample password")), "{}", only(&sample));
     }
 }
 

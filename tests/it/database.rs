@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::fake_ollama::Model;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    harness::{Call, MODEL, PASSWORD, Session, Store, TestApp},
+    harness::{Call, MODEL, PASSWORD, PATIENCE, Session, Store, TestApp},
     turn::{answer, options, prompt, until},
 };
 
@@ -18,6 +18,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 
 const TOKENS: u64 = 60;
+
+/// More than a stop takes that waits for no database, and less than the grace.
+const AT_REST: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -109,4 +112,19 @@ async fn connections_cut_once_mid_stream_cost_nothing() {
     assert_eq!([&kept["status"], &kept["content"]], [&json!("complete"), &json!(answer("hold on", TOKENS))]);
     log_in(&app).send().await.expect_status(200);
     app.finish().await;
+}
+
+#[tokio::test]
+async fn d07_a_database_that_is_away_holds_up_no_stop_that_has_nothing_to_store() {
+    for fault in [Fault::Frozen, Fault::Cut] {
+        let (mut app, ada) = service().await;
+        app.chat(&ada, &prompt(MODEL, "hello")).send().await.expect_status(200);
+        app.quiet().await;
+        // So that only the stop itself can be short.
+        app.restart(|config| config.http.drain_grace = PATIENCE).await;
+        fault.happens(&app).await;
+        timeout(AT_REST, app.stop()).await.expect("nobody waits for the database");
+        app.postgres_proxy().heal().await.unwrap();
+        app.finish().await;
+    }
 }

@@ -14,6 +14,7 @@ mod offline;
 mod outages;
 mod passwords;
 mod purge;
+mod replica;
 pub(super) mod samples;
 mod sessions;
 mod turns;
@@ -132,5 +133,7 @@ over_both! {
     lifecycle:
         a_room_that_stops_writes_what_waits_and_refuses_what_comes_after
         e6_two_rooms_that_start_together_migrate_once
-        what_was_written_is_there_after_a_restart;
+        what_was_written_is_there_after_a_restart
+        e06_a_schema_that_is_newer_is_worked_on
+        who_only_looks_changes_no_schema;
 }

@@ -18,6 +18,15 @@ pub enum DbError {
     Broken(String),
 }
 
+/// What ails the database, by a sign of life that it did not give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ailment {
+    /// It does not answer.
+    Silent(DbError),
+    /// It answers, but changes come to nothing.
+    Unwritable(DbError),
+}
+
 impl DbError {
     /// Whether the database, not the request, is at fault: nothing else will fare better right now.
     pub(super) const fn is_away(&self) -> bool {

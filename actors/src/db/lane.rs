@@ -27,7 +27,7 @@ pub(super) use self::{
     queue::Next,
     unsettled::Unsettled,
 };
-use super::{DbError, message::Write, metrics::DbMetrics, writer::WriterMessage};
+use super::{DbError, Writing, message::Write, metrics::DbMetrics, writer::WriterMessage};
 use crate::{
     bell::Bell,
     handle::{Gate, Permit, Slot},
@@ -39,6 +39,8 @@ pub(super) struct Lane {
     queue: Mutex<Queue>,
     /// Shared by all lanes.
     unsettled: Arc<Unsettled>,
+    /// Shared by all lanes.
+    writing: Writing,
     metrics: DbMetrics,
 }
 
@@ -48,6 +50,7 @@ impl Lane {
         linger: Duration,
         kept_bytes: usize,
         unsettled: Arc<Unsettled>,
+        writing: Writing,
         metrics: DbMetrics,
     ) -> Self {
         let bell = Bell::new(Slot::new(), || WriterMessage::Wake);
@@ -56,6 +59,7 @@ impl Lane {
             bell,
             queue: Mutex::new(Queue::new(linger, kept_bytes, metrics.kept_settlements.clone())),
             unsettled,
+            writing,
             metrics,
         }
     }
@@ -131,6 +135,7 @@ impl Lane {
 
     /// The database is away: everybody who waits is told, and settlements are kept for its return.
     pub(super) fn away(&self, in_hand: impl Iterator<Item = Job>, error: &DbError) {
+        self.writing.failed(error);
         let waiting = self.queue.lock().take_waiting();
         for mut job in in_hand.chain(waiting) {
             if !job.is_settlement() {
@@ -153,6 +158,7 @@ impl Lane {
 
     /// The database answered: what was kept for it is due.
     pub(super) fn is_back(&self) {
+        self.writing.succeeded();
         self.queue.lock().kept_is_due(Instant::now());
     }
 

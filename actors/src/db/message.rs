@@ -103,6 +103,8 @@ pub(super) enum Write {
     Checkpoint(Box<Checkpoint>),
     Settle(Box<Settlement>),
     Note(Box<AuditEntry>),
+    /// Changes nothing that anybody sees, to find out whether changes are written.
+    Probe,
 }
 
 impl Write {

@@ -134,6 +134,15 @@ impl DbMetrics {
     }
 }
 
+/// Shows whether the replica answers reads, where there is one.
+pub(super) fn register_replica(registry: &mut Registry, up: Gauge) {
+    registry.register(
+        "deepersensor_db_replica_up",
+        "Whether the replica is asked: 1, or 0 while it is away or too far behind",
+        up,
+    );
+}
+
 fn label<T>(result: &Result<T, DbError>) -> EndedLabel {
     let outcome = match result {
         Ok(_) => Ended::Ok,

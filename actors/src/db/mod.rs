@@ -20,20 +20,22 @@ mod handle;
 mod lane;
 mod message;
 mod metrics;
+mod replica_watch;
 mod room;
 mod store;
 #[cfg(test)]
 mod tests;
 mod worker;
 mod writer;
+mod writing;
 mod written;
 
 pub(crate) use self::room::build;
 pub use self::{
-    config::DbConfig,
-    error::DbError,
+    config::{DbConfig, OldSchema},
+    error::{Ailment, DbError},
     handle::{NextKey, RotateSession, SetPassword, Touched, UserSearch},
-    store::migrate,
+    store::{BackupError, back_up, migrate, restore},
 };
 
 use std::{sync::Arc, time::Duration};
@@ -44,6 +46,7 @@ use self::{
     lane::{Lane, Unsettled},
     metrics::DbMetrics,
     worker::ReadMessage,
+    writing::Writing,
 };
 use crate::{
     handle::{Handle, Permit},
@@ -58,6 +61,7 @@ pub struct DbHandle {
     reads: Reads,
     lanes: Arc<[Arc<Lane>]>,
     unsettled: Arc<Unsettled>,
+    writing: Writing,
     metrics: DbMetrics,
     tree: Tree,
     call_timeout: Duration,

@@ -10,10 +10,12 @@ use ractor::{
 use super::{
     DbConfig, DbHandle,
     lane::{Lane, Unsettled},
-    metrics::DbMetrics,
+    metrics::{self, DbMetrics},
+    replica_watch::ReplicaWatch,
     store::{self, Store},
     worker::{DbWorker, ReadMessage, Refusal, WorkerState},
     writer::{DbWriter, WriterState},
+    writing::Writing,
 };
 use crate::{
     handle::{Gate, Handle, Slot},
@@ -48,6 +50,7 @@ pub(super) fn assemble(
     let metrics = DbMetrics::register(&mut ctx.registry.lock());
     let lane_count = store.write_lanes();
     let unsettled = Arc::<Unsettled>::default();
+    let writing = Writing::new();
     let lanes: Vec<_> = (0..lane_count)
         .map(|_| {
             let gate = Gate::new("db_write", config.lane_capacity);
@@ -58,6 +61,7 @@ pub(super) fn assemble(
                 config.usage_linger,
                 kept_bytes,
                 Arc::clone(&unsettled),
+                writing.clone(),
                 metrics.clone(),
             ))
         })
@@ -73,8 +77,14 @@ pub(super) fn assemble(
             WriterState::new(Arc::clone(lane), Arc::clone(&store), metrics.clone(), config.call_timeout);
         children.push(writer(ctx, number, lane, state));
     }
+    let mut workers = config.readers;
+    if let Some(replica) = store.replica() {
+        metrics::register_replica(&mut ctx.registry.lock(), replica.up());
+        children.push(replica_watch(ctx, &store));
+        workers *= 2;
+    }
     let state = WorkerState { store, metrics: metrics.clone(), limit: config.call_timeout };
-    children.push(readers(ctx, config.readers, state, &reads));
+    children.push(readers(ctx, workers, state, &reads));
 
     let spec = SupervisorSpec {
         path: PATH.to_owned(),
@@ -87,6 +97,7 @@ pub(super) fn assemble(
         reads,
         lanes: lanes.into(),
         unsettled,
+        writing,
         metrics,
         tree: ctx.tree.clone(),
         call_timeout: config.call_timeout,
@@ -114,6 +125,16 @@ fn writer(ctx: &RoomContext, number: usize, lane: &Arc<Lane>, state: WriterState
             lane.bell().publish(writer.clone());
             Ok(writer.get_cell())
         }
+    })
+}
+
+fn replica_watch(ctx: &RoomContext, store: &Arc<dyn Store>) -> ChildSpec {
+    let id = "replica";
+    let name = child_name(&ctx.system, &child_path(PATH, id));
+    let store = Arc::clone(store);
+    ChildSpec::leaf(id, move |supervisor| {
+        let (name, store) = (name.clone(), Arc::clone(&store));
+        async move { Ok(spawn_child(&supervisor, name, ReplicaWatch, store).await?.get_cell()) }
     })
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use self::obedient::{Room, room};
 use super::{
-    DbConfig, DbError,
+    Ailment, DbConfig, DbError,
     contract::samples::{account, audit, begin, checkpoint, settlement, settling},
     lane::RETRY_BACKOFF,
 };
@@ -200,7 +200,7 @@ async fn a_store_that_never_answers_costs_the_call_timeout() {
     let (begun, read, told) = tokio::join!(db.begin_turn(begin(fresh_id())), db.ping(), told);
     assert_eq!(
         (begun, read, told),
-        (Err(DbError::Timeout), Some(Err(DbError::Timeout)), Ok(Err(DbError::Timeout)))
+        (Err(DbError::Timeout), Some(Err(Ailment::Silent(DbError::Timeout))), Ok(Err(DbError::Timeout)))
     );
     assert_eq!(started.elapsed(), config().call_timeout);
     store.release();

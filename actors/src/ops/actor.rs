@@ -109,8 +109,9 @@ impl Actor for OpsActor {
                 drop(port.send(()));
             }
             OpsMessage::Database(sign) => {
+                let answered = sign == Sign::Answered;
                 state.database.note(sign);
-                if sign == Sign::Answered {
+                if answered {
                     // Noted first: whoever waits for this finds it in the next readiness.
                     state.sources.heard.send_replace(true);
                 }

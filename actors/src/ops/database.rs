@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{message::OpsMessage, readiness::Check};
-use crate::db::DbError;
+use crate::db::{Ailment, DbError};
 
 /// Asks the database for a sign of life; see [`crate::db::DbHandle::ping`].
-pub(super) type Ping = Arc<dyn Fn() -> BoxFuture<'static, Option<Result<(), DbError>>> + Send + Sync>;
+pub(super) type Ping = Arc<dyn Fn() -> BoxFuture<'static, Option<Result<(), Ailment>>> + Send + Sync>;
 
 /// How long one question may take.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
@@ -19,10 +19,10 @@ const PING_DEADLINE: Duration = Duration::from_secs(2);
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(5);
 
 /// What came of one question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sign {
     Answered,
-    Failed,
+    Failed(Ailment),
     /// The question did not get there: we are busy or restarting, which says nothing about the database.
     NotAsked,
 }
@@ -37,8 +37,15 @@ pub(super) struct Database {
 }
 
 struct Seen {
-    answers: bool,
+    state: State,
     at: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Well,
+    Silent,
+    Unwritable,
 }
 
 impl Database {
@@ -55,7 +62,8 @@ impl Database {
         let asking = self.tracker.spawn(async move {
             let sign = match tokio::time::timeout(PING_DEADLINE, answer).await {
                 Ok(Some(Ok(()))) => Sign::Answered,
-                Ok(Some(Err(_))) | Err(_) => Sign::Failed,
+                Ok(Some(Err(ailment))) => Sign::Failed(ailment),
+                Err(_) => Sign::Failed(Ailment::Silent(DbError::Timeout)),
                 Ok(None) => Sign::NotAsked,
             };
             // Fails only if the actor is gone, and with it whoever wanted to know.
@@ -65,19 +73,24 @@ impl Database {
     }
 
     pub(super) fn note(&mut self, sign: Sign) {
-        let answers = match sign {
-            Sign::Answered => true,
-            Sign::Failed => false,
+        let state = match &sign {
+            Sign::Answered => State::Well,
+            Sign::Failed(Ailment::Silent(_)) => State::Silent,
+            Sign::Failed(Ailment::Unwritable(_)) => State::Unwritable,
             Sign::NotAsked => return,
         };
-        let before = self.seen.replace(Seen { answers, at: Instant::now() });
-        if before.is_some_and(|before| before.answers == answers) {
+        let before = self.seen.replace(Seen { state, at: Instant::now() });
+        if before.is_some_and(|before| before.state == state) {
             return;
         }
-        if answers {
-            tracing::info!(dependency = "database", "dependency answers");
-        } else {
-            tracing::warn!(dependency = "database", "dependency does not answer");
+        match sign {
+            Sign::Failed(Ailment::Silent(cause)) => {
+                tracing::warn!(dependency = "database", %cause, "dependency does not answer");
+            }
+            Sign::Failed(Ailment::Unwritable(cause)) => {
+                tracing::warn!(dependency = "database", %cause, "dependency cannot be written to");
+            }
+            Sign::Answered | Sign::NotAsked => tracing::info!(dependency = "database", "dependency answers"),
         }
     }
 
@@ -87,8 +100,9 @@ impl Database {
             Some(seen) if seen.at.elapsed() > STALE_AFTER => {
                 (false, format!("no news for {} s", seen.at.elapsed().as_secs()))
             }
-            Some(Seen { answers: true, .. }) => (true, "answers".to_owned()),
-            Some(Seen { answers: false, .. }) => (false, "does not answer".to_owned()),
+            Some(Seen { state: State::Well, .. }) => (true, "answers".to_owned()),
+            Some(Seen { state: State::Silent, .. }) => (false, "does not answer".to_owned()),
+            Some(Seen { state: State::Unwritable, .. }) => (false, "cannot be written to".to_owned()),
         };
         Check { name: "database", ok, detail }
     }

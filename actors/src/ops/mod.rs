@@ -12,7 +12,7 @@
 //!
 //! # What makes the service unready
 //!
-//! The database not answering, a degraded room, and shutdown. Model servers do not: without them accounts, histories
+//! The database not answering or not to be written to, a degraded room, and shutdown. Model servers do not: without them accounts, histories
 //! and the catalogue still work, a turn gets an honest 503, and every instance would leave the load balancer at once.
 //! Their check is there to be read.
 //!

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{database::STALE_AFTER, *};
 use crate::{
     clock::Clock,
-    db::DbError,
+    db::{Ailment, DbError},
     handle::GateCollector,
     supervisor::{SupervisorHandle, spawn_supervisor},
     tree::Tree,
@@ -23,6 +23,8 @@ use crate::{
 enum Mood {
     Well,
     Down,
+    /// Answers, and can write nothing.
+    Full,
     Frozen,
     /// Questions do not get to it.
     Unheard,
@@ -61,7 +63,12 @@ async fn room_in(mood: Mood) -> Room {
         Box::pin(async move {
             match mood {
                 Mood::Well => Some(Ok(())),
-                Mood::Down => Some(Err(DbError::Unavailable("10.0.0.7:5432 refused".to_owned()))),
+                Mood::Down => {
+                    Some(Err(Ailment::Silent(DbError::Unavailable("10.0.0.7:5432 refused".to_owned()))))
+                }
+                Mood::Full => {
+                    Some(Err(Ailment::Unwritable(DbError::Unavailable("database error 53100".to_owned()))))
+                }
                 Mood::Frozen => pending().await,
                 Mood::Unheard => None,
             }
@@ -141,6 +148,21 @@ async fn a_database_that_refuses_makes_it_unready_until_it_answers_again() {
     *room.mood.lock() = Mood::Down;
     let check = room.until("database", false, ONE_LOOK).await;
     assert_eq!(check.detail, "does not answer", "strangers learn no address");
+    assert!(!room.ready().await);
+    *room.mood.lock() = Mood::Well;
+    room.until("database", true, ONE_LOOK).await;
+    assert!(room.ready().await);
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_can_be_read_but_not_written_makes_it_unready() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    *room.mood.lock() = Mood::Full;
+    let check = room.until("database", false, ONE_LOOK).await;
+    // A stranger is not told why.
+    assert_eq!(check.detail, "cannot be written to");
     assert!(!room.ready().await);
     *room.mood.lock() = Mood::Well;
     room.until("database", true, ONE_LOOK).await;

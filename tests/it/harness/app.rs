@@ -11,6 +11,7 @@ use actors::{
     admin::{AdminError, with_accounts},
     auth::{Administrator, AuthError, AuthHandle},
     clock::Clock,
+    db::DbConfig,
     system::System,
 };
 use deepersensor::{
@@ -27,7 +28,7 @@ use support::{
 };
 use tokio::time::timeout;
 
-use super::{Call, Database, PATIENCE, Store, canaries, leftovers};
+use super::{Call, Database, PATIENCE, Store, canaries, leftovers, scripts::Roles};
 
 /// Drawn once for these tests; [`crate::auth`] forges tokens with it.
 pub(crate) const SECRET: &str = "Zk7rQ2vX9mB4tL8sW1yC6hN3dF5gJ0pA-it";
@@ -48,6 +49,7 @@ pub(crate) struct Options {
     settings: BTreeMap<String, String>,
     is_ollama_proxied: bool,
     is_postgres_proxied: bool,
+    is_by_app_role: bool,
     tune: Vec<Tune>,
 }
 
@@ -69,6 +71,7 @@ impl Options {
             settings: settings.map(|(name, text)| (name.to_owned(), text.to_owned())).into(),
             is_ollama_proxied: false,
             is_postgres_proxied: false,
+            is_by_app_role: false,
             tune: Vec::new(),
         }
     }
@@ -100,6 +103,12 @@ impl Options {
     /// Puts [`TestApp::postgres_proxy`] between the service and its Postgres.
     pub(crate) fn postgres_through_a_proxy(mut self) -> Self {
         self.is_postgres_proxied = true;
+        self
+    }
+
+    /// Serves by a role that may only read and change rows, on a Postgres that belongs to another role.
+    pub(crate) fn by_the_app_role(mut self) -> Self {
+        self.is_by_app_role = true;
         self
     }
 
@@ -160,8 +169,13 @@ impl TestApp {
         settings.entry("OLLAMA_BASE_URL".to_owned()).or_insert_with(|| format!("http://{upstream}"));
 
         let mut postgres_proxy = None;
-        if let Database::Postgres { url, .. } = &database {
+        if let Database::Postgres { name, url } = &database {
             let mut url = url.clone();
+            if options.is_by_app_role {
+                let roles = Roles::make(name, scratch.path()).await;
+                url = roles.app;
+                settings.insert("MIGRATE_DATABASE_URL".to_owned(), roles.owner);
+            }
             if options.is_postgres_proxied {
                 let server = Cluster::shared().await.unwrap().addr();
                 let proxy = FaultProxy::start(server).await.unwrap();
@@ -191,6 +205,16 @@ impl TestApp {
 
     fn app(&self) -> &App {
         self.app.as_ref().unwrap()
+    }
+
+    /// The database as the service reaches it.
+    pub(crate) fn database_url(&self) -> &str {
+        self.config.system.db.database_url.as_ref().expect("the options ask for Postgres").reveal()
+    }
+
+    /// How the next start reaches the store.
+    pub(crate) fn database_config(&self) -> &DbConfig {
+        &self.config.system.db
     }
 
     /// The rooms behind the front end.

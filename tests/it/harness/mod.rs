@@ -7,6 +7,7 @@ mod http;
 mod leftovers;
 mod proof;
 mod raw;
+pub(crate) mod scripts;
 mod snapshot;
 mod store;
 

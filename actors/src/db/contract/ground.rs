@@ -43,7 +43,11 @@ impl Ground {
     }
 
     pub(in crate::db) async fn postgres() -> Self {
-        let cluster = Cluster::shared().await.unwrap();
+        Self::on(Cluster::shared().await.unwrap()).await
+    }
+
+    /// On a database of a cluster that the test may break.
+    pub(in crate::db) async fn on(cluster: &Cluster) -> Self {
         let name = format!("contract-{}", fresh_id::<InstanceId>());
         cluster.create_database(&name).await.unwrap();
         let mut config = DbConfig::new(PathBuf::from("unused"));
@@ -137,6 +141,13 @@ impl Hold {
 }
 
 impl Running {
+    /// What operators see of its numbers.
+    pub(in crate::db) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.context.registry.lock()).unwrap();
+        text
+    }
+
     pub(in crate::db) async fn stop(self) {
         self.context.closing.cancel();
         self.root.stop().await;

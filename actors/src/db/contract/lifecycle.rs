@@ -3,7 +3,7 @@
 use domain::turn::Settlement;
 
 use super::{ground::Ground, samples::*};
-use crate::db::DbError;
+use crate::db::{DbError, OldSchema};
 
 /// How many files each database has.
 const MIGRATIONS: i64 = 3;
@@ -43,4 +43,34 @@ pub(super) async fn what_was_written_is_there_after_a_restart(ground: Ground) {
     room.stop().await;
     let room = ground.room().await;
     assert_eq!(room.db.user(user.id).await, Ok(Some(user)));
+}
+
+pub(super) async fn e06_a_schema_that_is_newer_is_worked_on(mut ground: Ground) {
+    ground.room().await.stop().await;
+    let (checksum, time) = match ground.config.database_url {
+        Some(_) => ("'\\x01'::bytea", "now()"),
+        None => ("x'01'", "CURRENT_TIMESTAMP"),
+    };
+    let later = format!(
+        "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time)
+         VALUES (9999, 'of a later release', {time}, true, {checksum}, 0)"
+    );
+    ground.execute(&later).await.unwrap();
+    for old_schema in [OldSchema::Migrated, OldSchema::Refused] {
+        ground.config.old_schema = old_schema;
+        let room = ground.room().await;
+        some_user(&room.db).await;
+        room.stop().await;
+    }
+    crate::db::migrate(&ground.config).await.unwrap();
+}
+
+pub(super) async fn who_only_looks_changes_no_schema(mut ground: Ground) {
+    ground.room().await.stop().await;
+    let last = format!("DELETE FROM _sqlx_migrations WHERE version = {MIGRATIONS}");
+    ground.execute(&last).await.unwrap();
+    ground.config.old_schema = OldSchema::Refused;
+    let refused = ground.try_room().await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("older than this binary: run `deepersensor migrate`"), "{refused}");
+    assert_eq!(ground.count("SELECT count(*) FROM _sqlx_migrations").await, MIGRATIONS - 1);
 }

@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 use uuid::Uuid;
 
 use super::{
-    DbError, DbHandle,
+    Ailment, DbError, DbHandle,
     lane::{Answer, Job, Lane},
     message::{Write, Written},
     room::PATH,
@@ -33,13 +33,21 @@ pub use self::{
 };
 
 impl DbHandle {
-    /// Asks the database for a sign of life. `None` says nothing about it: the question did not get there, because the room
-    /// is busy or being restarted.
-    pub async fn ping(&self) -> Option<Result<(), DbError>> {
+    /// Asks the database for a sign of life: to answer and, unless the last change was written, to write one. `None` says
+    /// nothing about it: the question did not get there, because the room is busy or being restarted.
+    pub async fn ping(&self) -> Option<Result<(), Ailment>> {
         match self.ask(|store| store.ping()).await {
-            Ok(answer) => Some(answer),
-            Err(AskError::Timeout) => Some(Err(DbError::Timeout)),
-            Err(AskError::Overloaded | AskError::Down | AskError::Died) => None,
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Some(Err(Ailment::Silent(error))),
+            Err(AskError::Timeout) => return Some(Err(Ailment::Silent(DbError::Timeout))),
+            Err(AskError::Overloaded | AskError::Down | AskError::Died) => return None,
+        }
+        if self.writing.works() {
+            return Some(Ok(()));
+        }
+        match self.write(Uuid::nil(), Write::Probe).await {
+            Err(DbError::Overloaded) => None,
+            written => Some(written.map_err(Ailment::Unwritable)),
         }
     }
 

@@ -22,13 +22,14 @@ mod postgres;
 mod questions;
 mod rotation;
 mod rows;
+mod schema;
 mod sqlite;
 mod stop;
 mod stored;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 
 use super::{
     DbConfig, DbError,
@@ -36,8 +37,10 @@ use super::{
 };
 use crate::system::StartError;
 use postgres::PostgresStore;
+pub(super) use postgres::replica::Replica;
 pub(super) use questions::Questions;
 use sqlite::SqliteStore;
+pub use sqlite::{BackupError, back_up, restore};
 
 /// What a transaction of several changes led to, change by change: a refusal among them harms none of the others.
 pub(super) type Applied = Vec<Result<Written, DbError>>;
@@ -57,6 +60,16 @@ pub(super) trait Store: Questions {
 
     /// How many transactions may usefully run at once.
     fn write_lanes(&self) -> usize;
+
+    /// The replica that answers some of its questions, if there is one.
+    fn replica(&self) -> Option<&Replica> {
+        None
+    }
+
+    /// Looks how far the replica has come; takes a few seconds at most.
+    fn look_at_replica(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
 }
 
 /// Opens the configured database with its schema up to date.
@@ -78,7 +91,7 @@ pub(super) async fn open(config: &DbConfig) -> Result<Arc<dyn Store>, StartError
 /// [`StartError::Store`]: show it to the operator. Migrations that had already succeeded stay.
 pub async fn migrate(config: &DbConfig) -> Result<(), StartError> {
     let migrated = match &config.database_url {
-        Some(url) => postgres::migrate(url).await,
+        Some(url) => postgres::migrate(config.migrate_url.as_ref().unwrap_or(url)).await,
         None => sqlite::migrate(&config.data_dir).await,
     };
     migrated.map_err(|error| StartError::Store(error.to_string()))
@@ -99,6 +112,18 @@ pub(super) enum OpenError {
     Connect(#[from] sqlx::Error),
     #[error("cannot migrate: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error(
+        "the schema is missing or older than this binary, and this role may not change it: run `deepersensor migrate` with \
+         MIGRATE_DATABASE_URL, the role that owns the schema"
+    )]
+    MayNotMigrate,
+    #[error("the schema is missing or older than this binary: run `deepersensor migrate` first")]
+    OldSchema,
+    #[error(
+        "DATABASE_URL leads to an older schema than MIGRATE_DATABASE_URL, which was just brought up to date: name the same \
+         database in both"
+    )]
+    TwoDatabases,
     #[error("the database did not answer in time")]
     Timeout,
 }

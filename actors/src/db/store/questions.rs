@@ -1,9 +1,9 @@
 //! Every question that can be asked of a store, and the statement that answers it: a function over one connection, of the
-//! same name in `sqlite` and in `postgres`.
+//! same name in `sqlite` and in `postgres`; and who may answer it.
 //!
 //! Whether a session, a key or an account is alive must always be asked of the database that is written to: a replica
-//! that lags would let in what was ended a moment ago. [`Questions::session`], [`Questions::api_key`],
-//! [`Questions::user`], [`Questions::account_by_email`] and [`Questions::signing_keys`] may never be sent to one.
+//! that lags would let in what was ended a moment ago. So must the history that a model is given. What people and
+//! administrators list may come from a replica, each within its [`Scope`].
 
 use std::sync::Arc;
 
@@ -23,21 +23,60 @@ use futures_util::future::BoxFuture;
 
 use super::{
     cut::Cut,
-    postgres::{self, PostgresStore},
+    postgres::{
+        self, PostgresStore,
+        replica::Scope::{self, Accounts, Of, Trail},
+    },
     sqlite::{self, SqliteStore},
 };
 use crate::db::DbError;
 
+/// Who answers a question: the database that is written to, or also a replica that has all of a scope.
+type Source = Option<Scope>;
+const PRIMARY: Source = None;
+
 pub(in crate::db) type Asked<T> = BoxFuture<'static, Result<T, DbError>>;
 
 macro_rules! questions {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty = $module:ident::$statement:ident;)+) => {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty = $module:ident::$statement:ident from $source:expr;)+) => {
         pub(in crate::db) trait Questions: Send + Sync + 'static {
             $($(#[$doc])* fn $name(self: Arc<Self>, $($arg: $type),*) -> Asked<$answer>;)+
         }
 
-        questions! { SqliteStore, sqlite: $($name($($arg: $type),*) -> $answer = $module::$statement;)+ }
-        questions! { PostgresStore, postgres: $($name($($arg: $type),*) -> $answer = $module::$statement;)+ }
+        impl Questions for SqliteStore {
+            $(fn $name(self: Arc<Self>, $($arg: $type),*) -> Asked<$answer> {
+                Box::pin(async move {
+                    let mut cut = Cut::acquire(&self.readers).await?;
+                    let answer = sqlite::$module::$statement(cut.connection()?, $($arg),*).await;
+                    cut.keep();
+                    answer
+                })
+            })+
+        }
+
+        impl Questions for PostgresStore {
+            $(fn $name(self: Arc<Self>, $($arg: $type),*) -> Asked<$answer> {
+                Box::pin(async move {
+                    let source: Source = $source;
+                    if let Some(replica) = source.and_then(|scope| self.replica_with(scope)) {
+                        let asked = async {
+                            let mut cut = Cut::acquire(&replica.pool).await?;
+                            let answer =
+                                postgres::$module::$statement(cut.connection()?, $(Clone::clone(&$arg)),*).await;
+                            cut.keep();
+                            answer
+                        };
+                        if let Some(answer) = replica.answered(asked).await {
+                            return Ok(answer);
+                        }
+                    }
+                    let mut cut = Cut::acquire(&self.readers).await?;
+                    let answer = postgres::$module::$statement(cut.connection()?, $($arg),*).await;
+                    cut.keep();
+                    answer
+                })
+            })+
+        }
 
         /// Finds nothing, as soon as it is told to answer.
         #[cfg(test)]
@@ -50,53 +89,40 @@ macro_rules! questions {
             })+
         }
     };
-    ($Store:ident, $store:ident:
-     $($name:ident($($arg:ident: $type:ty),*) -> $answer:ty = $module:ident::$statement:ident;)+) => {
-        impl Questions for $Store {
-            $(fn $name(self: Arc<Self>, $($arg: $type),*) -> Asked<$answer> {
-                Box::pin(async move {
-                    let mut cut = Cut::acquire(&self.readers).await?;
-                    let answer = $store::$module::$statement(cut.connection()?, $($arg),*).await;
-                    cut.keep();
-                    answer
-                })
-            })+
-        }
-    };
 }
 
 questions! {
     /// Not a deleted one.
-    account_by_email(email: EmailAddress) -> Option<Account> = accounts::by_email;
+    account_by_email(email: EmailAddress) -> Option<Account> = accounts::by_email from PRIMARY;
     /// Not a deleted one.
-    user(user: UserId) -> Option<User> = accounts::user;
+    user(user: UserId) -> Option<User> = accounts::user from PRIMARY;
     /// Newest first, all older than `before`, without the deleted ones.
-    users(text: Option<String>, before: Option<UserId>, limit: u32) -> Vec<User> = accounts::search;
+    users(text: Option<String>, before: Option<UserId>, limit: u32) -> Vec<User> = accounts::search from Some(Accounts);
     /// Whatever the state of either.
-    session(session: SessionId) -> Option<(Session, User)> = sessions::with_user;
+    session(session: SessionId) -> Option<(Session, User)> = sessions::with_user from PRIMARY;
     /// Alive and rotated after `rested_since`, most lately used first.
-    sessions(user: UserId, now: DateTime<Utc>, rested_since: DateTime<Utc>) -> Vec<Session> = sessions::list;
-    knows_network(email: EmailAddress, network: Network, since: DateTime<Utc>) -> bool = sessions::knows_network;
+    sessions(user: UserId, now: DateTime<Utc>, rested_since: DateTime<Utc>) -> Vec<Session> = sessions::list from PRIMARY;
+    knows_network(email: EmailAddress, network: Network, since: DateTime<Utc>) -> bool = sessions::knows_network from PRIMARY;
     /// Whatever the state of either.
-    api_key(hash: KeyHash) -> Option<(ApiKey, User)> = api_keys::by_hash;
+    api_key(hash: KeyHash) -> Option<(ApiKey, User)> = api_keys::by_hash from PRIMARY;
     /// Newest first, all older than `before`, without the revoked ones.
-    api_keys(owner: UserId, before: Option<ApiKeyId>, limit: u32) -> Vec<ApiKey> = api_keys::list;
+    api_keys(owner: UserId, before: Option<ApiKeyId>, limit: u32) -> Vec<ApiKey> = api_keys::list from PRIMARY;
     /// Newest first, all older than `before`, without the first administrator's.
-    invites(before: Option<InviteId>, limit: u32) -> Vec<Invite> = invites::list;
+    invites(before: Option<InviteId>, limit: u32) -> Vec<Invite> = invites::list from Some(Accounts);
     /// Oldest first.
-    signing_keys() -> Vec<SigningKey> = signing_keys::list;
+    signing_keys() -> Vec<SigningKey> = signing_keys::list from PRIMARY;
     /// Newest first, all older than `before`.
-    audit(filter: AuditFilter, before: Option<AuditId>, limit: u32) -> Vec<AuditEntry> = audit::list;
+    audit(filter: AuditFilter, before: Option<AuditId>, limit: u32) -> Vec<AuditEntry> = audit::list from Some(Trail);
     /// Newest first, all older than `before`.
-    conversations(owner: UserId, before: Option<ConversationId>, limit: u32) -> Vec<Conversation> = conversations::list;
-    conversation(owner: UserId, id: ConversationId) -> Option<Conversation> = conversations::one;
+    conversations(owner: UserId, before: Option<ConversationId>, limit: u32) -> Vec<Conversation> = conversations::list from Some(Of(owner));
+    conversation(owner: UserId, id: ConversationId) -> Option<Conversation> = conversations::one from Some(Of(owner));
     /// In order of making and without their images, all younger than `after`; nothing when the conversation is not the
     /// owner's.
     messages(owner: UserId, conversation: ConversationId, after: Option<MessageId>, limit: u32)
-        -> Vec<StoredMessage> = conversations::messages;
+        -> Vec<StoredMessage> = conversations::messages from Some(Of(owner));
     /// The newest messages, newest first, until there are `limit` of them or the next would make them more than
     /// `bytes_max`; nothing when the conversation is not the owner's.
     newest_messages(owner: UserId, conversation: ConversationId, limit: u32, bytes_max: u32)
-        -> Vec<StoredMessage> = conversations::newest;
-    ping() -> () = connect::ping;
+        -> Vec<StoredMessage> = conversations::newest from PRIMARY;
+    ping() -> () = connect::ping from PRIMARY;
 }

@@ -29,6 +29,8 @@ use crate::process::{self, Account, Scratch, Service};
 const INIT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a start may take, with recovery after a kill.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a copy of a running cluster may take.
+const COPY_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a fast shutdown may take before it becomes a kill.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// How long one attempt to connect and one administrative statement may take.
@@ -87,7 +89,28 @@ impl Cluster {
         let account = Account::for_servers(&[SUPERUSER])?;
         let scratch = Scratch::new("postgres", account)?;
         init(&programs, account, &scratch).await?;
-        let mut cluster = Self { server: Mutex::default(), scratch, programs, account, options, port: 0 };
+        Self { server: Mutex::default(), scratch, programs, account, options, port: 0 }.started().await
+    }
+
+    /// Makes a standby, which follows this cluster by streaming, answers reads and refuses writes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`], or when this cluster does not answer.
+    pub async fn standby(&self) -> Result<Self> {
+        let scratch = Scratch::new("standby", self.account)?;
+        let mut command = Command::new(self.programs.join("pg_basebackup"));
+        command.arg("-D").arg(scratch.path().join("data"));
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", SUPERUSER]);
+        // What it needs to follow is written into its own settings.
+        command.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
+        finish(command, self.account, &scratch, COPY_PATIENCE).await?;
+        let (programs, account, options) = (self.programs.clone(), self.account, self.options);
+        Self { server: Mutex::default(), scratch, programs, account, options, port: 0 }.started().await
+    }
+
+    async fn started(self) -> Result<Self> {
+        let mut cluster = self;
         for attempt in 1.. {
             cluster.port = process::free_port()?;
             match cluster.launch().await {
@@ -276,15 +299,27 @@ impl Cluster {
 }
 
 async fn init(programs: &Path, account: Option<Account>, scratch: &Scratch) -> Result<()> {
-    let log_path = scratch.path().join("initdb.log");
-    let log = File::create(&log_path)?;
     let mut command = Command::new(programs.join("initdb"));
     command.arg("-D").arg(scratch.path().join("data")).args(["-U", SUPERUSER, "-A", "trust", "-E", "UTF8"]);
     // Nothing in it is worth a wait for the disk before the first start.
-    command.args(["--locale=C", "--no-sync", "--no-instructions"]).stdout(log.try_clone()?).stderr(log);
-    let status = Service::start(command, account, scratch, "TERM")?.wait(INIT_PATIENCE).await?;
+    command.args(["--locale=C", "--no-sync", "--no-instructions"]);
+    finish(command, account, scratch, INIT_PATIENCE).await
+}
+
+/// Runs a program of the server to its good end.
+async fn finish(
+    mut command: Command,
+    account: Option<Account>,
+    scratch: &Scratch,
+    patience: Duration,
+) -> Result<()> {
+    let log_path = scratch.path().join("making.log");
+    let log = File::create(&log_path)?;
+    command.stdout(log.try_clone()?).stderr(log);
+    let program = command.get_program().to_owned();
+    let status = Service::start(command, account, scratch, "TERM")?.wait(patience).await?;
     if !status.success() {
-        bail!("initdb failed: {}", fs::read_to_string(log_path).unwrap_or_default());
+        bail!("{} failed: {}", program.display(), fs::read_to_string(log_path).unwrap_or_default());
     }
     Ok(())
 }

@@ -69,3 +69,16 @@ async fn a_cluster_stops_freezes_dies_and_comes_back_with_its_data() {
         assert!(state.is_empty() || state.contains(") Z "), "{state}");
     }
 }
+
+#[tokio::test]
+async fn a_standby_follows_its_cluster_and_refuses_to_be_written_to() {
+    let cluster = Cluster::start_with(Options { fsync: false, max_connections: 20 }).await.unwrap();
+    cluster.create_database("a").await.unwrap();
+    let standby = cluster.standby().await.unwrap();
+    connects(&cluster, "a").await.unwrap().run("CREATE TABLE t AS SELECT 1 AS x").await.unwrap();
+    let follows =
+        async { while connects(&standby, "a").await.unwrap().run("SELECT x FROM t").await.is_err() {} };
+    timeout(Duration::from_secs(20), follows).await.unwrap();
+    let refused = connects(&standby, "a").await.unwrap().run("DROP TABLE t").await.unwrap_err();
+    assert!(refused.root_cause().to_string().contains("read-only"), "{refused:#}");
+}

@@ -1,7 +1,8 @@
 //! Postgres: the store of a service that runs on several machines.
 //!
 //! Queries are checked while compiling, against `.sqlx` (`scripts/sqlx-prepare`). Readers and writers have pools of their
-//! own, so neither can starve the other: `readers + 4` connections per instance.
+//! own, so neither can starve the other: `readers + writers` connections per instance, and `readers` more to a replica, if
+//! there is one.
 //!
 //! # When it breaks
 //!
@@ -18,6 +19,7 @@ pub(super) mod conversations;
 pub(super) mod invites;
 mod passwords;
 mod purge;
+pub(super) mod replica;
 pub(super) mod sessions;
 #[path = "../shared/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "said once, compiled over the statements of each store")]
@@ -31,26 +33,29 @@ use futures_util::future::BoxFuture;
 use sqlx::{Connection as _, PgPool};
 
 pub(super) use self::connect::migrate;
+use self::replica::Replica;
 use super::{Applied, OpenError, Store, cut::Cut};
 use crate::db::{DbConfig, DbError, message::Write};
 
 type Connection = sqlx::PgConnection;
 
-/// Transactions at once: enough to keep the server's disk busy with commits.
-const WRITE_LANES: usize = 4;
-
 pub(in crate::db) struct PostgresStore {
     writers: PgPool,
     pub(super) readers: PgPool,
+    replica: Option<Replica>,
+    lanes: usize,
 }
 
 impl PostgresStore {
     pub(super) async fn open(url: &Secret<String>, config: &DbConfig) -> Result<Self, OpenError> {
-        migrate(url).await?;
+        connect::prepare(url, config).await?;
         let options = connect::options(url)?;
+        let replica = config.read_url.as_ref().map(|url| Replica::new(url, config.readers)).transpose()?;
         Ok(Self {
-            writers: connect::pool(options.clone(), WRITE_LANES, config.acquire_timeout),
+            writers: connect::pool(options.clone(), config.writers, config.acquire_timeout),
             readers: connect::pool(options, config.readers, config.acquire_timeout),
+            replica,
+            lanes: config.writers,
         })
     }
 
@@ -61,6 +66,10 @@ impl PostgresStore {
             Ok(applied) => {
                 transaction.commit().await?;
                 cut.keep();
+                // Before anybody hears of it, and asks for it.
+                if let Some(replica) = &self.replica {
+                    replica.written(batch);
+                }
                 Ok(applied)
             }
             Err(error) => {
@@ -79,12 +88,27 @@ impl Store for PostgresStore {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            if let Some(replica) = &self.replica {
+                replica.close().await;
+            }
             self.readers.close().await;
             self.writers.close().await;
         })
     }
 
     fn write_lanes(&self) -> usize {
-        WRITE_LANES
+        self.lanes
+    }
+
+    fn replica(&self) -> Option<&Replica> {
+        self.replica.as_ref()
+    }
+
+    fn look_at_replica(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(replica) = &self.replica {
+                replica.look(&self.readers).await;
+            }
+        })
     }
 }

@@ -43,3 +43,13 @@ pub(super) async fn insert(db: &mut PgConnection, key: &SigningKey) -> Result<bo
     .await?;
     Ok(inserted.rows_affected() > 0)
 }
+
+/// Writes a key as it is, to see whether anything can be written. Small, and nobody waits for it.
+pub(super) async fn rewrite(db: &mut PgConnection) -> Result<(), DbError> {
+    sqlx::query!(
+        "UPDATE signing_keys SET created_at = created_at WHERE generation = (SELECT max(generation) FROM signing_keys)"
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! One transaction: changes sorted by table, one statement each.
 
 use super::{
-    super::{Connection, audit, passwords, purge as rows, touch, turns},
+    super::{Connection, audit, passwords, purge as rows, signing_keys, touch, turns},
     accounts, grants, purge, sessions,
 };
 use crate::db::{
@@ -80,6 +80,7 @@ async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
         Write::PurgeSessions { before, limit } => rows::sessions(db, *before, *limit).await?.into(),
         Write::PurgeConversations => purge::conversations(db).await?.into(),
         Write::SweepExpired { now } => turns::sweep(db, *now).await?.into(),
+        Write::Probe => signing_keys::rewrite(db).await?.into(),
         Write::BeginTurn(_) | Write::Checkpoint(_) | Write::Settle(_) | Write::Note(_) => {
             return Err(DbError::Broken("a batched change outside its batch".into()).into());
         }

@@ -9,7 +9,13 @@ use sqlx::{
 };
 
 use super::place::Place;
-use crate::db::{DbError, store::OpenError};
+use crate::db::{
+    DbError, OldSchema,
+    store::{
+        OpenError,
+        schema::{self, Standing},
+    },
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
@@ -20,16 +26,40 @@ const LOG_SIZE_LIMIT_BYTES: &str = "67108864";
 
 /// Brings the schema up to date.
 pub(in crate::db::store) async fn migrate(data_dir: &Path) -> Result<(), OpenError> {
-    migrate_at(&Place::prepare(data_dir)?).await
+    prepare_schema(&Place::prepare(data_dir)?, OldSchema::Migrated).await
 }
 
-pub(super) async fn migrate_at(place: &Place) -> Result<(), OpenError> {
+/// Sees to it that the schema is one that this binary works on.
+pub(super) async fn prepare_schema(place: &Place, old_schema: OldSchema) -> Result<(), OpenError> {
     // sqlx locks nothing on SQLite: two processes that start together would migrate at once.
     let _lock = place.lock_for_migration().await?;
     let mut connection = SqliteConnection::connect_with(&options(&place.database())).await?;
-    MIGRATIONS.run(&mut connection).await?;
+    if !standing(&mut connection).await?.suits() {
+        if old_schema == OldSchema::Refused {
+            return Err(OpenError::OldSchema);
+        }
+        schema::forwards(&MIGRATIONS).run(&mut connection).await?;
+    }
     connection.close().await?;
     Ok(())
+}
+
+/// How the schema of this database stands to this binary.
+async fn standing(db: &mut SqliteConnection) -> Result<Standing, OpenError> {
+    let had: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")
+        .fetch_one(&mut *db)
+        .await?;
+    if had == 0 { Ok(Standing::Older) } else { Ok(schema::standing(db, &MIGRATIONS).await?) }
+}
+
+/// Whether a database has the history that ours have, however long.
+pub(super) async fn is_ours(db: &mut SqliteConnection) -> bool {
+    let first: Result<Option<Vec<u8>>, _> =
+        sqlx::query_scalar("SELECT checksum FROM _sqlx_migrations ORDER BY version LIMIT 1")
+            .fetch_optional(&mut *db)
+            .await;
+    let known = MIGRATIONS.iter().next().map(|migration| &*migration.checksum);
+    first.is_ok_and(|found| found.is_some() && found.as_deref() == known) && standing(db).await.is_ok()
 }
 
 pub(super) fn options(database: &Path) -> SqliteConnectOptions {

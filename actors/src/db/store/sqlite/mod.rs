@@ -7,6 +7,7 @@ pub(super) mod accounts;
 mod administrators;
 pub(super) mod api_keys;
 pub(super) mod audit;
+mod backup;
 mod columns;
 pub(super) mod connect;
 pub(super) mod conversations;
@@ -32,6 +33,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
+pub use self::backup::{BackupError, back_up, restore};
 pub(super) use self::connect::migrate;
 use self::place::Place;
 use super::{Applied, OpenError, Store, cut::Cut};
@@ -50,7 +52,7 @@ impl SqliteStore {
     pub(super) async fn open(config: &DbConfig) -> Result<Self, OpenError> {
         let place = Place::prepare(&config.data_dir)?;
         let lock = if config.exclusive { Some(place.lock()?) } else { None };
-        connect::migrate_at(&place).await?;
+        connect::prepare_schema(&place, config.old_schema).await?;
         let options = connect::options(&place.database());
         let pool = |size: usize, options: SqliteConnectOptions| {
             SqlitePoolOptions::new()

@@ -46,6 +46,16 @@ pub(super) async fn insert(db: &mut SqliteConnection, key: &SigningKey) -> Resul
     Ok(inserted.rows_affected() > 0)
 }
 
+/// Writes a key as it is, to see whether anything can be written. Small, and nobody waits for it.
+pub(super) async fn rewrite(db: &mut SqliteConnection) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE signing_keys SET created_at = created_at WHERE generation = (SELECT max(generation) FROM signing_keys)",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 fn key(row: &SqliteRow) -> Result<SigningKey, DbError> {
     SigningKeyColumns {
         generation: row.try_get("generation")?,

@@ -1,0 +1,439 @@
+//! A streaming replica, for reads that may be a little behind.
+//!
+//! ```text
+//! each second   primary: my log has come to L     ──▶ mark (now, L)
+//!               replica: I have replayed up to R  ──▶ horizon = the newest mark that R has reached
+//! a read        horizon younger than 5 s, and nothing of its scope written here since ──▶ replica, else primary
+//! ```
+//!
+//! Everything committed before the horizon is on the replica, whatever the clocks of the machines say. So what a caller
+//! wrote through this instance is seen by the caller's next read, and nothing that is shown is older than [`LAG_MAX`]. What
+//! was written through another instance may be missing for that long from a list; something that is not found there at all
+//! is asked of the primary.
+//!
+//! # When it breaks
+//!
+//! A replica that refuses, is silent for [`PATIENCE`], falls behind, is promoted or belongs to another database is not asked
+//! any more until it has answered a look. Its callers get the primary's answer. Without looks the horizon grows old, and
+//! the primary answers.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use domain::{id::UserId, secret::Secret};
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use sqlx::{PgConnection, PgPool};
+use tokio::time::{Instant, timeout};
+
+use super::{super::cut::Cut, PostgresStore, connect};
+use crate::db::{DbError, message::Write, store::OpenError};
+
+/// How far behind a replica may be that is still asked.
+const LAG_MAX: Duration = Duration::from_secs(5);
+/// How long the replica may take to answer before the primary is asked.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Marks kept: one each second, for as long as a horizon may be old.
+const MARKS_MAX: usize = 8;
+/// Accounts whose last write is remembered; when there are more, everybody is sent to the primary for as long as it takes.
+const WRITERS_MAX: usize = 65_536;
+
+/// What a read must find if it was written through this instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::db::store) enum Scope {
+    /// Conversations and messages of one account.
+    Of(UserId),
+    /// Accounts and invites.
+    Accounts,
+    /// The audit trail: nobody waits for its entries.
+    Trail,
+}
+
+pub(in crate::db) struct Replica {
+    pub(in crate::db::store) pool: PgPool,
+    view: Mutex<View>,
+    written: Mutex<Written>,
+    up: Gauge,
+}
+
+/// What one look found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    /// Of the primary's log.
+    end: i64,
+    /// Of what the replica has replayed; `None` when it is no standby of this primary.
+    replayed: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Condition {
+    /// Nothing was seen yet.
+    New,
+    Up,
+    Behind,
+    Stranger,
+    Away(String),
+}
+
+struct View {
+    condition: Condition,
+    /// Oldest first.
+    marks: VecDeque<(Instant, i64)>,
+    /// Everything committed before it is on the replica.
+    horizon: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Written {
+    by: HashMap<UserId, Instant>,
+    by_anybody: Option<Instant>,
+    accounts: Option<Instant>,
+}
+
+impl Replica {
+    pub(super) fn new(url: &Secret<String>, size: usize) -> Result<Self, OpenError> {
+        Ok(Self {
+            pool: connect::pool(connect::options(url)?, size, PATIENCE),
+            view: Mutex::new(View { condition: Condition::New, marks: VecDeque::new(), horizon: None }),
+            written: Mutex::default(),
+            up: Gauge::default(),
+        })
+    }
+
+    /// Whether it is asked at present: 1 or 0.
+    pub(in crate::db) fn up(&self) -> Gauge {
+        self.up.clone()
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Remembers what was just committed, before it is acknowledged.
+    pub(super) fn written(&self, batch: &[&Write]) {
+        self.written.lock().note(batch, Instant::now());
+    }
+
+    /// Whether it has all that a read of this scope must find.
+    fn covers(&self, scope: Scope) -> bool {
+        let now = Instant::now();
+        let Some(horizon) = self.view.lock().horizon.filter(|horizon| now - *horizon <= LAG_MAX) else {
+            return false;
+        };
+        self.written.lock().last(scope).is_none_or(|last| last < horizon)
+    }
+
+    /// What the replica says, unless it fails, takes too long or finds nothing.
+    pub(in crate::db::store) async fn answered<T: Answer>(
+        &self,
+        asked: impl Future<Output = Result<T, DbError>>,
+    ) -> Option<T> {
+        match timeout(PATIENCE, asked).await.unwrap_or(Err(DbError::Timeout)) {
+            Ok(answer) if answer.is_nothing() => None,
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                if error.is_away() {
+                    self.note(Err(error.to_string()));
+                }
+                None
+            }
+        }
+    }
+
+    /// Looks how far it has come.
+    pub(super) async fn look(&self, primary: &PgPool) {
+        let asked = Instant::now();
+        // The primary's silence says nothing about the replica: without marks its horizon grows old.
+        let Ok(Ok((system, end))) = timeout(PATIENCE, ask(primary, end_of_log)).await else {
+            self.up.set(self.covers(Scope::Trail).into());
+            return;
+        };
+        let replayed = timeout(PATIENCE, ask(&self.pool, replayed)).await.unwrap_or(Err(DbError::Timeout));
+        self.view.lock().mark(asked, end);
+        self.note(match replayed {
+            Ok((found, replayed)) => Ok(Seen { end, replayed: replayed.filter(|_| found == system) }),
+            Err(error) => Err(error.to_string()),
+        });
+        self.written.lock().forget(asked);
+    }
+
+    fn note(&self, seen: Result<Seen, String>) {
+        let (told, is_up) = {
+            let mut view = self.view.lock();
+            let condition = view.judge(seen, Instant::now());
+            let is_up = condition == Condition::Up;
+            // What it is away for may be said in other words each time.
+            let is_news = std::mem::discriminant(&condition) != std::mem::discriminant(&view.condition);
+            view.condition = condition;
+            (is_news.then(|| view.condition.clone()), is_up)
+        };
+        self.up.set(is_up.into());
+        match told {
+            None | Some(Condition::New) => {}
+            Some(Condition::Up) => tracing::info!("the replica answers reads"),
+            Some(Condition::Behind) => {
+                tracing::warn!(
+                    seconds = LAG_MAX.as_secs(),
+                    "the replica is too far behind: the primary answers all reads"
+                );
+            }
+            Some(Condition::Stranger) => {
+                tracing::warn!(
+                    "DATABASE_READ_URL leads to no standby of the primary: the primary answers all reads"
+                );
+            }
+            Some(Condition::Away(cause)) => {
+                tracing::warn!(cause, "the replica does not answer: the primary answers all reads");
+            }
+        }
+    }
+}
+
+impl PostgresStore {
+    /// The replica, if it may answer a read of this scope.
+    pub(in crate::db::store) fn replica_with(&self, scope: Scope) -> Option<&Replica> {
+        self.replica.as_ref().filter(|replica| replica.covers(scope))
+    }
+}
+
+impl View {
+    fn mark(&mut self, at: Instant, end: i64) {
+        if self.marks.len() >= MARKS_MAX {
+            self.marks.pop_front();
+        }
+        self.marks.push_back((at, end));
+    }
+
+    fn judge(&mut self, seen: Result<Seen, String>, now: Instant) -> Condition {
+        let replayed = match seen {
+            Ok(Seen { replayed: Some(replayed), .. }) => replayed,
+            Ok(Seen { replayed: None, .. }) => {
+                self.horizon = None;
+                return Condition::Stranger;
+            }
+            Err(cause) => {
+                self.horizon = None;
+                return Condition::Away(cause);
+            }
+        };
+        let reached = self.marks.iter().take_while(|(_, end)| *end <= replayed).count();
+        if let Some((at, _)) = self.marks.drain(..reached).next_back() {
+            self.horizon = Some(at);
+        }
+        match self.horizon {
+            Some(horizon) if now - horizon <= LAG_MAX => Condition::Up,
+            _ => Condition::Behind,
+        }
+    }
+}
+
+impl Written {
+    fn note(&mut self, batch: &[&Write], now: Instant) {
+        for write in batch {
+            match write {
+                Write::BeginTurn(begin) => self.note_one(begin.user, now),
+                Write::Settle(settlement) => self.note_one(settlement.user, now),
+                Write::CreateUser(_)
+                | Write::CreateInvitedUser { .. }
+                | Write::UpdateUser { .. }
+                | Write::DeleteUser { .. }
+                | Write::CreateInvite { .. }
+                | Write::OfferFirstAdmin { .. }
+                | Write::RevokeInvite { .. } => self.accounts = Some(now),
+                // Nothing of these is read from a replica; or nobody who waits for them made them.
+                Write::SetPassword(_)
+                | Write::ReplacePasswordHash { .. }
+                | Write::StartSession(_)
+                | Write::RotateSession(_)
+                | Write::EndSessions { .. }
+                | Write::Touch(_)
+                | Write::CreateApiKey { .. }
+                | Write::LimitApiKey { .. }
+                | Write::RevokeApiKey { .. }
+                | Write::AddSigningKey { .. }
+                | Write::RenewLeases { .. }
+                | Write::PurgeSessions { .. }
+                | Write::PurgeConversations
+                | Write::SweepExpired { .. }
+                | Write::Checkpoint(_)
+                | Write::Note(_)
+                | Write::Probe => {}
+            }
+        }
+    }
+
+    fn note_one(&mut self, user: UserId, now: Instant) {
+        if self.by.len() >= WRITERS_MAX && !self.by.contains_key(&user) {
+            self.by.clear();
+            self.by_anybody = Some(now);
+        }
+        self.by.insert(user, now);
+    }
+
+    /// Of a scope, or of something that may be in it.
+    fn last(&self, scope: Scope) -> Option<Instant> {
+        match scope {
+            Scope::Of(user) => self.by.get(&user).copied().max(self.by_anybody),
+            Scope::Accounts => self.accounts,
+            Scope::Trail => None,
+        }
+    }
+
+    /// Forgets what no horizon in use can be older than.
+    fn forget(&mut self, now: Instant) {
+        self.by.retain(|_, last| now.saturating_duration_since(*last) <= LAG_MAX);
+    }
+}
+
+/// What a question came to.
+pub(in crate::db::store) trait Answer {
+    /// Whether the primary may know of something where the replica does not yet.
+    fn is_nothing(&self) -> bool;
+}
+
+impl<T> Answer for Option<T> {
+    fn is_nothing(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T> Answer for Vec<T> {
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Answer for bool {
+    fn is_nothing(&self) -> bool {
+        !self
+    }
+}
+
+impl Answer for () {
+    fn is_nothing(&self) -> bool {
+        true
+    }
+}
+
+async fn ask<T>(
+    pool: &PgPool,
+    question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, DbError> {
+    let mut cut = Cut::acquire(pool).await?;
+    let answer = question(cut.connection()?).await;
+    cut.keep();
+    Ok(answer?)
+}
+
+/// Which cluster this is, and where its log ends.
+async fn end_of_log(db: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
+    sqlx::query_as(
+        "SELECT system_identifier, (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint FROM pg_control_system()",
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Which cluster this is, and how much of its log a standby has replayed.
+async fn replayed(db: &mut PgConnection) -> Result<(i64, Option<i64>), sqlx::Error> {
+    sqlx::query_as(
+        "SELECT system_identifier,
+                CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint END
+         FROM pg_control_system()",
+    )
+    .fetch_one(db)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::fresh_id,
+        db::contract::samples::{account, audit, begin},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn view() -> View {
+        View { condition: Condition::New, marks: VecDeque::new(), horizon: None }
+    }
+
+    fn seen(end: i64, replayed: i64) -> Result<Seen, String> {
+        Ok(Seen { end, replayed: Some(replayed) })
+    }
+
+    #[test]
+    fn the_horizon_is_the_newest_mark_that_was_reached() {
+        let (mut view, start) = (view(), Instant::now());
+        view.mark(start, 100);
+        assert_eq!(view.judge(seen(100, 99), start), Condition::Behind);
+        view.mark(start + SECOND, 200);
+        assert_eq!(view.judge(seen(200, 150), start + SECOND), Condition::Up);
+        assert_eq!(view.horizon, Some(start));
+        // At rest the log does not grow, and the replica has all of it.
+        view.mark(start + SECOND * 2, 200);
+        assert_eq!(view.judge(seen(200, 200), start + SECOND * 2), Condition::Up);
+        assert_eq!(view.horizon, Some(start + SECOND * 2));
+        assert!(view.marks.is_empty());
+    }
+
+    #[test]
+    fn a_replica_that_stands_still_is_behind_after_some_seconds_and_its_marks_are_few() {
+        let (mut view, start) = (view(), Instant::now());
+        view.mark(start, 100);
+        assert_eq!(view.judge(seen(100, 100), start), Condition::Up);
+        for second in 1..100_u32 {
+            let now = start + SECOND * second;
+            view.mark(now, 100 + i64::from(second));
+            let expected = if SECOND * second <= LAG_MAX { Condition::Up } else { Condition::Behind };
+            assert_eq!(view.judge(seen(200, 100), now), expected, "{second}");
+            assert!(view.marks.len() <= MARKS_MAX);
+        }
+        assert_eq!(view.judge(seen(200, 200), start + SECOND * 100), Condition::Up);
+    }
+
+    #[test]
+    fn a_stranger_and_silence_take_the_horizon_away() {
+        for (answer, condition) in [
+            (Ok(Seen { end: 1, replayed: None }), Condition::Stranger),
+            (Err("refused".to_owned()), Condition::Away("refused".to_owned())),
+        ] {
+            let (mut view, start) = (view(), Instant::now());
+            view.mark(start, 1);
+            assert_eq!(view.judge(seen(1, 1), start), Condition::Up);
+            assert_eq!(view.judge(answer, start), condition);
+            assert_eq!(view.horizon, None);
+        }
+    }
+
+    #[test]
+    fn writes_are_remembered_by_scope_and_forgotten_when_no_horizon_can_be_older() {
+        let (mut written, start) = (Written::default(), Instant::now());
+        let (ada, eve): (UserId, UserId) = (fresh_id(), fresh_id());
+        let create = Write::CreateUser(Box::new((
+            account("ada@example.org"),
+            audit(domain::audit::AuditEvent::UserCreated, ada),
+        )));
+        written.note(&[&Write::BeginTurn(Box::new(begin(ada))), &create], start);
+        assert_eq!(written.last(Scope::Of(ada)), Some(start));
+        assert_eq!(written.last(Scope::Of(eve)), None);
+        assert_eq!((written.last(Scope::Accounts), written.last(Scope::Trail)), (Some(start), None));
+        written.forget(start + LAG_MAX);
+        assert_eq!(written.last(Scope::Of(ada)), Some(start));
+        written.forget(start + LAG_MAX + SECOND);
+        assert_eq!(written.last(Scope::Of(ada)), None);
+    }
+
+    #[test]
+    fn more_writers_than_are_remembered_send_everybody_to_the_primary() {
+        let (mut written, start) = (Written::default(), Instant::now());
+        for _ in 0..=WRITERS_MAX {
+            written.note_one(fresh_id(), start);
+        }
+        assert_eq!(written.by.len(), 1);
+        assert_eq!(written.last(Scope::Of(fresh_id())), Some(start));
+    }
+}

@@ -1,0 +1,203 @@
+//! Backups as an operator makes them, beside a running service, and what comes back.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use domain::secret::Secret;
+use support::{postgres::Cluster, process::Scratch};
+
+use crate::{
+    harness::{
+        Database, MODEL, Options, Store, TestApp, both_stores,
+        scripts::{Roles, run, said, script},
+    },
+    turn::prompt,
+};
+
+const TABLES: [&str; 7] =
+    ["users", "sessions", "conversations", "messages", "turns", "audit_log", "signing_keys"];
+
+async fn rows(database: &Database) -> Vec<i64> {
+    let mut counts = Vec::new();
+    for table in TABLES {
+        counts.push(database.number(&format!("SELECT count(*) FROM {table}")).await);
+    }
+    counts
+}
+
+/// A script that finds the service's store.
+fn on_store_of(app: &TestApp, name: &str) -> Command {
+    let mut command = script(name);
+    match &app.database {
+        Database::Postgres { url, .. } => command.env("DATABASE_URL", url),
+        Database::Sqlite(_) => command.env("DATA_DIR", app.data_dir()),
+    };
+    command
+}
+
+/// Makes a backup in `directory` and returns its name.
+async fn backed_up(app: &TestApp, directory: &Path) -> PathBuf {
+    let mut command = on_store_of(app, "backup.sh");
+    command.arg(directory);
+    let done = run(command).await;
+    assert!(done.status.success(), "{}", said(&done));
+    PathBuf::from(String::from_utf8(done.stdout).unwrap().trim_end())
+}
+
+both_stores! {
+    async fn e08_a_backup_made_beside_the_service_brings_back_every_row_and_lets_people_in(store) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut app = TestApp::on(store).await;
+        let ada = app.sign_up_and_in("ada@example.org").await;
+        let told = app.chat(&ada, &prompt(MODEL, "keep this")).send().await.expect_status(200).json();
+        app.quiet().await;
+        let before = rows(&app.database).await;
+        let scratch = Scratch::new("backup", None).unwrap();
+        let backup = backed_up(&app, scratch.path()).await;
+        for file in [backup.clone(), backup.with_added_extension("sha256")] {
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
+        // Later than the backup, and not in it.
+        app.sign_up_and_in("eve@example.org").await;
+
+        let mut back = on_store_of(&app, "restore.sh");
+        back.arg(&backup);
+        let refused = run(back).await;
+        let (status, why) = if store == Store::Sqlite { (1, "stop it first") } else { (3, "the database has tables") };
+        assert_eq!(refused.status.code(), Some(status), "{}", said(&refused));
+        assert!(said(&refused).contains(why), "{}", said(&refused));
+        app.stop().await;
+
+        let restored = match &app.database {
+            Database::Sqlite(path) => Database::Sqlite(path.clone()),
+            Database::Postgres { name, .. } => {
+                let (cluster, name) = (Cluster::shared().await.unwrap(), format!("{name}_restored"));
+                cluster.create_database(&name).await.unwrap();
+                let roles = Roles::make(&name, scratch.path()).await;
+                app.reconfigure(|config| {
+                    config.system.db.migrate_url = Some(Secret::new(roles.owner));
+                    config.system.db.database_url = Some(Secret::new(roles.app));
+                });
+                Database::Postgres { url: cluster.url(&name), name }
+            }
+        };
+        let mut back = script("restore.sh");
+        back.arg(&backup);
+        match &app.database {
+            Database::Sqlite(_) => back.env("DATA_DIR", app.data_dir()),
+            Database::Postgres { .. } => {
+                let db = app.database_config();
+                back.env("MIGRATE_DATABASE_URL", db.migrate_url.as_ref().unwrap().reveal());
+                back.env("DATABASE_URL", db.database_url.as_ref().unwrap().reveal())
+            }
+        };
+        let done = run(back).await;
+        assert!(done.status.success(), "{}", said(&done));
+        assert_eq!(rows(&restored).await, before, "{TABLES:?}");
+
+        app.restart(|_| ()).await;
+        let ada = app.sign_in("ada@example.org", &ada.user).await;
+        let kept = app.conversation(&ada, &told["conversation_id"]).await;
+        assert_eq!(kept["messages"][0]["content"], prompt(MODEL, "keep this")["messages"][0]["content"]);
+        let credentials = serde_json::json!({ "email": "eve@example.org", "password": crate::harness::PASSWORD });
+        app.post("/v1/auth/login", &credentials).send().await.expect_status(401);
+        if let Database::Postgres { .. } = &restored {
+            let app_role = app.database_url();
+            let forbidden = "SELECT count(*) FROM users WHERE has_table_privilege(current_user, 'audit_log', 'UPDATE')";
+            let by_app = Database::Postgres { name: String::new(), url: app_role.to_owned() };
+            assert_eq!(by_app.number(forbidden).await, 0);
+        }
+        app.finish().await;
+        if let Database::Postgres { .. } = &restored {
+            restored.remove().await;
+        }
+    }
+
+    async fn old_backups_go_others_stay_and_nothing_is_ever_overwritten(store) {
+        let app = TestApp::start(Options::on(store)).await;
+        app.sign_up_and_in("ada@example.org").await;
+        let scratch = Scratch::new("backup", None).unwrap();
+        let ending = if store == Store::Sqlite { "db" } else { "dump" };
+        let old = |day: u8| scratch.path().join(format!("deepersensor-202001{day:02}T000000Z.{ending}"));
+        for day in 1..=3 {
+            fs::write(old(day), "old").unwrap();
+            fs::write(old(day).with_added_extension("sha256"), "old").unwrap();
+        }
+        let others = scratch.path().join("somebody-elses.db");
+        fs::write(&others, "theirs").unwrap();
+        let mut command = on_store_of(&app, "backup.sh");
+        command.arg(scratch.path()).env("BACKUP_KEEP", "2");
+        let done = run(command).await;
+        assert!(done.status.success(), "{}", said(&done));
+        let made = PathBuf::from(String::from_utf8(done.stdout).unwrap().trim_end());
+        let kept = |file: &Path| file.exists() && (file == others || file.with_added_extension("sha256").exists());
+        assert!(kept(&made) && kept(&old(3)) && kept(&others));
+        assert!(!old(1).exists() && !old(2).exists() && !old(2).with_added_extension("sha256").exists());
+        let partial = |entry: fs::DirEntry| entry.file_name().to_string_lossy().contains("partial");
+        assert!(!fs::read_dir(scratch.path()).unwrap().map(Result::unwrap).any(partial));
+
+        // A bit is enough.
+        let mut bytes = fs::read(&made).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let changed = scratch.path().join(format!("changed.{ending}"));
+        fs::write(&changed, bytes).unwrap();
+        fs::copy(made.with_added_extension("sha256"), changed.with_added_extension("sha256")).unwrap();
+        let mut back = on_store_of(&app, "restore.sh");
+        back.arg(&changed);
+        let refused = run(back).await;
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(said(&refused).contains("its SHA-256 is another one"), "{}", said(&refused));
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_sqlite_store_that_was_replaced_stays_beside_the_one_that_came_back() {
+    let mut app = TestApp::on(Store::Sqlite).await;
+    app.sign_up_and_in("ada@example.org").await;
+    let scratch = Scratch::new("backup", None).unwrap();
+    let to = scratch.path().join("a.db");
+    let name = to.to_str().unwrap();
+    let data_dir = app.data_dir().to_owned();
+    let verb = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_deepersensor"));
+        command.args(arguments).env_clear().env("DATA_DIR", &data_dir).current_dir(scratch.path());
+        run(command)
+    };
+    assert!(verb(&["backup", "--to", name]).await.status.success());
+    let again = verb(&["backup", "--to", name]).await;
+    assert!(
+        said(&again).contains("nothing is overwritten") && again.status.code() == Some(1),
+        "{}",
+        said(&again)
+    );
+    app.sign_up_and_in("eve@example.org").await;
+    app.stop().await;
+    let done = verb(&["restore", "--from", name]).await;
+    assert!(done.status.success(), "{}", said(&done));
+    assert_eq!(app.database.number("SELECT count(*) FROM users").await, 1);
+    let aside = said(&done)
+        .lines()
+        .find_map(|line| line.strip_prefix("what was there before is "))
+        .unwrap()
+        .to_owned();
+    assert_eq!(Database::Sqlite(aside.into()).number("SELECT count(*) FROM users").await, 2);
+
+    // Foreign files do not get there.
+    let text = scratch.path().join("text.db");
+    fs::write(&text, "no database").unwrap();
+    let sum = run({
+        let mut command = Command::new("sha256sum");
+        command.arg("text.db").current_dir(scratch.path());
+        command
+    });
+    fs::write(text.with_added_extension("sha256"), sum.await.stdout).unwrap();
+    let refused = verb(&["restore", "--from", text.to_str().unwrap()]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(app.database.number("SELECT count(*) FROM users").await, 1, "{}", said(&refused));
+    app.finish().await;
+}
