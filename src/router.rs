@@ -1,7 +1,7 @@
 //! Every path of the service, on one screen.
 
 use actors::system::System;
-use domain::principal::Access::{Admin, Anybody, Public, Scope, Session};
+use domain::principal::Access::{Admin, Anybody, Operator, Public, Scope, Session};
 use domain::principal::Scope::{Chat as Chatting, Conversations, Models};
 use http::Method;
 
@@ -70,11 +70,11 @@ pub(crate) fn clients() -> Vec<Route<System>> {
     ]
 }
 
-/// What operators can ask on their own listener, which only this machine reaches.
+/// What operators can ask on their own listener, which only this machine reaches or which asks for a token.
 pub(crate) fn operators() -> Vec<Route<System>> {
     vec![
-        route(GET, "/metrics", Public, Reserved, ops::metrics),
-        route(GET, "/actors", Public, Reserved, ops::actors),
+        route(GET, "/metrics", Operator, Reserved, ops::metrics),
+        route(GET, "/actors", Operator, Reserved, ops::actors),
         route(GET, "/healthz", Public, Reserved, health::process),
     ]
 }
@@ -123,7 +123,16 @@ mod tests {
             "/v1/auth/signup",
         ];
         assert_eq!(public.into_iter().collect::<Vec<_>>(), expected);
-        assert!(RouteTable::new(operators()).is_ok());
+    }
+
+    #[test]
+    fn g12_operators_routes_and_clients_routes_are_not_mixed() {
+        let clients = RouteTable::new(clients()).unwrap();
+        assert!(clients.routes().all(|route| route.access != Operator));
+        let operators = RouteTable::new(operators()).unwrap();
+        let open: Vec<_> =
+            operators.routes().filter(|route| route.access != Operator).map(|route| route.path).collect();
+        assert_eq!(open, ["/healthz"]);
     }
 
     #[test]

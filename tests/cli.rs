@@ -307,6 +307,35 @@ fn a08_every_sample_secret_of_our_documents_is_refused() {
 }
 
 #[test]
+fn g12_the_command_shows_operators_token_and_says_what_is_wrong_without_it() {
+    let scratch = Scratch::new();
+    fs::write(scratch.0.join("token"), "hV2kQ9wZ4tR7mX1cL8bN5sF3dG6jP0yA-ops\n").unwrap();
+    let mut command = scratch.command(&["serve", "--set", "OPS_BIND=0.0.0.0:0"]);
+    let service = Running::start(
+        {
+            command.env("OPS_TOKEN_FILE", "token");
+            command
+        },
+        false,
+    );
+    let lines = service.until("\"serving\"");
+    let serving: serde_json::Value = serde_json::from_str(&lines[lines.len() - 1]).unwrap();
+    let ops = serving["ops"].as_str().unwrap().replace("0.0.0.0", "127.0.0.1");
+    let verb = ["actors", "--address", &ops];
+    let refused = scratch.run(&verb);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("401") && stderr(&refused).contains("OPS_TOKEN"),
+        "{}",
+        stderr(&refused)
+    );
+    let drawn = scratch.command(&verb).env("OPS_TOKEN_FILE", "token").output().unwrap();
+    assert!(stdout(&drawn).contains("db_sup"), "{}", stderr(&drawn));
+    service.signal("TERM");
+    assert_eq!(service.status(), Some(0));
+}
+
+#[test]
 fn a_service_is_healthy_shows_its_actors_keeps_its_store_to_itself_and_stops_on_sigterm() {
     let scratch = Scratch::new();
     let (service, address, ops) = serving(&scratch);

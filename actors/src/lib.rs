@@ -7,6 +7,7 @@ pub mod clock;
 mod data_dir;
 pub mod db;
 pub mod handle;
+mod histogram;
 pub mod model;
 pub mod ops;
 pub mod password;

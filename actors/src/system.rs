@@ -100,8 +100,7 @@ impl System {
         // What they ask of the models.
         let models = model::build(&context, config.model, db.clone(), limits.clone())?;
         // What operators ask of us; readiness comes last.
-        let listed = models.handle.clone();
-        let (ops, ops_sup) = ops::build(&context, db.clone(), move || listed.models());
+        let (ops, ops_sup) = ops::build(&context, db.clone(), models.handle.clone(), limits.clone());
 
         let rooms = [
             (db_sup, SupervisorHandle::new()),
@@ -238,7 +237,7 @@ pub(crate) mod tests {
     async fn a_system_that_has_started_is_ready_and_shows_all_its_gates_at_once() {
         let data_dir = std::env::temp_dir().join(format!("deepersensor-system-{}", fresh_id::<uuid::Uuid>()));
         let system = System::start("at-once", config(&data_dir), Clock::system()).await.unwrap();
-        let seen = system.ops.readiness().await.unwrap();
+        let seen = system.ops.readiness();
         assert!(seen.ready && seen.checks.iter().all(|check| check.ok), "{seen:?}");
         let tree = system.ops.tree().await.unwrap();
         let gates: Vec<_> =

@@ -155,6 +155,8 @@ impl Principal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Public,
+    /// Whoever shows the operators' token, where there is one; no principal, on the operators' own listener.
+    Operator,
     /// Any caller we know, whatever their key's scopes.
     Anybody,
     /// Somebody who signed in: what concerns the account itself is closed to keys, or a stolen key could mint others.
@@ -174,6 +176,7 @@ impl Access {
         };
         match self {
             Self::Public | Self::Anybody => true,
+            Self::Operator => false,
             Self::Session => matches!(principal.credential, Credential::Session(_)),
             Self::Scope(scope) => has(scope),
             Self::Admin => matches!(principal.role, Role::Admin) && has(Scope::Admin),

@@ -11,10 +11,7 @@ use super::{
     local,
     terminal::{Terminal, harmless},
 };
-use crate::{
-    config::Config,
-    http::{HttpConfig, LoopbackAddr},
-};
+use crate::{config::Config, http::HttpConfig};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -32,9 +29,13 @@ pub(crate) struct ActorsArgs {
 }
 
 pub(crate) async fn run(args: &ActorsArgs, config: &Config, terminal: Terminal) -> anyhow::Result<ExitCode> {
-    let address =
-        args.address.or(config.http.ops_bind.map(LoopbackAddr::get)).unwrap_or(HttpConfig::OPS_DEFAULT);
-    let reply = Client::new(local(address), DEADLINE).get("/actors").await.context(
+    let door = &config.http.ops;
+    let address = args.address.or(door.chosen()).unwrap_or(HttpConfig::OPS_DEFAULT);
+    let mut client = Client::new(local(address), DEADLINE);
+    if let Some(token) = door.token() {
+        client = client.with_token(token.secret().reveal());
+    }
+    let reply = client.get("/actors").await.context(
         "is the service running here? Its first lines name its operations address: give it by --address",
     )?;
     let json = reply.json()?;

@@ -121,8 +121,10 @@ keys! {
         APP_HOST Kind::Address, "127.0.0.1", "Address to listen on; `0.0.0.0` or `::` for all.";
         APP_PORT Kind::Whole { min: 0, max: 65_535 }, "8080", "Port to listen on; 0 takes a free one.";
         OPS_BIND Kind::Socket, "127.0.0.1:9464",
-            "Where `/metrics` and `/actors` answer, without credentials; another free port if this default is taken.",
+            "Where `/metrics` and `/actors` answer; another free port if this default is taken. Needs `OPS_TOKEN` unless it is loopback.",
             was "PROMETHEUS_BIND";
+        OPS_TOKEN Kind::Secret, "",
+            "What `/metrics` and `/actors` ask for as `Authorization: Bearer`; without it they ask for nothing, and answer this machine only.";
         DATA_DIR Kind::Path, "./data", "Directory of SQLite and generated secrets; `demo` uses `./data/demo`.";
         RUST_LOG Kind::Text, "info", "What to log, as `tracing` filter directives.";
         LOG_FORMAT Kind::Choice(&["text", "json"]), "text", "How log lines are written.";

@@ -35,6 +35,7 @@ use actors::{
     auth::{AuthConfig, SignUp},
     db::DbConfig,
     model::{ModelConfig, Timeouts, UpstreamConfig, UpstreamKind},
+    ops::OpsToken,
     password::{HashCost, PasswordConfig},
     rate_limit::RateLimitConfig,
     system::SystemConfig,
@@ -46,7 +47,7 @@ use domain::{
 };
 
 use self::reader::Reader;
-use crate::http::HttpConfig;
+use crate::http::{HttpConfig, OpsDoor};
 
 /// What an instance is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,9 +158,18 @@ fn http(reader: &mut Reader<'_>, refresh_idle: Duration) -> HttpConfig {
     let host = reader.address(&keys::APP_HOST).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let port = reader.whole(&keys::APP_PORT).unwrap_or_default();
     // The default may give way to a free port; an address somebody asked for may not.
-    let ops_bind = reader.loopback(&keys::OPS_BIND).filter(|_| reader.is_given(&keys::OPS_BIND));
+    let chosen = reader.socket(&keys::OPS_BIND).filter(|_| reader.is_given(&keys::OPS_BIND));
+    let token = reader.secret(&keys::OPS_TOKEN).map(OpsToken::new);
+    let ops = OpsDoor::new(chosen, token).unwrap_or_else(|_| {
+        let fix = "set OPS_TOKEN to what `openssl rand -base64 48` prints, or listen on 127.0.0.1:9464";
+        reader.refuse(
+            &keys::OPS_BIND,
+            reader::Bad::new("can be reached from elsewhere, but asks for no token", fix),
+        );
+        OpsDoor::default()
+    });
     HttpConfig {
-        ops_bind,
+        ops,
         allowed_origins: reader.list(&keys::ALLOWED_ORIGINS, reader::origin),
         browser_sessions: reader.switch(&keys::BROWSER_SESSIONS).then_some(refresh_idle),
         trusted_proxies: reader.list(&keys::TRUSTED_PROXY_IPS, reader::network),

@@ -20,9 +20,9 @@ use ipnet::IpNet;
 use super::{
     keys::{Key, Kind},
     problem::Problem,
-    sources::{Origin, Settings},
+    sources::{Origin, Raw, Settings},
 };
-use crate::http::{LoopbackAddr, PageOrigin};
+use crate::http::PageOrigin;
 
 /// As many as `OLLAMA_NUM_PARALLEL` may say.
 const MODEL_SLOTS_MAX: usize = 1_024;
@@ -60,9 +60,7 @@ impl<'a> Reader<'a> {
         match parse(raw.text.trim()) {
             Ok(value) => Some(value),
             Err(bad) => {
-                let shown = if key.hides(&raw.text) { String::new() } else { format!("{:?} ", raw.text) };
-                self.problems
-                    .push(Problem::new(key.name, format!("{shown}{}", bad.what), bad.fix).from(&raw.origin));
+                self.problems.push(problem(key, raw, bad));
                 parse(key.default).ok()
             }
         }
@@ -125,14 +123,17 @@ impl<'a> Reader<'a> {
         self.optional(key, |text| parsed(text, "is not an IP address", "give one such as 127.0.0.1 or ::1"))
     }
 
-    /// An address with a port that only this machine can reach.
-    pub(crate) fn loopback(&mut self, key: &Key) -> Option<LoopbackAddr> {
-        let fix = "give one such as 127.0.0.1:9464 or [::1]:9464, and collect metrics from this machine";
-        self.optional(key, |text| {
-            let address = parsed::<SocketAddr>(text, "is not an address with a port", fix)?;
-            LoopbackAddr::try_from(address)
-                .map_err(|_| Bad::new("is not a loopback address, but answers without credentials", fix))
-        })
+    /// An address with a port.
+    pub(crate) fn socket(&mut self, key: &Key) -> Option<SocketAddr> {
+        let fix = "give one such as 127.0.0.1:9464 or [::1]:9464";
+        self.optional(key, |text| parsed(text, "is not an address with a port", fix))
+    }
+
+    /// Remembers that the key's value, though well-formed, will not do.
+    pub(crate) fn refuse(&mut self, key: &Key, bad: Bad) {
+        if let Some(raw) = self.settings.get(key) {
+            self.problems.push(problem(key, raw, bad));
+        }
     }
 
     /// The comma-separated items, blanks between them ignored.
@@ -159,6 +160,11 @@ impl<'a> Reader<'a> {
         })
         .unwrap_or_default()
     }
+}
+
+fn problem(key: &Key, raw: &Raw, bad: Bad) -> Problem {
+    let shown = if key.hides(&raw.text) { String::new() } else { format!("{:?} ", raw.text) };
+    Problem::new(key.name, format!("{shown}{}", bad.what), bad.fix).from(&raw.origin)
 }
 
 fn items(text: &str) -> impl Iterator<Item = &str> {

@@ -1,6 +1,9 @@
 //! Rules that span several keys, and what `APP_ENV=production` demands on top.
 
-use actors::model::{UpstreamConfig, UpstreamKind};
+use actors::{
+    model::{UpstreamConfig, UpstreamKind},
+    ops::OpsToken,
+};
 
 use super::{Config, Environment, keys, problem::Problem};
 
@@ -14,6 +17,7 @@ pub(crate) fn judge(config: &Config, problems: &mut Vec<Problem>) {
     sessions(config, problems);
     queues(config, problems);
     secrets(config, problems);
+    ops_token(config, problems);
     passwords(config, problems);
     databases(config, problems);
     if config.system.model.instance_count > 1 {
@@ -25,8 +29,7 @@ pub(crate) fn judge(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 fn listeners(config: &Config, problems: &mut Vec<Problem>) {
-    let Some(ops) = config.http.ops_bind else { return };
-    let ops = ops.get();
+    let Some(ops) = config.http.ops.chosen() else { return };
     if ops.port() != 0 && ops == config.http.bind {
         problems.push(Problem::new(
             keys::OPS_BIND.name,
@@ -87,6 +90,26 @@ fn secrets(config: &Config, problems: &mut Vec<Problem>) {
             weakness,
             "draw one with `openssl rand -base64 48`, or remove the name to have one generated in DATA_DIR",
         ));
+    }
+}
+
+/// Whoever collects metrics has it, so it must open nothing else; and it travels in a header.
+fn ops_token(config: &Config, problems: &mut Vec<Problem>) {
+    const DRAW: &str = "draw one with `openssl rand -base64 48`";
+    let Some(token) = config.http.ops.token().map(OpsToken::secret) else { return };
+    let mut refuse = |what: String| problems.push(Problem::new(keys::OPS_TOKEN.name, what, DRAW));
+    if let Some(weakness) = actors::auth::secret_weakness(token) {
+        refuse(weakness);
+    } else if !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+        refuse("holds a character that cannot be sent in a header".to_owned());
+    } else if config
+        .system
+        .auth
+        .secret
+        .as_ref()
+        .is_some_and(|secret| secret.reveal().trim() == token.reveal())
+    {
+        refuse("is the same as JWT_SECRET: whoever collects metrics could sign in as anybody".to_owned());
     }
 }
 

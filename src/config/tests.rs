@@ -235,7 +235,6 @@ fn keys_that_contradict_each_other_are_refused() {
     assert!(
         only(&[("MODEL_QUEUE_LIMIT", "8"), ("MODEL_QUEUE_PER_USER", "9")]).contains("MODEL_QUEUE_PER_USER")
     );
-    assert!(only(&[("OPS_BIND", "0.0.0.0:9464")]).contains("without credentials"));
     assert!(only(&[("OPS_BIND", "127.0.0.1:8080")]).contains("is the address of the service"));
     assert!(only(&[("OLLAMA_BASE_URL", ",")]).contains("names no model server"));
 }
@@ -336,9 +335,36 @@ fn single_models_have_their_own_slots_by_any_spelling_of_their_name() {
 }
 
 #[test]
+fn g12_an_operations_address_that_others_reach_needs_a_token_that_is_a_good_one_and_its_own() {
+    const TOKEN: &str = "hV2kQ9wZ4tR7mX1cL8bN5sF3dG6jP0yA-ops";
+    let load = |pairs: &[_]| Config::load(&environment(pairs)).unwrap().http.ops;
+    let open = load(&[]);
+    assert_eq!((open.chosen(), open.token()), (None, None));
+    for address in ["0.0.0.0:9464", "[::]:9464", "10.1.2.3:9464"] {
+        let problem = only(&[("OPS_BIND", address)]);
+        assert!(problem.starts_with("OPS_BIND (environment)"), "{problem}");
+        assert!(problem.contains("asks for no token") && problem.contains("set OPS_TOKEN"), "{problem}");
+        let guarded = load(&[("OPS_BIND", address), ("OPS_TOKEN", TOKEN)]);
+        assert_eq!(guarded.chosen().unwrap().to_string(), address);
+        assert!(guarded.token().unwrap().admits(TOKEN));
+    }
+    assert!(load(&[("OPS_TOKEN", TOKEN)]).token().is_some(), "also where only this machine asks");
+    let spaced = format!("{TOKEN} x");
+    for weak in ["short", "change-me-to-32-random-bytes-please", &"ab12".repeat(12), &spaced] {
+        let problem = only(&[("OPS_TOKEN", weak)]);
+        assert!(problem.starts_with("OPS_TOKEN") && problem.contains("openssl rand"), "{problem}");
+        assert!(!problem.contains(weak), "{problem}");
+    }
+    assert!(only(&[("OPS_TOKEN", "")]).contains("is set, but empty"));
+    let same = only(&[("OPS_TOKEN", GOOD_SECRET), ("JWT_SECRET", GOOD_SECRET)]);
+    assert!(same.contains("is the same as JWT_SECRET"), "{same}");
+    assert!(only(&[("OPS_BIND", "localhost:9464")]).contains("is not an address with a port"));
+}
+
+#[test]
 fn the_former_name_of_the_operations_address_still_works() {
     let config = Config::load(&environment(&[("PROMETHEUS_BIND", "127.0.0.1:9000")])).unwrap();
-    assert_eq!(config.http.ops_bind.unwrap().get().to_string(), "127.0.0.1:9000");
+    assert_eq!(config.http.ops.chosen().unwrap().to_string(), "127.0.0.1:9000");
     assert!(only(&[("PROMETHEUS_BIND", "[::1]:1"), ("OPS_BIND", "[::1]:2")]).contains("is set too"));
 }
 

@@ -93,7 +93,9 @@ impl<S: Doors> Pipeline<S> {
             Found::Nothing => return Err(ApiError::method(METHODS.into())),
         };
         let mut pass = Pass { route, param, principal: None, is_by_cookie: false, client, peer, deadline };
-        if route.access != Access::Public {
+        if route.access == Access::Operator {
+            caller.prove_operator().await?;
+        } else if route.access != Access::Public {
             let (principal, is_by_cookie) = match caller.identify(route).await {
                 // A reserved route costs nothing, but guessing one's way into it does.
                 Err(refusal) if is_reserved && refusal.status().is_client_error() => {
@@ -159,6 +161,18 @@ impl<S: Doors> Caller<'_, S> {
         })
     }
 
+    /// Lets in whoever shows the operators' token, where there is one; guessing it costs what guessing a token of a principal's
+    /// does.
+    async fn prove_operator(&mut self) -> Result<(), ApiError> {
+        let Some(token) = self.pipeline.config.ops.token() else { return Ok(()) };
+        let shown = credentials::presented(&self.head.headers, false);
+        if shown.is_ok_and(|shown| token.admits(shown.token.reveal())) {
+            return Ok(());
+        }
+        self.pay_as_address().await?;
+        Err(ApiError::needs_operators_token())
+    }
+
     /// Who is asking, if they may enter, and whether a cookie said so.
     async fn identify(&self, route: &Route<S>) -> Result<(Principal, bool), ApiError> {
         let Pipeline { doors, config, .. } = self.pipeline;
@@ -187,7 +201,7 @@ fn missing(access: Access, principal: &Principal) -> ApiError {
         Access::Admin if principal.role != Role::Admin => ApiError::needs_administrator(),
         Access::Admin => ApiError::needs_scope(Scope::Admin),
         Access::Scope(scope) => ApiError::needs_scope(scope),
-        Access::Public | Access::Anybody | Access::Session => ApiError::needs_session(),
+        Access::Public | Access::Operator | Access::Anybody | Access::Session => ApiError::needs_session(),
     }
 }
 

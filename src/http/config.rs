@@ -5,29 +5,40 @@ use std::{
     time::Duration,
 };
 
+use actors::ops::OpsToken;
 use ipnet::IpNet;
 
 use super::cors::PageOrigin;
 
-/// An address that only this machine can reach, for what asks for no credentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoopbackAddr(SocketAddr);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a loopback address")]
-pub struct NotLoopback;
-
-impl LoopbackAddr {
-    pub const fn get(self) -> SocketAddr {
-        self.0
-    }
+/// Where operators connect, and what they show there: only an address of this machine may ask for nothing.
+#[derive(Debug, Clone, Default)]
+pub struct OpsDoor {
+    chosen: Option<SocketAddr>,
+    token: Option<OpsToken>,
 }
 
-impl TryFrom<SocketAddr> for LoopbackAddr {
-    type Error = NotLoopback;
+/// An address that others can reach, and nothing to tell operators by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a loopback address, but there is no token for operators")]
+pub struct NeedsToken;
 
-    fn try_from(address: SocketAddr) -> Result<Self, NotLoopback> {
-        if address.ip().is_loopback() { Ok(Self(address)) } else { Err(NotLoopback) }
+impl OpsDoor {
+    /// Without a chosen address it is [`HttpConfig::OPS_DEFAULT`], or another free port when that one is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`NeedsToken`]: do not listen there.
+    pub fn new(chosen: Option<SocketAddr>, token: Option<OpsToken>) -> Result<Self, NeedsToken> {
+        let is_private = chosen.is_none_or(|address| address.ip().is_loopback());
+        if is_private || token.is_some() { Ok(Self { chosen, token }) } else { Err(NeedsToken) }
+    }
+
+    pub const fn chosen(&self) -> Option<SocketAddr> {
+        self.chosen
+    }
+
+    pub const fn token(&self) -> Option<&OpsToken> {
+        self.token.as_ref()
     }
 }
 
@@ -35,9 +46,8 @@ impl TryFrom<SocketAddr> for LoopbackAddr {
 pub struct HttpConfig {
     /// Where clients connect (`APP_HOST`, `APP_PORT`); port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Where operators connect (`OPS_BIND`). `None` is [`HttpConfig::OPS_DEFAULT`], or another free
-    /// port when that one is taken.
-    pub ops_bind: Option<LoopbackAddr>,
+    /// Where operators connect, and with what (`OPS_BIND`, `OPS_TOKEN`).
+    pub ops: OpsDoor,
     /// Origins whose pages may call us (`ALLOWED_ORIGINS`); empty turns CORS off.
     pub allowed_origins: Vec<PageOrigin>,
     /// How long browsers keep their refresh tokens in a cookie (`BROWSER_SESSIONS`); `None` neither sets nor reads any.
@@ -81,7 +91,7 @@ impl HttpConfig {
     pub fn new(bind: SocketAddr) -> Self {
         Self {
             bind,
-            ops_bind: None,
+            ops: OpsDoor::default(),
             allowed_origins: Vec::new(),
             browser_sessions: None,
             trusted_proxies: Vec::new(),

@@ -11,6 +11,8 @@ use prometheus_client::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::config::HttpConfig;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Served {
     route: &'static str,
@@ -37,8 +39,22 @@ pub(crate) enum Refusal {
     TooManyOfOneAddress,
 }
 
+impl Refusal {
+    const ALL: [Self; 2] = [Self::TooMany, Self::TooManyOfOneAddress];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooMany => "too_many",
+            Self::TooManyOfOneAddress => "too_many_of_one_address",
+        }
+    }
+}
+
 /// Paths that are not in the route table share this label.
 pub(crate) const NO_ROUTE: &str = "none";
+
+/// The outcome of a request that was answered as it should be.
+const OK: &str = "ok";
 
 #[derive(Clone)]
 pub(crate) struct HttpMetrics {
@@ -57,7 +73,7 @@ fn latencies() -> Histogram {
 }
 
 impl HttpMetrics {
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry, config: &HttpConfig) -> Self {
         let metrics = Self {
             requests: Family::default(),
             seconds: Family::new_with_constructor(latencies),
@@ -67,26 +83,74 @@ impl HttpMetrics {
             panics: Counter::default(),
         };
         let Self { requests, seconds, in_flight, connections, refused, panics } = metrics.clone();
-        registry.register("deepersensor_http_requests", "Requests by route and outcome", requests);
+        for refusal in Refusal::ALL {
+            drop(refused.get_or_create(&ByReason { reason: refusal.as_str() }));
+        }
+        registry.register(
+            "deepersensor_http_requests",
+            "Requests by route, status and outcome; status none: the client left before the head of the reply. Worry about 5xx, by its outcome: \
+             internal is our own fault, overloaded means too many callers or something away, upstream the model server",
+            requests,
+        );
         registry.register_with_unit(
             "deepersensor_http_request_duration",
-            "From the request's head to the end of its reply",
+            "From the request's head to the end of its reply, streams included. Worry when the p99 of routes that ask no model is above half \
+             a second",
             Unit::Seconds,
             seconds,
         );
-        registry.register("deepersensor_http_requests_in_flight", "Requests being served", in_flight);
-        registry.register("deepersensor_http_connections_open", "Open connections", connections);
-        registry.register("deepersensor_http_connections_refused", "Connections closed at a cap", refused);
-        registry.register("deepersensor_http_panics", "Routes that panicked", panics);
+        registry.register(
+            "deepersensor_http_requests_in_flight",
+            "Requests being served. Worry near deepersensor_http_requests_in_flight_limit",
+            in_flight,
+        );
+        registry.register(
+            "deepersensor_http_connections_open",
+            "Open connections of clients and operators. Worry near deepersensor_http_connections_limit",
+            connections,
+        );
+        registry.register(
+            "deepersensor_http_connections_refused",
+            "Connections closed at a cap, by which. Worry when it grows: too many clients, or one that opens too many",
+            refused,
+        );
+        registry.register(
+            "deepersensor_http_panics",
+            "Routes that panicked. Worry at any: it is a bug",
+            panics,
+        );
+        for (name, help, limit) in [
+            (
+                "deepersensor_http_requests_in_flight_limit",
+                "Requests that may be served at once (MAX_INFLIGHT_REQUESTS)",
+                config.max_in_flight,
+            ),
+            (
+                "deepersensor_http_connections_limit",
+                "Connections that clients may have open (MAX_CONNECTIONS)",
+                config.max_connections,
+            ),
+        ] {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(i64::try_from(limit).unwrap_or(i64::MAX));
+            registry.register(name, help, gauge);
+        }
         metrics
     }
 
+    /// Shows the usual outcomes of these routes from now on, so that a rate of what has not happened yet is 0 and not unknown.
+    pub(crate) fn expect(&self, routes: impl Iterator<Item = &'static str>) {
+        for route in routes {
+            for (status, outcome) in
+                [("2xx", OK), ("5xx", Kind::Internal.as_str()), ("5xx", Kind::Overloaded.as_str())]
+            {
+                drop(self.requests.get_or_create(&Served { route, status, outcome }));
+            }
+        }
+    }
+
     pub(crate) fn refused(&self, refusal: Refusal) {
-        let reason = match refusal {
-            Refusal::TooMany => "too_many",
-            Refusal::TooManyOfOneAddress => "too_many_of_one_address",
-        };
-        self.refused.get_or_create(&ByReason { reason }).inc();
+        self.refused.get_or_create(&ByReason { reason: refusal.as_str() }).inc();
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -131,7 +195,7 @@ impl Flight {
             400..500 => "4xx",
             _ => "5xx",
         };
-        self.outcome = failure.map_or("ok", Kind::as_str);
+        self.outcome = failure.map_or(OK, Kind::as_str);
     }
 }
 

@@ -40,7 +40,7 @@ mod spending;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use config::{HttpConfig, LoopbackAddr, NotLoopback};
+pub use config::{HttpConfig, NeedsToken, OpsDoor};
 pub use cors::{NotAnOrigin, PageOrigin};
 pub use server::{STOP_AFTER_GRACE, Server};
 

@@ -135,7 +135,6 @@ impl<S> RouteTable<S> {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn routes(&self) -> impl Iterator<Item = &Route<S>> {
         self.places.iter().flat_map(|place| &place.routes)
     }

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use super::{
-    config::{HttpConfig, LoopbackAddr},
-    connections::Connections,
+    config::{HttpConfig, OpsDoor},
+    connections::{Caps, Connections},
     doors::Doors,
     lifecycle::Lifecycle,
     listener::Listener,
@@ -29,8 +29,8 @@ const FLUSH: Duration = Duration::from_millis(500);
 /// What [`Server::shutdown`] needs at most after its grace.
 pub const STOP_AFTER_GRACE: Duration = WIND_UP.saturating_add(FLUSH);
 
-/// Connections operators may open; nobody else can reach that listener.
-const OPS_CONNECTIONS: usize = 64;
+/// Connections operators may open: those of one address leave room for others, should strangers reach that listener.
+const OPS_CONNECTIONS: Caps = Caps { all: 64, of_one_address: 16 };
 
 /// A running front end; dropping it does not stop it, [`Server::shutdown`] does.
 pub struct Server {
@@ -50,22 +50,26 @@ impl Server {
     ///
     /// `AddrInUse` and the like name the address.
     pub async fn start(config: HttpConfig, system: Arc<System>) -> io::Result<Self> {
-        let metrics = Arc::new(HttpMetrics::register(&mut system.registry.lock()));
+        let metrics = Arc::new(HttpMetrics::register(&mut system.registry.lock(), &config));
         let socket = bind(config.bind, "APP_PORT or APP_HOST").await?;
-        let ops_socket = bind_ops(config.ops_bind).await?;
+        let ops_socket = bind_ops(&config.ops).await?;
         let (addr, ops_addr) = (socket.local_addr()?, ops_socket.local_addr()?);
         let config = Arc::new(config);
         let (clients, operators) = (Lifecycle::default(), Lifecycle::default());
         let hosts = if addr.ip().is_loopback() { Hosts::LoopbackOrProxied } else { Hosts::Any };
         let (clients_table, operators_table) =
             (RouteTable::new(router::clients())?, RouteTable::new(router::operators())?);
-        let open = |socket, table, hosts, limit, lifecycle: &Lifecycle| {
+        // Whoever shows a token is no page that was led astray.
+        let ops_hosts = if config.ops.token().is_some() { Hosts::Any } else { Hosts::Loopback };
+        metrics.expect(clients_table.routes().chain(operators_table.routes()).map(|route| route.path));
+        let caps = Caps { all: config.max_connections, of_one_address: config.max_connections_per_address };
+        let open = |socket, table, hosts, caps, lifecycle: &Lifecycle| {
             let pipeline =
                 Pipeline::new(Arc::clone(&system), table, Arc::clone(&config), hosts, Arc::clone(&metrics));
-            start_listener(socket, pipeline, limit, &config, &metrics, lifecycle);
+            start_listener(socket, pipeline, caps, &config, &metrics, lifecycle);
         };
-        open(socket, clients_table, hosts, config.max_connections, &clients);
-        open(ops_socket, operators_table, Hosts::Loopback, OPS_CONNECTIONS, &operators);
+        open(socket, clients_table, hosts, caps, &clients);
+        open(ops_socket, operators_table, ops_hosts, OPS_CONNECTIONS, &operators);
         Ok(Self { addr, ops_addr, system, config, metrics, clients, operators })
     }
 
@@ -144,13 +148,12 @@ pub(crate) async fn stop(
 pub(crate) fn start_listener<S: Doors>(
     socket: TcpListener,
     pipeline: Arc<Pipeline<S>>,
-    max_connections: usize,
+    caps: Caps,
     config: &Arc<HttpConfig>,
     metrics: &HttpMetrics,
     lifecycle: &Lifecycle,
 ) {
-    let connections =
-        Connections::new(max_connections, config.max_connections_per_address, metrics.connections.clone());
+    let connections = Connections::new(caps, metrics.connections.clone());
     let listener =
         Listener { pipeline, connections, config: Arc::clone(config), lifecycle: lifecycle.clone() };
     lifecycle.tasks.spawn(listener.run(socket));
@@ -164,10 +167,10 @@ async fn bind(address: SocketAddr, settings: &str) -> io::Result<TcpListener> {
 }
 
 /// The default gives way to another service on this machine; an address somebody chose does not.
-async fn bind_ops(chosen: Option<LoopbackAddr>) -> io::Result<TcpListener> {
+async fn bind_ops(door: &OpsDoor) -> io::Result<TcpListener> {
     const SETTING: &str = "OPS_BIND";
-    if let Some(address) = chosen {
-        return bind(address.get(), SETTING).await;
+    if let Some(address) = door.chosen() {
+        return bind(address, SETTING).await;
     }
     match bind(HttpConfig::OPS_DEFAULT, SETTING).await {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

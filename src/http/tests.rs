@@ -39,6 +39,7 @@ use uuid::Uuid;
 use self::client::{Answer, PATIENCE, rest, until};
 use super::{
     config::HttpConfig,
+    connections::Caps,
     doors::Doors,
     error::ApiError,
     lifecycle::Lifecycle,
@@ -217,14 +218,15 @@ impl Rig {
         let (tell, dropped) = mpsc::unbounded_channel();
         let script =
             Arc::new(Script { empty, asked: Mutex::default(), reported: Mutex::default(), dropped: tell });
-        let metrics = Arc::new(HttpMetrics::register(&mut Registry::default()));
+        let metrics = Arc::new(HttpMetrics::register(&mut Registry::default(), &config));
         let lifecycle = Lifecycle::default();
         let table = RouteTable::new(routes()).unwrap();
         let pipeline =
             Pipeline::new(Arc::clone(&script), table, Arc::clone(&config), hosts, Arc::clone(&metrics));
         let socket = TcpListener::bind(config.bind).await.unwrap();
         let addr = socket.local_addr().unwrap();
-        start_listener(socket, pipeline, config.max_connections, &config, &metrics, &lifecycle);
+        let caps = Caps { all: config.max_connections, of_one_address: config.max_connections_per_address };
+        start_listener(socket, pipeline, caps, &config, &metrics, &lifecycle);
         Self { addr, script, metrics, lifecycle, dropped }
     }
 

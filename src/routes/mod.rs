@@ -7,6 +7,7 @@ pub(crate) mod auth;
 pub(crate) mod chat;
 pub(crate) mod conversations;
 mod expiry;
+mod exposition;
 pub(crate) mod health;
 pub(crate) mod jwks;
 mod limits;

@@ -69,6 +69,7 @@ impl Modify for Admission {
 fn describe(operation: &mut Operation, route: &Route<System>) {
     let (access, refusals): (_, &[&str]) = match route.access {
         Access::Public => ("public".to_owned(), &[]),
+        Access::Operator => ("operator".to_owned(), &["401"]),
         Access::Anybody => ("anybody".to_owned(), &["401"]),
         Access::Session => ("session".to_owned(), &["401", "403"]),
         Access::Admin => ("admin".to_owned(), &["401", "403"]),

@@ -16,7 +16,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use uuid::Uuid;
 
 use crate::http::{
-    HttpConfig, Server,
+    HttpConfig, OpsDoor, Server,
     tests::client::{self, Answer},
 };
 
@@ -45,7 +45,7 @@ impl Service {
         };
         let system = Arc::new(System::start(&name, config, Clock::system()).await.unwrap());
         let mut http = HttpConfig::new("127.0.0.1:0".parse().unwrap());
-        http.ops_bind = http.bind.try_into().ok();
+        http.ops = OpsDoor::new(Some(http.bind), None).unwrap();
         http.drain_accept = Duration::ZERO;
         http.drain_grace = Duration::from_millis(200);
         let server = Server::start(http, Arc::clone(&system)).await.unwrap();
@@ -282,7 +282,7 @@ async fn operators_see_metrics_actors_and_health_without_credentials() {
     assert_eq!(client::ask(service.addr(), "GET /healthz", &[], "").await.json()["status"], "ok");
     let ops = service.server.ops_addr();
     let metrics = client::ask(ops, "GET /metrics", &[], "").await;
-    assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     let served = r#"deepersensor_http_requests_total{route="/healthz",status="2xx",outcome="ok"} 1"#;
     assert!(metrics.text.contains(served), "{}", metrics.text);
     assert!(

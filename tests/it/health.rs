@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::redis::Redis;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{Options, PATIENCE, Reply, Store, TestApp, both_stores, snapshot};
@@ -71,6 +72,33 @@ async fn d06_without_its_database_a_service_is_alive_but_not_ready_and_recovers_
         until_ready_is(&app, 200).await;
     }
     app.sign_up_and_in("ada@example.org").await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn d06_health_names_redis_and_each_model_server_and_neither_makes_it_unready() {
+    let redis = Redis::start().await.unwrap();
+    let app = TestApp::start(Options::on(Store::Sqlite).set("REDIS_URL", redis.url())).await;
+    let detail = async |name: &str| {
+        let health = get(&app, "/health").await.expect_status(200).json();
+        let check = checks(&health).iter().find(|check| check["name"] == name).unwrap();
+        check["detail"].as_str().unwrap().to_owned()
+    };
+    let until = async |name: &str, words: &str| {
+        let give_up = Instant::now() + PATIENCE;
+        while detail(name).await != words {
+            assert!(Instant::now() < give_up, "{name}: {} is not {words}", detail(name).await);
+            get(&app, "/v1/models").await;
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    until("redis", "answers: limits are counted with all instances").await;
+    until("model_servers", "ollama answers").await;
+    redis.kill().unwrap();
+    app.ollama.control().close().await;
+    until("redis", "does not answer: limits are counted by this instance alone").await;
+    get(&app, "/readyz").await.expect_status(200);
+    app.ollama.control().reopen().await.unwrap();
     app.finish().await;
 }
 

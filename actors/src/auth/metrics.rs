@@ -20,6 +20,8 @@ enum CheckOutcome {
 }
 
 impl CheckOutcome {
+    const ALL: [Self; 3] = [Self::Accepted, Self::Refused, Self::Unavailable];
+
     const fn label(self) -> (&'static str, &'static str) {
         let outcome = match self {
             Self::Accepted => "accepted",
@@ -50,6 +52,8 @@ pub(super) enum SignInOutcome {
 }
 
 impl SignInAction {
+    const ALL: [Self; 3] = [Self::SignUp, Self::LogIn, Self::Refresh];
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::SignUp => "sign_up",
@@ -60,6 +64,8 @@ impl SignInAction {
 }
 
 impl SignInOutcome {
+    const ALL: [Self; 5] = [Self::Success, Self::Refused, Self::Throttled, Self::Reuse, Self::Unavailable];
+
     pub(super) fn of<T>(outcome: &Result<T, AuthError>) -> Self {
         match outcome {
             Ok(_) => Self::Success,
@@ -129,39 +135,50 @@ impl AuthMetrics {
             key_look_ups: Family::default(),
             sign_ins: Family::default(),
         };
+        // Rates of what has not happened yet are 0, not unknown.
+        for outcome in CheckOutcome::ALL {
+            drop(metrics.look_ups.get_or_create(&[outcome.label()]));
+            drop(metrics.key_look_ups.get_or_create(&[outcome.label()]));
+        }
+        for action in SignInAction::ALL {
+            for outcome in SignInOutcome::ALL {
+                drop(metrics.sign_ins.get_or_create(&sign_in(action, outcome)));
+            }
+        }
         registry.register(
             "deepersensor_token_checks",
-            "Access tokens and API keys judged, by outcome",
+            "Access tokens and API keys judged, by outcome. Worry when many are refused: somebody guesses, or a client holds an old key",
             checks,
         );
         registry.register(
             "deepersensor_token_cache_hits",
-            "Access tokens accepted without checking the signature again",
+            "Access tokens accepted without checking the signature again. Most should be",
             metrics.remembered.clone(),
         );
         registry.register(
             "deepersensor_session_stale_serves",
-            "Callers accepted by what was known before the store went away",
+            "Callers accepted by what was known before the store went away. Worry at any: the store is away",
             metrics.stale.clone(),
         );
         registry.register(
             "deepersensor_audit_untold",
-            "Refusals of strangers that came too fast to be written into the audit trail and the log",
+            "Refusals of strangers that came too fast to be written into the audit trail and the log. Worry when it grows: somebody tries many \
+             doors",
             metrics.untold.clone(),
         );
         registry.register(
             "deepersensor_session_look_ups",
-            "Questions to the store about a session, by outcome",
+            "Questions to the store about a session, by outcome. Worry when any are unavailable",
             metrics.look_ups.clone(),
         );
         registry.register(
             "deepersensor_key_look_ups",
-            "Questions to the store about an API key, by outcome",
+            "Questions to the store about an API key, by outcome. Worry when any are unavailable",
             metrics.key_look_ups.clone(),
         );
         registry.register(
             "deepersensor_sign_ins",
-            "Sign-ups, log-ins and refreshes, by outcome",
+            "Sign-ups, log-ins and refreshes, by outcome. Worry at any reuse (a stolen refresh token) and when log-ins are throttled",
             metrics.sign_ins.clone(),
         );
         metrics
@@ -181,7 +198,10 @@ impl AuthMetrics {
     }
 
     pub(super) fn signed_in(&self, action: SignInAction, outcome: SignInOutcome) {
-        let labels = [("action", action.as_str()), ("outcome", outcome.as_str())];
-        self.sign_ins.get_or_create(&labels).inc();
+        self.sign_ins.get_or_create(&sign_in(action, outcome)).inc();
     }
+}
+
+const fn sign_in(action: SignInAction, outcome: SignInOutcome) -> Labels<2> {
+    [("action", action.as_str()), ("outcome", outcome.as_str())]
 }

@@ -57,7 +57,7 @@ impl Lane {
         Self {
             gate,
             bell,
-            queue: Mutex::new(Queue::new(linger, kept_bytes, metrics.kept_settlements.clone())),
+            queue: Mutex::new(Queue::new(linger, kept_bytes, metrics.kept.clone())),
             unsettled,
             writing,
             metrics,

@@ -1,53 +1,73 @@
 //! What the db room counts.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt, sync::Weak, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{
+        MetricType,
         counter::Counter,
         family::Family,
-        gauge::Gauge,
+        gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
 };
 
-use super::DbError;
+use super::{DbError, store::Store};
 
-/// How a query or a transaction ended.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-enum Ended {
-    Ok,
+/// How queries or transactions ended.
+#[derive(Clone)]
+struct Ends {
+    ok: Counter,
     /// Something in it was refused; the database itself is well.
-    Refused,
-    Unavailable,
+    refused: Counter,
+    unavailable: Counter,
 }
 
-impl EncodeLabelValue for Ended {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
-        encoder.write_str(match self {
-            Self::Ok => "ok",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-        })
+impl Ends {
+    fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let of = |outcome| family.get_or_create_owned(&[("outcome", outcome)]);
+        let ends = Self { ok: of("ok"), refused: of("refused"), unavailable: of("unavailable") };
+        registry.register(name, help, family);
+        ends
+    }
+
+    fn count<T>(&self, result: &Result<T, DbError>) {
+        match result {
+            Ok(_) => &self.ok,
+            Err(error) if error.is_away() => &self.unavailable,
+            Err(_) => &self.refused,
+        }
+        .inc();
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct EndedLabel {
-    outcome: Ended,
+/// The settlements that wait for a database that was away, over all lanes.
+#[derive(Clone, Default)]
+pub(super) struct Kept {
+    pub(super) settlements: Gauge,
+    pub(super) bytes: Gauge,
+}
+
+impl Kept {
+    /// A lane keeps other settlements, and bytes, than `before`.
+    pub(super) fn changed(&self, before: (usize, usize), now: (usize, usize)) {
+        self.settlements.inc_by(now.0 as i64 - before.0 as i64);
+        self.bytes.inc_by(now.1 as i64 - before.1 as i64);
+    }
 }
 
 #[derive(Clone)]
 pub(super) struct DbMetrics {
-    reads: Family<EndedLabel, Counter>,
+    reads: Ends,
     read_seconds: Histogram,
-    transactions: Family<EndedLabel, Counter>,
+    transactions: Ends,
     transaction_seconds: Histogram,
     transaction_writes: Histogram,
-    /// Settlements that wait for a database that was away.
-    pub(super) kept_settlements: Gauge,
+    pub(super) kept: Kept,
     pub(super) lost_settlements: Counter,
     pub(super) dropped_checkpoints: Counter,
     /// Audit entries that nobody waited for.
@@ -58,79 +78,87 @@ impl DbMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.000_1, 2.0, 17));
         let metrics = Self {
-            reads: Family::default(),
+            reads: Ends::register(
+                registry,
+                "deepersensor_db_reads",
+                "Queries by outcome. Worry when any are unavailable: the database is away or too slow",
+            ),
             read_seconds: seconds(),
-            transactions: Family::default(),
+            transactions: Ends::register(
+                registry,
+                "deepersensor_db_transactions",
+                "Write transactions by outcome. Worry when any are unavailable",
+            ),
             transaction_seconds: seconds(),
             transaction_writes: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
-            kept_settlements: Gauge::default(),
+            kept: Kept::default(),
             lost_settlements: Counter::default(),
             dropped_checkpoints: Counter::default(),
             dropped_notes: Counter::default(),
         };
-        registry.register("deepersensor_db_reads", "Queries by outcome", metrics.reads.clone());
         registry.register(
             "deepersensor_db_read_duration_seconds",
-            "Time of a query, its wait for a connection included",
+            "Time of a query, its wait for a connection included. Worry when the p99 is above a tenth of a second",
             metrics.read_seconds.clone(),
         );
         registry.register(
-            "deepersensor_db_transactions",
-            "Write transactions by outcome",
-            metrics.transactions.clone(),
-        );
-        registry.register(
             "deepersensor_db_transaction_duration_seconds",
-            "Time of a write transaction, its wait for a connection included",
+            "Time of a write transaction, its wait for a connection included. Worry when the p99 is above half a second",
             metrics.transaction_seconds.clone(),
         );
         registry.register(
             "deepersensor_db_transaction_writes",
-            "Changes that shared one transaction",
+            "Changes that shared one transaction. Near 256 the database writes as fast as it can",
             metrics.transaction_writes.clone(),
         );
         registry.register(
             "deepersensor_db_settlements_kept",
-            "Settlements that wait for the database to come back",
-            metrics.kept_settlements.clone(),
+            "Ends of turns that wait in memory for the database to come back. Worry when it is not 0: a crash now loses them",
+            metrics.kept.settlements.clone(),
+        );
+        registry.register(
+            "deepersensor_db_settlements_kept_bytes",
+            "Their text, in bytes. Worry above 32 MiB: from 64 MiB on they are given up",
+            metrics.kept.bytes.clone(),
         );
         registry.register(
             "deepersensor_db_settlements_lost",
-            "Settlements given up: refused by the database, over the bound, or unwritten at the end",
+            "Ends of turns given up: refused by the database, over the bound, or unwritten at the end. Worry at any",
             metrics.lost_settlements.clone(),
         );
         registry.register(
             "deepersensor_db_checkpoints_dropped",
-            "Checkpoints that found their lane full",
+            "Checkpoints of running answers that found their lane full; a later one covers them. Worry when it grows for minutes: writes are too \
+             slow",
             metrics.dropped_checkpoints.clone(),
         );
         registry.register(
             "deepersensor_audit_dropped",
-            "Audit entries of refusals that found their lane half full or the database away",
+            "Audit entries of refusals that found their lane half full or the database away. Worry at any: the trail has gaps",
             metrics.dropped_notes.clone(),
         );
         metrics
     }
 
     pub(super) fn read<T>(&self, result: &Result<T, DbError>, took: Duration) {
-        self.reads.get_or_create(&label(result)).inc();
+        self.reads.count(result);
         self.read_seconds.observe(took.as_secs_f64());
     }
 
     pub(super) fn transaction<T>(&self, result: &Result<T, DbError>, writes: usize, took: Duration) {
-        self.transactions.get_or_create(&label(result)).inc();
+        self.transactions.count(result);
         self.transaction_seconds.observe(took.as_secs_f64());
         self.transaction_writes.observe(writes as f64);
     }
 
     #[cfg(test)]
     pub(super) fn refused_transactions(&self) -> u64 {
-        self.transactions.get_or_create(&EndedLabel { outcome: Ended::Refused }).get()
+        self.transactions.refused.get()
     }
 
     #[cfg(test)]
     pub(super) fn commits(&self) -> u64 {
-        self.transactions.get_or_create(&EndedLabel { outcome: Ended::Ok }).get()
+        self.transactions.ok.get()
     }
 }
 
@@ -143,11 +171,46 @@ pub(super) fn register_replica(registry: &mut Registry, up: Gauge) {
     );
 }
 
-fn label<T>(result: &Result<T, DbError>) -> EndedLabel {
-    let outcome = match result {
-        Ok(_) => Ended::Ok,
-        Err(error) if error.is_away() => Ended::Unavailable,
-        Err(_) => Ended::Refused,
-    };
-    EndedLabel { outcome }
+/// Shows the pools of a store as they are at each scrape, for as long as there is the store.
+pub(super) struct Pools(pub Weak<dyn Store>);
+
+impl fmt::Debug for Pools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pools")
+    }
+}
+
+impl Collector for Pools {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(store) = self.0.upgrade() else { return Ok(()) };
+        let pools = store.pools();
+        let help = "Open connections to the database, by pool and by whether one is at work. Worry when busy stays at \
+                    deepersensor_db_connections_limit: callers wait.";
+        let mut family =
+            encoder.encode_descriptor("deepersensor_db_connections", help, None, MetricType::Gauge)?;
+        for pool in &pools {
+            for (state, count) in [("busy", pool.open - pool.idle), ("idle", pool.idle)] {
+                let labels = [("pool", pool.name), ("state", state)];
+                ConstGauge::new(u64::from(count)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Connections that the pool may open. Over all instances they must stay below the database's own limit.";
+        let mut family =
+            encoder.encode_descriptor("deepersensor_db_connections_limit", help, None, MetricType::Gauge)?;
+        for pool in &pools {
+            ConstGauge::new(u64::from(pool.limit)).encode(family.encode_family(&[("pool", pool.name)])?)?;
+        }
+        let help = "Wait for a connection, opening one included. Worry when the p99 is above a tenth of a second: the pool is too small, or the \
+                    database slow to accept.";
+        let mut family = encoder.encode_descriptor(
+            "deepersensor_db_acquire_seconds",
+            help,
+            None,
+            MetricType::Histogram,
+        )?;
+        for pool in &pools {
+            pool.waits.encode(family.encode_family(&[("pool", pool.name)])?)?;
+        }
+        Ok(())
+    }
 }

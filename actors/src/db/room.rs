@@ -10,7 +10,7 @@ use ractor::{
 use super::{
     DbConfig, DbHandle,
     lane::{Lane, Unsettled},
-    metrics::{self, DbMetrics},
+    metrics::{self, DbMetrics, Pools},
     replica_watch::ReplicaWatch,
     store::{self, Store},
     worker::{DbWorker, ReadMessage, Refusal, WorkerState},
@@ -48,6 +48,7 @@ pub(super) fn assemble(
     store: Arc<dyn Store>,
 ) -> (DbHandle, SupervisorSpec) {
     let metrics = DbMetrics::register(&mut ctx.registry.lock());
+    ctx.registry.lock().register_collector(Box::new(Pools(Arc::downgrade(&store))));
     let lane_count = store.write_lanes();
     let unsettled = Arc::<Unsettled>::default();
     let writing = Writing::new();

@@ -30,12 +30,13 @@ async fn a_healed_database_gets_the_settlements_it_missed() {
     store.be_away(true);
     let told = settling(&db, settlement(&begin(fresh_id()), "kept"));
     assert!(matches!(told.await, Ok(Err(DbError::Unavailable(_)))), "told once");
-    assert_eq!(db.metrics.kept_settlements.get(), 1);
+    assert_eq!(db.metrics.kept.settlements.get(), 1);
+    assert!(db.metrics.kept.bytes.get() > 0);
     store.be_away(false);
     // Nobody calls: the writer's own alarm brings it back.
     store.written(1).await;
     assert_eq!(store.batches(), [["settle"]]);
-    assert_eq!(db.metrics.kept_settlements.get(), 0);
+    assert_eq!((db.metrics.kept.settlements.get(), db.metrics.kept.bytes.get()), (0, 0));
     assert_eq!(db.metrics.lost_settlements.get(), 0);
 }
 
@@ -112,7 +113,9 @@ async fn text_kept_for_a_database_that_is_away_is_bounded() {
     let long = "x".repeat(4_000);
     let told: Vec<_> = (0..3).map(|_| settling(&db, settlement(&begin(fresh_id()), &long))).collect();
     assert!(join_all(told).await.into_iter().all(|told| told.unwrap().is_err()));
-    assert_eq!((db.metrics.kept_settlements.get(), db.metrics.lost_settlements.get()), (2, 1));
+    assert_eq!((db.metrics.kept.settlements.get(), db.metrics.lost_settlements.get()), (2, 1));
+    let bytes = db.metrics.kept.bytes.get();
+    assert!((8_000..=10_000).contains(&bytes), "{bytes}");
     assert_eq!(db.lanes[0].in_use(), 2, "what is kept keeps its place");
 }
 

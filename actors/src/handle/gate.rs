@@ -135,12 +135,13 @@ impl GateCollector {
 impl Collector for GateCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let sums = self.sums();
-        let help = "Messages sent and not yet dropped";
+        let help =
+            "Messages to an actor that are waiting or being handled. Worry near deepersensor_gate_capacity.";
         gauges(&mut encoder, "deepersensor_gate_in_use", help, &sums, |sum| sum.in_use)?;
-        let help = "Messages that may exist at a time";
+        let help = "Messages to an actor that may exist at a time; those of its shards together.";
         gauges(&mut encoder, "deepersensor_gate_capacity", help, &sums, |sum| sum.capacity)?;
 
-        let help = "Messages refused because the gate was full";
+        let help = "Messages refused because the gate was full. Worry when it grows: that actor is too slow, or stands still.";
         let name = "deepersensor_gate_refused";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (gate, sum) in &sums {

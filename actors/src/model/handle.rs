@@ -156,7 +156,7 @@ impl ModelHandle {
             room.routing.db.clone(),
             permit,
             room.leases.clock.clone(),
-            room.routing.metrics.clone(),
+            route.metrics.clone(),
         ));
 
         if let Some(stored) = stored {

@@ -14,7 +14,7 @@ use super::{
     depth::Depths,
     handle::Inner,
     lease::{LeaseActor, Leases},
-    metrics::ModelMetrics,
+    metrics::register_holds,
     provider::AnyProvider,
     residents::ResidencyRules,
     route::RouteTable,
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     clock::fresh_id,
     db::DbHandle,
+    ops::Server,
     rate_limit::RateLimitHandle,
     reply::ReplyBudget,
     room::RoomContext,
@@ -77,7 +78,7 @@ pub(super) fn build_over(
 ) -> ModelRoom {
     let halt = CancellationToken::new();
     let upstreams = upstreams(ctx, &config, providers, &halt);
-    let metrics = ModelMetrics::register(&mut ctx.registry.lock());
+    let holds = register_holds(&mut ctx.registry.lock());
     let supervisor = SupervisorHandle::new();
     let leases = Leases {
         instance: fresh_id(),
@@ -88,7 +89,7 @@ pub(super) fn build_over(
     };
     let budget = ReplyBudget::new(config.reply_budget_bytes);
     let prompts = Arc::new(Semaphore::new(config.prompt_budget_bytes >> 10));
-    let streams = Streams::new(limits.clone(), metrics.holds.clone(), ctx.tracker.clone(), halt.clone());
+    let streams = Streams::new(limits.clone(), holds, ctx.tracker.clone(), halt.clone());
     let routing = Arc::new(Routing {
         config,
         upstreams,
@@ -100,7 +101,6 @@ pub(super) fn build_over(
         tracker: ctx.tracker.clone(),
         streams,
         db,
-        metrics,
         halt,
         retiring: Mutex::default(),
         refreshing: tokio::sync::Mutex::new(()),
@@ -169,6 +169,14 @@ fn lease_keeper(ctx: &RoomContext, leases: Leases) -> ChildSpec {
 }
 
 impl ModelHandle {
+    /// The model servers and whether they answer, as far as we know; costs nothing.
+    pub(crate) fn servers(&self) -> Vec<Server> {
+        let upstreams = self.0.routing.upstreams.iter();
+        upstreams
+            .map(|upstream| Server { name: upstream.name().to_owned(), is_up: upstream.is_up() })
+            .collect()
+    }
+
     /// Waits, for a bounded time, for the first catalogue, so that a service that says it is ready can name its models.
     pub(crate) async fn first_catalogue(&self) {
         let routing = &self.0.routing;

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use domain::model_name::CanonicalName;
 
-use super::{Model, ModelState, catalogue::CatalogueModel, waiting_list::WaitingList, worker::Seat};
+use super::{
+    Model, ModelState, catalogue::CatalogueModel, metrics::ModelMetrics, waiting_list::WaitingList,
+    worker::Seat,
+};
 
 /// An immutable snapshot; the router publishes a new one when the catalogue changed.
 #[derive(Default)]
@@ -15,6 +18,8 @@ pub(super) struct Route {
     pub model: CatalogueModel,
     pub list: Arc<WaitingList>,
     pub seats: Arc<[Arc<Seat>]>,
+    /// What was counted of it.
+    pub metrics: Arc<ModelMetrics>,
     /// Where its workers are found in the tree.
     pub tree_path: Arc<str>,
 }
@@ -34,6 +39,7 @@ impl Route {
             model: model.clone(),
             list: self.list.clone(),
             seats: self.seats.clone(),
+            metrics: self.metrics.clone(),
             tree_path: self.tree_path.clone(),
         }
     }

@@ -53,7 +53,6 @@ pub(super) struct Routing {
     pub tracker: TaskTracker,
     pub streams: Arc<Streams>,
     pub db: DbHandle,
-    pub metrics: Arc<ModelMetrics>,
     pub halt: CancellationToken,
     /// Models whose old workers have not all stopped yet; they come back only after that.
     pub retiring: parking_lot::Mutex<HashSet<CanonicalName>>,
@@ -159,20 +158,19 @@ impl Routing {
             .collect();
         let bells: Vec<Bell<WorkerMessage>> =
             (0..slots * servers.len()).map(|_| Bell::new(Slot::new(), || WorkerMessage::Wake)).collect();
-        let name: Arc<str> = model.name.as_str().into();
         let limits = Limits {
             places: self.config.queue_limit,
             per_user: self.config.queue_per_user,
             adaptive: self.config.adaptive.contains(&model.name),
         };
-        let list = WaitingList::new(limits, bells.clone(), self.metrics.refused(&name));
+        let metrics = Arc::<ModelMetrics>::default();
+        let list = WaitingList::new(limits, bells.clone(), metrics.clone());
         let seats: Vec<Arc<Seat>> = bells
             .into_iter()
             .enumerate()
             .map(|(index, bell)| {
                 Arc::new(Seat {
                     index,
-                    model: name.clone(),
                     list: list.clone(),
                     bell,
                     server: servers[index / slots].clone(),
@@ -180,13 +178,19 @@ impl Routing {
                     db: self.db.clone(),
                     checkpoint_every: self.config.checkpoint_every,
                     checkpoint_bytes: self.config.checkpoint_bytes,
-                    metrics: self.metrics.clone(),
+                    metrics: metrics.clone(),
                     halt: self.halt.clone(),
                 })
             })
             .collect();
         let tree_path = child_path(self.room, model.name.as_str());
-        Arc::new(Route { model: model.clone(), list, seats: seats.into(), tree_path: tree_path.into() })
+        Arc::new(Route {
+            model: model.clone(),
+            list,
+            seats: seats.into(),
+            metrics,
+            tree_path: tree_path.into(),
+        })
     }
 
     /// Has a worker started for every seat that has none; one that could not be asked for is asked for next time.

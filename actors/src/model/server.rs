@@ -60,6 +60,11 @@ impl ModelServer {
         self.upstream.worked();
     }
 
+    /// The answer broke off after it had begun.
+    pub fn broke_off(&self, error: &UpstreamError) {
+        self.upstream.count(error);
+    }
+
     /// The answer broke off before it began.
     pub fn failed(&self, error: &UpstreamError) {
         self.upstream.failed(error);

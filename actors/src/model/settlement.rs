@@ -45,7 +45,7 @@ pub(super) fn settle(
         let status = status_of(&end);
         let usage = facts.progress.usage();
         let timings = facts.progress.timings();
-        metrics.ended(&facts.model, facts.priority, status, &timings, usage);
+        metrics.ended(facts.priority, status, &timings, usage);
         if is_paid_for(&end) {
             facts.reserve.settle(usage.total_tokens());
         } else {

@@ -1,5 +1,6 @@
 //! The room as its callers see it: a real tree and a real store over model servers that do what the test says.
 
+mod metrics;
 mod streams;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -11,7 +11,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -50,6 +50,8 @@ pub(super) struct Upstream {
     elsewhere: ArcSwap<HashSet<String>>,
     /// Whether it answered when it last had to.
     answers: AtomicBool,
+    /// How often it failed us, by [`UpstreamError::kind`].
+    failures: [AtomicU64; UpstreamError::KINDS.len()],
     tracker: TaskTracker,
     /// Ends loads and probes.
     halt: CancellationToken,
@@ -70,6 +72,7 @@ impl Upstream {
             retries: RetryBudget::new(),
             elsewhere: ArcSwap::default(),
             answers: AtomicBool::new(true),
+            failures: Default::default(),
             tracker,
             halt,
         })
@@ -95,9 +98,11 @@ impl Upstream {
             let elsewhere = cards.iter().filter(|card| runs_elsewhere(card)).map(|card| card.name.clone());
             self.elsewhere.store(Arc::new(elsewhere.collect()));
         }
-        // A list that fails otherwise says little about turns: it may be slow where they are not.
-        if let Err(error @ UpstreamError::Connect(_)) = &cards {
-            self.failed(error);
+        match &cards {
+            Err(error @ UpstreamError::Connect(_)) => self.failed(error),
+            // Says little about turns: it may be slow where they are not.
+            Err(error) => self.count(error),
+            Ok(_) => {}
         }
         cards
     }
@@ -174,8 +179,19 @@ impl Upstream {
         self.breaker.worked();
     }
 
-    /// Counts a failure, if it is the server's own; the one that opens the breaker has the server probed.
+    /// Counts a failure for the metrics, and nothing else.
+    pub fn count(&self, error: &UpstreamError) {
+        self.failures[error.kind()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it failed us, by kind.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        UpstreamError::KINDS.into_iter().zip(self.failures.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// Counts a failure, also against the server if it is its own; the one that opens the breaker has the server probed.
     pub fn failed(self: &Arc<Self>, error: &UpstreamError) {
+        self.count(error);
         if error.is_the_servers_own() && self.breaker.failed() {
             tracing::warn!(upstream = %self.name, %error, "model server fails; its breaker is open");
             let (upstream, halt) = (self.clone(), self.halt.clone());

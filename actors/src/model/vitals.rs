@@ -22,21 +22,37 @@ impl fmt::Debug for Vitals {
 type Reading = fn(&Upstream) -> u64;
 
 const GAUGES: [(&str, &str, Reading); 4] = [
-    ("deepersensor_upstream_up", "Whether the model server answers", |upstream| upstream.is_up().into()),
-    ("deepersensor_upstream_breaker", "Its breaker: 0 closed, 1 half-open, 2 open", |upstream| {
-        upstream.breaker() as u64
-    }),
-    ("deepersensor_upstream_models_loaded", "Models it holds in memory, as far as we know", |upstream| {
-        upstream.occupancy().residents as u64
-    }),
-    ("deepersensor_upstream_load_waiting", "Turns in slots that wait for a model to be loaded", |upstream| {
-        upstream.occupancy().waiting as u64
-    }),
+    (
+        "deepersensor_upstream_up",
+        "Whether the model server answers: 1 or 0. Worry at 0: its models' turns get 503 until it is back.",
+        |upstream| upstream.is_up().into(),
+    ),
+    (
+        "deepersensor_upstream_breaker",
+        "The model server's breaker: 0 closed, 1 half-open, 2 open. Worry when it is not 0 for longer than a restart of the server takes.",
+        |upstream| upstream.breaker() as u64,
+    ),
+    (
+        "deepersensor_upstream_models_loaded",
+        "Models that the server holds in memory, as far as we know.",
+        |upstream| upstream.occupancy().residents as u64,
+    ),
+    (
+        "deepersensor_upstream_load_waiting",
+        "Turns in slots that wait for a model to be loaded. Worry when it is seldom 0: models take turns in too little memory.",
+        |upstream| upstream.occupancy().waiting as u64,
+    ),
 ];
 
 const COUNTERS: [(&str, &str, Reading); 2] = [
-    ("deepersensor_upstream_loads", "Models we had it load", |upstream| upstream.occupancy().loads),
-    ("deepersensor_upstream_unloads", "Models we had it unload", |upstream| upstream.occupancy().unloads),
+    (
+        "deepersensor_upstream_loads",
+        "Models we had the server load. Worry at several a minute: they displace each other.",
+        |upstream| upstream.occupancy().loads,
+    ),
+    ("deepersensor_upstream_unloads", "Models we had the server unload.", |upstream| {
+        upstream.occupancy().unloads
+    }),
 ];
 
 impl Collector for Vitals {
@@ -53,6 +69,16 @@ impl Collector for Vitals {
             for upstream in &*self.0 {
                 let metric = ConstCounter::new(read(upstream));
                 metric.encode(family.encode_family(&[("upstream", upstream.name())])?)?;
+            }
+        }
+        let help = "Calls of the model server that failed, by kind. Worry about connect, first_byte_timeout, failed and garbage, which are \
+                    the server's own faults and open its breaker; busy is tried again, rejected is the caller's fault.";
+        let name = "deepersensor_upstream_failures";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for upstream in &*self.0 {
+            for (kind, count) in upstream.failures() {
+                let labels = [("upstream", upstream.name()), ("kind", kind)];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
         Ok(())

@@ -41,7 +41,7 @@ use self::{
     service_time::ServiceTime,
 };
 use super::{
-    metrics::{Refused, RefusedTurns},
+    metrics::{ModelMetrics, Refused},
     turn::Job,
     worker::WorkerMessage,
 };
@@ -74,7 +74,7 @@ pub(super) struct Limits {
 
 pub(super) struct WaitingList {
     limits: Limits,
-    refused: RefusedTurns,
+    metrics: Arc<ModelMetrics>,
     inner: Mutex<Inner>,
     /// Turns in slots. Only raised under the lock; read without it between reads of a stream.
     running: AtomicUsize,
@@ -125,7 +125,7 @@ pub(super) struct Cost {
 }
 
 impl WaitingList {
-    pub fn new(limits: Limits, bells: Vec<Bell<WorkerMessage>>, refused: RefusedTurns) -> Arc<Self> {
+    pub fn new(limits: Limits, bells: Vec<Bell<WorkerMessage>>, metrics: Arc<ModelMetrics>) -> Arc<Self> {
         let slots = bells.len();
         let ceiling = u32::try_from(slots).unwrap_or(u32::MAX);
         let inner = Inner {
@@ -142,7 +142,7 @@ impl WaitingList {
         };
         Arc::new(Self {
             limits,
-            refused,
+            metrics,
             inner: Mutex::new(inner),
             running: AtomicUsize::new(0),
             slot_freed: Notify::new(),
@@ -164,7 +164,7 @@ impl WaitingList {
             admitted.inspect_err(|refusal| self.count(*refusal))?
         };
         if let Some((job, retry_after)) = evicted {
-            self.refused.count(Refused::Evicted);
+            self.metrics.refused(Refused::Evicted);
             let message = "the queue is full and this was the newest turn of its longest backlog";
             job.writer.end(End::Shed { message: message.to_owned(), retry_after });
         }
@@ -173,9 +173,9 @@ impl WaitingList {
 
     fn count(&self, refusal: Refusal) {
         match refusal {
-            Refusal::UserFull(_) => self.refused.count(Refused::UserFull),
-            Refusal::Full(_) => self.refused.count(Refused::Full),
-            Refusal::TooLate(_) => self.refused.count(Refused::Deadline),
+            Refusal::UserFull(_) => self.metrics.refused(Refused::UserFull),
+            Refusal::Full(_) => self.metrics.refused(Refused::Full),
+            Refusal::TooLate(_) => self.metrics.refused(Refused::Deadline),
             Refusal::Closed(_) => {}
         }
     }
@@ -212,7 +212,7 @@ impl WaitingList {
             }
         };
         for job in late {
-            self.refused.count(Refused::Late);
+            self.metrics.refused(Refused::Late);
             job.writer.end(End::Failed {
                 code: FailureCode::DeadlineExceeded,
                 message: "the time of the request was over before a slot was free".to_owned(),

@@ -54,8 +54,6 @@ pub(super) enum WorkerMessage {
 /// What a worker needs, kept outside it so that its successor has the same.
 pub(super) struct Seat {
     pub index: usize,
-    /// By its canonical name, as in every metric.
-    pub model: Arc<str>,
     pub list: Arc<WaitingList>,
     pub bell: Bell<WorkerMessage>,
     pub server: Arc<ModelServer>,
@@ -113,7 +111,7 @@ impl Actor for ModelWorker {
             };
             running.begin();
             let progress = job.progress.clone();
-            let busy = seat.metrics.busy(&seat.model);
+            let busy = seat.metrics.busy();
             // Boxed, so that an idle worker holds a pointer rather than the whole turn.
             Box::pin(seat.run(job)).await;
             drop(busy);
@@ -169,15 +167,17 @@ impl Seat {
         job.writer.started();
         let mut checkpoints = Checkpoints::new(self.checkpoint_every, self.checkpoint_bytes, Instant::now());
         let mut batch = Batch::default();
-        let mut began = false;
+        // When the last text came.
+        let mut last: Option<Instant> = None;
         loop {
             let may_wait = self.list.running() > 1 && job.writer.only_end_wanted();
             stream.pace(may_wait.then_some(UNARY_PACE));
             let read = stream.read(&mut batch).await;
+            let now = Instant::now();
             if !batch.deltas.is_empty() {
-                if !began {
-                    began = true;
-                    self.server.worked();
+                match last.replace(now) {
+                    None => self.server.worked(),
+                    Some(before) => self.metrics.gaps.observe(now - before),
                 }
                 job.progress.received(batch.pieces);
                 if job.writer.push(batch.deltas.drain(..)).is_err() {
@@ -189,7 +189,10 @@ impl Seat {
                 }
             }
             match read {
-                Err(error) if began => return Ok(end_of(&error, self.server.model(), job.turn)),
+                Err(error) if last.is_some() => {
+                    self.server.broke_off(&error);
+                    return Ok(end_of(&error, self.server.model(), job.turn));
+                }
                 Err(error) => {
                     self.server.failed(&error);
                     return Err(error);
@@ -201,7 +204,7 @@ impl Seat {
                 job.progress.finished(finish.usage, finish.load);
                 return Ok(End::Complete(finish.reason));
             }
-            if let Some(checkpoint) = checkpoints.due(job, Instant::now()) {
+            if let Some(checkpoint) = checkpoints.due(job, now) {
                 self.db.checkpoint(checkpoint);
             }
         }

@@ -1,16 +1,16 @@
-//! Looks around once a second and answers from what it saw; awaits nothing.
+//! Looks around once a second and publishes what it saw; awaits nothing.
 
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
     database::{Database, Ping, Sign},
     message::{LiveTree, OpsMessage},
-    metrics::Metrics,
-    readiness::{self, Check, CountModels, Readiness},
+    published::Published,
+    readiness::{self, LookAround},
 };
 use crate::{handle::GateCollector, tree::Tree};
 
@@ -24,11 +24,10 @@ pub(super) struct OpsActor;
 pub(super) struct Sources {
     pub tree: Tree,
     pub gates: GateCollector,
-    pub closing: CancellationToken,
     pub tracker: TaskTracker,
     pub ping: Ping,
-    pub models: CountModels,
-    pub metrics: Metrics,
+    pub around: LookAround,
+    pub published: Published,
     /// Whether the database has ever answered.
     pub heard: watch::Sender<bool>,
 }
@@ -36,32 +35,23 @@ pub(super) struct Sources {
 pub(super) struct State {
     sources: Sources,
     database: Database,
-    models: Check,
-    actors: Check,
 }
 
 impl State {
     fn new(sources: Sources) -> Self {
         let database = Database::new(sources.ping.clone(), sources.tracker.clone());
-        let models = readiness::models((sources.models)());
-        let actors = readiness::actors(&sources.tree.snapshot());
-        Self { sources, database, models, actors }
+        Self { sources, database }
     }
 
     fn look(&mut self, me: ActorRef<OpsMessage>) {
         self.database.ask(me);
-        self.models = readiness::models((self.sources.models)());
-        self.actors = readiness::actors(&self.sources.tree.snapshot());
-        self.sources.metrics.show(&self.readiness());
+        self.publish();
     }
 
-    fn readiness(&self) -> Readiness {
-        Readiness::of(vec![
-            self.database.check(),
-            self.models.clone(),
-            self.actors.clone(),
-            readiness::shutdown(self.sources.closing.is_cancelled()),
-        ])
+    fn publish(&self) {
+        let mut checks = vec![self.database.check(), readiness::actors(&self.sources.tree.snapshot())];
+        checks.extend((self.sources.around)().checks());
+        self.sources.published.publish(checks);
     }
 
     fn tree(&self) -> LiveTree {
@@ -102,7 +92,6 @@ impl Actor for OpsActor {
         // Whoever asked and left has no use for the answer: sending it may fail.
         match message {
             OpsMessage::Tree(_permit, port) => drop(port.send(state.tree())),
-            OpsMessage::Readiness(_permit, port) => drop(port.send(state.readiness())),
             OpsMessage::Look => state.look(me),
             OpsMessage::LookNow(_permit, port) => {
                 state.look(me);
@@ -111,11 +100,11 @@ impl Actor for OpsActor {
             OpsMessage::Database(sign) => {
                 let answered = sign == Sign::Answered;
                 state.database.note(sign);
+                state.publish();
                 if answered {
-                    // Noted first: whoever waits for this finds it in the next readiness.
+                    // Published first: whoever waits for this finds it in the readiness.
                     state.sources.heard.send_replace(true);
                 }
-                state.sources.metrics.show(&state.readiness());
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use ractor::RpcReplyPort;
 
-use super::{database::Sign, readiness::Readiness};
+use super::database::Sign;
 use crate::{
     handle::{GateUse, Permit},
     tree::Node,
@@ -10,7 +10,6 @@ use crate::{
 
 pub(super) enum OpsMessage {
     Tree(Permit, RpcReplyPort<LiveTree>),
-    Readiness(Permit, RpcReplyPort<Readiness>),
     /// A second has passed: look around.
     Look,
     /// Look around now; the answer comes after it.

@@ -1,35 +1,44 @@
 //! The ops room: what an operator asks of a running service.
 //!
 //! ```text
-//!            each second                        at any time
-//! db.ping ───────▶ ╭──────────╮ ◀── readiness ── /readyz, /health
-//! models  ───────▶ │ OpsActor │
-//! Tree    ───────▶ ╰──────────╯ ◀── tree ─────── /actors, `deepersensor actors`
+//!                 each second                       at any time
+//! db.ping        ───────▶ ╭──────────╮ ── Published ──▶ /readyz, /health, /metrics
+//! models, limits ───────▶ │ OpsActor │
+//! Tree           ───────▶ ╰──────────╯ ◀── tree ─────── /actors, `deepersensor actors`
 //! ```
 //!
 //! Asking costs the dependencies nothing: answers come from what was seen at the last look, so no number of health
-//! checks becomes load on the database, and no frozen dependency makes a health check hang.
+//! checks becomes load on the database, and no frozen dependency makes a health check hang. Nor do they ask the actor: it
+//! publishes what it saw.
 //!
 //! # What makes the service unready
 //!
-//! The database not answering or not to be written to, a degraded room, and shutdown. Model servers do not: without them accounts, histories
-//! and the catalogue still work, a turn gets an honest 503, and every instance would leave the load balancer at once.
-//! Their check is there to be read.
+//! The database not answering or not to be written to, a degraded room, shutdown, and an OpsActor that has not looked around for
+//! seconds. Model servers and Redis do not: without the former accounts, histories and the catalogue still work and a turn gets
+//! an honest 503, without the latter each instance counts alone, and every instance would leave the load balancer at once. Their
+//! checks are there to be read.
 //!
 //! # When it breaks
 //!
-//! A killed OpsActor costs the questions in its mailbox ([`OpsError`]) and forgets what it saw: it is unready until the
-//! database has answered once.
+//! A killed OpsActor costs the questions in its mailbox ([`OpsError`]). What it published stays good until its successor looks
+//! around, which knows nothing of the database until that has answered once. One that stands still is noticed by the age of
+//! what it published.
 
 mod actor;
 mod database;
 mod message;
-mod metrics;
+mod process;
+mod published;
 mod readiness;
 #[cfg(test)]
 mod tests;
+mod token;
 
-pub use self::readiness::{Check, Readiness};
+pub(crate) use self::readiness::Server;
+pub use self::{
+    readiness::{Check, Readiness},
+    token::OpsToken,
+};
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,13 +49,15 @@ use self::{
     actor::{OpsActor, Sources},
     database::Ping,
     message::OpsMessage,
-    metrics::Metrics,
-    readiness::{CountModels, ModelCount},
+    process::Process,
+    published::Published,
+    readiness::{LookAround, ModelCount, Surroundings},
 };
 use crate::{
     db::DbHandle,
     handle::{Gate, Handle, Slot},
-    model::Model,
+    model::ModelHandle,
+    rate_limit::RateLimitHandle,
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, child_name, child_path, spawn_child},
 };
@@ -69,6 +80,7 @@ pub struct OpsError;
 pub struct OpsHandle {
     system: Arc<str>,
     actor: Handle<OpsMessage>,
+    published: Published,
     heard: watch::Receiver<bool>,
 }
 
@@ -83,13 +95,10 @@ impl OpsHandle {
         Ok(json!({ "system": &*self.system, "nodes": seen.nodes, "gates": seen.gates }))
     }
 
-    /// Whether requests should come here, and why not. Seen at most a second ago; shutdown shows at once.
-    ///
-    /// # Errors
-    ///
-    /// [`OpsError`]: count it as not ready.
-    pub async fn readiness(&self) -> Result<Readiness, OpsError> {
-        self.actor.ask(OpsMessage::Readiness).await.map_err(|_| OpsError)
+    /// Whether requests should come here, and why not. Read, not asked: seen at most a second ago, or not ready; shutdown shows
+    /// at once.
+    pub fn readiness(&self) -> Readiness {
+        self.published.readiness()
     }
 
     /// Resolves when the database has answered once, after [`FIRST_SIGN_LIMIT`] at the latest.
@@ -108,32 +117,40 @@ impl OpsHandle {
     }
 }
 
-/// Makes the room. `models` lists the catalogue's snapshot; it must not wait.
+/// Makes the room, which looks at these others.
 pub(crate) fn build(
     ctx: &RoomContext,
     db: DbHandle,
-    models: impl Fn() -> Vec<Model> + Send + Sync + 'static,
+    models: ModelHandle,
+    limits: RateLimitHandle,
 ) -> (OpsHandle, SupervisorSpec) {
     let ping: Ping = Arc::new(move || {
         let db = db.clone();
         Box::pin(async move { db.ping().await })
     });
-    build_on(ctx, ping, Arc::new(move || ModelCount::of(&models())))
+    ctx.registry.lock().register_collector(Box::new(Process(tokio::runtime::Handle::current())));
+    let around = move || Surroundings {
+        models: ModelCount::of(&models.models()),
+        servers: models.servers(),
+        counting: limits.counting(),
+    };
+    build_on(ctx, ping, Arc::new(around))
 }
 
-fn build_on(ctx: &RoomContext, ping: Ping, models: CountModels) -> (OpsHandle, SupervisorSpec) {
+fn build_on(ctx: &RoomContext, ping: Ping, around: LookAround) -> (OpsHandle, SupervisorSpec) {
     let gate = Gate::new("ops", QUEUE);
     ctx.gates.watch(&gate);
     let actor = Handle::new(Slot::new(), gate, ANSWER_DEADLINE);
     let (sign, heard) = watch::channel(false);
+    let published = Published::new(ctx.closing.clone());
+    ctx.registry.lock().register_collector(Box::new(published.clone()));
     let sources = Sources {
         tree: ctx.tree.clone(),
         gates: ctx.gates.clone(),
-        closing: ctx.closing.clone(),
         tracker: ctx.tracker.clone(),
         ping,
-        models,
-        metrics: Metrics::register(&ctx.registry),
+        around,
+        published: published.clone(),
         heard: sign,
     };
     let (id, slot) = ("actor", actor.slot().clone());
@@ -152,5 +169,5 @@ fn build_on(ctx: &RoomContext, ping: Ping, models: CountModels) -> (OpsHandle, S
         policy: Policy::default(),
         children: Arc::new(vec![child]),
     };
-    (OpsHandle { system: Arc::clone(&ctx.system), actor, heard }, room)
+    (OpsHandle { system: Arc::clone(&ctx.system), actor, published, heard }, room)
 }

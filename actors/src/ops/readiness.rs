@@ -1,11 +1,12 @@
 //! The checks, and what follows from them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     model::{self, Model, ModelState},
+    rate_limit::Counting,
     tree::{Node, Status},
 };
 
@@ -39,20 +40,73 @@ impl ModelCount {
     }
 }
 
-/// Reads the catalogue's snapshot; must not wait.
-pub(super) type CountModels = Arc<dyn Fn() -> ModelCount + Send + Sync>;
+/// A model server, by its configured name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub name: String,
+    pub is_up: bool,
+}
 
-/// The check that is there to be read only; see the room's header.
-pub(super) const MODELS: &str = "models";
+/// What other rooms say of what they depend on.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    pub models: ModelCount,
+    pub servers: Vec<Server>,
+    pub counting: Counting,
+}
+
+/// Reads what other rooms publish; must not wait.
+pub(super) type LookAround = Arc<dyn Fn() -> Surroundings + Send + Sync>;
+
+const MODELS: &str = "models";
+const MODEL_SERVERS: &str = "model_servers";
+const REDIS: &str = "redis";
+/// The checks that are there to be read only; see the room's header.
+const TO_BE_READ: [&str; 3] = [MODELS, MODEL_SERVERS, REDIS];
 
 impl Readiness {
     pub(super) fn of(checks: Vec<Check>) -> Self {
-        let ready = checks.iter().all(|check| check.ok || check.name == MODELS);
+        let ready = checks.iter().all(|check| check.ok || TO_BE_READ.contains(&check.name));
         Self { ready, checks }
     }
 }
 
-pub(super) fn models(count: ModelCount) -> Check {
+impl Surroundings {
+    pub(super) fn checks(&self) -> [Check; 3] {
+        [models(self.models), model_servers(&self.servers), redis(self.counting)]
+    }
+}
+
+fn model_servers(servers: &[Server]) -> Check {
+    let words = servers.iter().map(|server| {
+        let does = if server.is_up { "answers" } else { "does not answer" };
+        format!("{} {does}", server.name)
+    });
+    let detail = words.collect::<Vec<_>>().join(", ");
+    Check { name: MODEL_SERVERS, ok: servers.iter().all(|server| server.is_up), detail }
+}
+
+fn redis(counting: Counting) -> Check {
+    let detail = match counting {
+        Counting::Off => "limits are off",
+        Counting::Alone => "not configured: limits are counted by this instance alone",
+        Counting::AloneForNow => "does not answer: limits are counted by this instance alone",
+        Counting::Together => "answers: limits are counted with all instances",
+    };
+    Check { name: REDIS, ok: counting != Counting::AloneForNow, detail: detail.to_owned() }
+}
+
+/// Whether the OpsActor still looks around; `age` is that of its last look.
+pub(super) fn looked(age: Option<Duration>, stale_after: Duration) -> Check {
+    let (ok, detail) = match age {
+        None => (false, "has not looked around yet".to_owned()),
+        Some(age) if age > stale_after => (false, format!("has not looked around for {} s", age.as_secs())),
+        Some(_) => (true, "looks around".to_owned()),
+    };
+    Check { name: "ops", ok, detail }
+}
+
+fn models(count: ModelCount) -> Check {
     let ModelCount { known, available } = count;
     let detail = match known {
         0 => "no model is known".to_owned(),

@@ -9,11 +9,12 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{database::STALE_AFTER, *};
+use super::{actor::LOOK_INTERVAL, database::STALE_AFTER, *};
 use crate::{
     clock::Clock,
     db::{Ailment, DbError},
     handle::GateCollector,
+    rate_limit::Counting,
     supervisor::{SupervisorHandle, spawn_supervisor},
     tree::Tree,
 };
@@ -37,7 +38,7 @@ struct Room {
     ctx: RoomContext,
     mood: Arc<Mutex<Mood>>,
     pings: Arc<AtomicUsize>,
-    models: Arc<Mutex<ModelCount>>,
+    around: Arc<Mutex<Surroundings>>,
 }
 
 async fn room() -> Room {
@@ -55,7 +56,11 @@ async fn room_in(mood: Mood) -> Room {
         gates: GateCollector::new(),
     };
     let (mood, pings) = (Arc::new(Mutex::new(mood)), Arc::new(AtomicUsize::new(0)));
-    let models = Arc::new(Mutex::new(ModelCount { known: 2, available: 2 }));
+    let around = Arc::new(Mutex::new(Surroundings {
+        models: ModelCount { known: 2, available: 2 },
+        servers: ["ollama", "demo"].map(|name| Server { name: name.to_owned(), is_up: true }).into(),
+        counting: Counting::Together,
+    }));
     let (scripted, asked) = (Arc::clone(&mood), Arc::clone(&pings));
     let ping: Ping = Arc::new(move || {
         asked.fetch_add(1, Ordering::Relaxed);
@@ -74,11 +79,11 @@ async fn room_in(mood: Mood) -> Room {
             }
         })
     });
-    let counted = Arc::clone(&models);
-    let (ops, spec) = build_on(&ctx, ping, Arc::new(move || *counted.lock()));
+    let seen = Arc::clone(&around);
+    let (ops, spec) = build_on(&ctx, ping, Arc::new(move || seen.lock().clone()));
     let supervisor = SupervisorHandle::new();
     spawn_supervisor(None, &ctx.system, spec, ctx.tree.clone(), supervisor.clone()).await.unwrap();
-    Room { ops, supervisor, ctx, mood, pings, models }
+    Room { ops, supervisor, ctx, mood, pings, around }
 }
 
 impl Room {
@@ -86,7 +91,7 @@ impl Room {
     async fn until(&self, name: &str, ok: bool, patience: Duration) -> Check {
         let deadline = Instant::now() + patience;
         loop {
-            let check = self.check(name).await;
+            let check = self.check(name);
             if check.ok == ok {
                 return check;
             }
@@ -95,13 +100,24 @@ impl Room {
         }
     }
 
-    async fn check(&self, name: &str) -> Check {
-        let seen = self.ops.readiness().await.unwrap();
-        seen.checks.into_iter().find(|check| check.name == name).unwrap()
+    fn check(&self, name: &str) -> Check {
+        let absent = Check { name: "absent", ok: false, detail: String::new() };
+        self.ops.readiness().checks.into_iter().find(|check| check.name == name).unwrap_or(absent)
     }
 
-    async fn ready(&self) -> bool {
-        self.ops.readiness().await.unwrap().ready
+    /// The metrics.
+    fn page(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.ctx.registry.lock()).unwrap();
+        text
+    }
+
+    fn ready(&self) -> bool {
+        self.ops.readiness().ready
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Surroundings)) {
+        change(&mut self.around.lock());
     }
 }
 
@@ -113,7 +129,7 @@ const ONE_LOOK: Duration = Duration::from_millis(1_100);
 async fn it_is_ready_once_the_database_has_answered() {
     let room = room().await;
     room.until("database", true, SOON).await;
-    assert!(room.ready().await);
+    assert!(room.ready());
     room.supervisor.stop().await;
 }
 
@@ -121,12 +137,12 @@ async fn it_is_ready_once_the_database_has_answered() {
 async fn after_a_look_readiness_is_true_at_once() {
     let room = room().await;
     // What the room found when it started is out of date.
-    *room.models.lock() = ModelCount { known: 5, available: 5 };
+    room.change(|around| around.models = ModelCount { known: 5, available: 5 });
     let started = Instant::now();
     room.ops.database_heard().await;
     room.ops.look().await;
-    assert!(room.ready().await);
-    assert_eq!(room.check("models").await.detail, "5 of 5 available");
+    assert!(room.ready());
+    assert_eq!(room.check("models").detail, "5 of 5 available");
     assert_eq!(started.elapsed(), Duration::ZERO, "not a look later");
     room.supervisor.stop().await;
 }
@@ -137,7 +153,7 @@ async fn the_start_does_not_wait_for_a_silent_database_for_ever() {
     let started = Instant::now();
     room.ops.database_heard().await;
     assert_eq!(started.elapsed(), FIRST_SIGN_LIMIT);
-    assert!(!room.ready().await);
+    assert!(!room.ready());
     room.supervisor.stop().await;
 }
 
@@ -148,10 +164,10 @@ async fn a_database_that_refuses_makes_it_unready_until_it_answers_again() {
     *room.mood.lock() = Mood::Down;
     let check = room.until("database", false, ONE_LOOK).await;
     assert_eq!(check.detail, "does not answer", "strangers learn no address");
-    assert!(!room.ready().await);
+    assert!(!room.ready());
     *room.mood.lock() = Mood::Well;
     room.until("database", true, ONE_LOOK).await;
-    assert!(room.ready().await);
+    assert!(room.ready());
     room.supervisor.stop().await;
 }
 
@@ -163,10 +179,10 @@ async fn a_database_that_can_be_read_but_not_written_makes_it_unready() {
     let check = room.until("database", false, ONE_LOOK).await;
     // A stranger is not told why.
     assert_eq!(check.detail, "cannot be written to");
-    assert!(!room.ready().await);
+    assert!(!room.ready());
     *room.mood.lock() = Mood::Well;
     room.until("database", true, ONE_LOOK).await;
-    assert!(room.ready().await);
+    assert!(room.ready());
     room.supervisor.stop().await;
 }
 
@@ -176,10 +192,7 @@ async fn d6_a_frozen_database_makes_it_unready_and_holds_up_no_question() {
     room.until("database", true, SOON).await;
     *room.mood.lock() = Mood::Frozen;
     let frozen = Instant::now();
-    while room.ready().await {
-        let asked = Instant::now();
-        room.ops.readiness().await.unwrap();
-        assert_eq!(asked.elapsed(), Duration::ZERO);
+    while room.ready() {
         assert!(frozen.elapsed() < ONE_LOOK + Duration::from_secs(2));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -194,7 +207,7 @@ async fn no_number_of_health_checks_asks_the_database_more_than_once_a_second() 
     let room = room().await;
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until {
-        room.ops.readiness().await.unwrap();
+        room.ready();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let pings = room.pings.load(Ordering::Relaxed);
@@ -224,11 +237,72 @@ async fn a_question_that_did_not_get_there_is_no_news_of_the_database_and_old_ne
 async fn d6_models_that_do_not_answer_are_shown_and_change_nothing() {
     let room = room().await;
     room.until("database", true, SOON).await;
-    assert_eq!(room.check("models").await.detail, "2 of 2 available");
-    *room.models.lock() = ModelCount { known: 2, available: 0 };
+    assert_eq!(room.check("models").detail, "2 of 2 available");
+    room.change(|around| around.models = ModelCount { known: 2, available: 0 });
     let check = room.until("models", false, ONE_LOOK).await;
     assert_eq!(check.detail, "0 of 2 available");
-    assert!(room.ready().await);
+    assert!(room.ready());
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d06_model_servers_and_redis_are_named_and_change_nothing() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    assert_eq!(room.check("model_servers").detail, "ollama answers, demo answers");
+    assert_eq!(room.check("redis").detail, "answers: limits are counted with all instances");
+    room.change(|around| {
+        around.servers[0].is_up = false;
+        around.counting = Counting::AloneForNow;
+    });
+    let servers = room.until("model_servers", false, ONE_LOOK).await;
+    assert_eq!(servers.detail, "ollama does not answer, demo answers");
+    let redis = room.check("redis");
+    assert_eq!(
+        (redis.ok, redis.detail.as_str()),
+        (false, "does not answer: limits are counted by this instance alone")
+    );
+    assert!(room.ready());
+    room.change(|around| around.counting = Counting::Alone);
+    let redis = room.until("redis", true, ONE_LOOK).await;
+    assert_eq!(redis.detail, "not configured: limits are counted by this instance alone");
+    room.supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn d06_what_was_published_by_an_actor_that_is_no_more_gets_old_and_says_so() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    let seen = Instant::now();
+    room.supervisor.stop().await;
+    let check = room.until("ops", false, published::STALE_AFTER + ONE_LOOK).await;
+    assert!(seen.elapsed() >= published::STALE_AFTER - LOOK_INTERVAL, "{:?}", seen.elapsed());
+    assert!(check.detail.starts_with("has not looked around for "), "{}", check.detail);
+    assert!(!room.ready() && room.check("database").ok, "what it saw was good");
+    assert!(room.page().contains("\ndeepersensor_ready 0\n"), "{}", room.page());
+}
+
+#[tokio::test(start_paused = true)]
+async fn d06_before_anybody_looked_it_is_not_ready() {
+    let published = Published::new(CancellationToken::new());
+    let readiness = published.readiness();
+    assert!(!readiness.ready);
+    let details: Vec<_> = readiness.checks.iter().map(|check| check.detail.as_str()).collect();
+    assert_eq!(details, ["has not looked around yet", "serving"]);
+}
+
+/// Nobody answers for the actor, so that a question to it would fail.
+#[tokio::test(start_paused = true)]
+async fn d02_readiness_is_read_without_a_message_however_many_ask() {
+    let room = room().await;
+    room.until("database", true, SOON).await;
+    let kept: Vec<_> = std::iter::from_fn(|| room.ops.actor.gate().try_enter()).collect();
+    assert_eq!(kept.len(), QUEUE);
+    assert_eq!(room.ops.tree().await, Err(OpsError), "its mailbox is full");
+    for _ in 0..QUEUE * 10 {
+        assert!(room.ready());
+    }
+    drop(kept);
     room.supervisor.stop().await;
 }
 
@@ -239,13 +313,13 @@ async fn d8_a_degraded_room_makes_it_unready_and_is_named_without_its_actors() {
     for _ in 0..6 {
         room.ctx.tree.worker_exit("models_sup/secret-model:8b/worker-0", "boom");
     }
-    assert!(room.check("actors").await.ok, "one model's trouble is not the instance's");
+    assert!(room.check("actors").ok, "one model's trouble is not the instance's");
     for _ in 0..6 {
         room.ctx.tree.worker_exit("db_sup/readers/worker-0", "boom");
     }
     let check = room.until("actors", false, ONE_LOOK).await;
     assert_eq!(check.detail, "degraded: db_sup");
-    assert!(!room.ready().await);
+    assert!(!room.ready());
     room.until("actors", true, Policy::default().healthy_after + ONE_LOOK).await;
     room.supervisor.stop().await;
 }
@@ -255,8 +329,8 @@ async fn d7_shutdown_makes_it_unready_at_once() {
     let room = room().await;
     room.until("database", true, SOON).await;
     room.ctx.closing.cancel();
-    assert!(!room.ready().await);
-    assert!(!room.check("shutdown").await.ok);
+    assert!(!room.ready());
+    assert!(!room.check("shutdown").ok);
     room.supervisor.stop().await;
 }
 
@@ -281,9 +355,10 @@ async fn a_killed_ops_actor_comes_back_and_looks_anew() {
     let actor = room.ops.actor.slot().load().unwrap();
     actor.kill();
     actor.wait(None).await.unwrap();
-    assert_eq!(room.ops.readiness().await, Err(OpsError));
+    assert_eq!(room.ops.tree().await, Err(OpsError));
+    assert!(room.ready(), "what it published is good for a while");
     let deadline = Instant::now() + Duration::from_secs(1);
-    while room.ops.readiness().await.is_err() {
+    while room.ops.tree().await.is_err() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -295,8 +370,7 @@ async fn a_killed_ops_actor_comes_back_and_looks_anew() {
 async fn checks_are_metrics_too() {
     let room = room().await;
     room.until("database", true, SOON).await;
-    let mut text = String::new();
-    encode(&mut text, &room.ctx.registry.lock()).unwrap();
+    let text = room.page();
     for line in ["deepersensor_ready 1", "deepersensor_readiness_check_ok{check=\"database\"} 1"] {
         assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
     }

@@ -26,10 +26,14 @@ impl PasswordMetrics {
         let cost = Histogram::new([0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 1.0]);
         registry.register(
             "deepersensor_password_wait_seconds",
-            "Time a password waited for its turn",
+            "Time a password waited for its turn to be hashed. Worry above half a second: PASSWORD_WORKERS are too few",
             wait.clone(),
         );
-        registry.register("deepersensor_password_hash_seconds", "Time to hash one password", cost.clone());
+        registry.register(
+            "deepersensor_password_hash_seconds",
+            "Time to hash one password. Worry when it grows at the same settings: the machine is short of processor or memory",
+            cost.clone(),
+        );
         let first_guess = u64::try_from(FIRST_GUESS.as_micros()).unwrap_or(u64::MAX);
         Self { wait, cost, recent_micros: Arc::new(AtomicU64::new(first_guess)) }
     }

@@ -115,24 +115,25 @@ impl Metrics {
             let mut registry = registry.lock();
             registry.register(
                 "deepersensor_rate_limit_decisions",
-                "Answers of the rate limiter",
+                "Answers of the rate limiter, by what was counted. Worry when refused ones are many (limits too low, or one caller too busy) or any are \
+                 unavailable",
                 decisions.clone(),
             );
             registry.register(
                 "deepersensor_rate_limit_keys",
-                "Buckets, accounts whose passwords were guessed and users with running turns that are remembered",
+                "Buckets, accounts whose passwords were guessed and users with running turns that are remembered. Worry near 780 in one scope and shard",
                 keys.clone(),
             );
             registry.register(
                 "deepersensor_rate_limit_overflow",
-                "How often a key had to share a bucket because no room was left for one of its own",
+                "How often a key had to share a bucket because no room was left for one of its own. Worry when it grows: a flood of addresses",
                 overflow.clone(),
             );
-            let help = "Turns of this instance that run under a lease";
+            let help = "Turns of this instance that run under a lease of their user's streams";
             registry.register("deepersensor_stream_leases", help, leases.clone());
             registry.register(
                 "deepersensor_rate_limit_lost_settlements",
-                "Turns whose tokens stay reserved until they flow back, because their end did not reach the buckets",
+                "Turns whose tokens stay reserved until they flow back, because their end did not reach the buckets. Worry when it grows while Redis is up",
                 lost_settlements.clone(),
             );
         }
@@ -196,7 +197,7 @@ impl Metrics {
 }
 
 /// How it stands with the server that is shared; clones share the numbers.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct RedisMetrics {
     pub up: Gauge,
     pub fallbacks: Counter,
@@ -206,9 +207,9 @@ impl RedisMetrics {
     pub(super) fn register(registry: &Mutex<Registry>) -> Self {
         let metrics = Self::default();
         let mut registry = registry.lock();
-        let help = "Whether limits are counted on the Redis server";
+        let help = "Whether limits are counted on the Redis server: 1 or 0; not there without REDIS_URL. Worry at 0: each instance counts alone";
         registry.register("deepersensor_redis_up", help, metrics.up.clone());
-        let help = "Questions about limits that this instance answered alone";
+        let help = "Questions about limits that this instance answered alone. Worry when it grows while deepersensor_redis_up is 1: the server is slow";
         registry.register("deepersensor_rate_limit_fallbacks", help, metrics.fallbacks.clone());
         drop(registry);
         metrics

@@ -54,7 +54,7 @@ use self::{
     key::{Charge, Charges},
     leases::{LeaseActor, Leases},
     message::{Answer, RateLimitMessage, Taken},
-    metrics::{Metrics, Outcome},
+    metrics::{Metrics, Outcome, RedisMetrics},
 };
 use crate::{
     handle::{Gate, Handle, Slot},
@@ -80,9 +80,34 @@ struct Shards {
     /// Of this process.
     leases: Leases,
     metrics: Metrics,
+    /// Of the server that is shared, if there is one.
+    redis: Option<RedisMetrics>,
+}
+
+/// Where callers are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// They are not.
+    Off,
+    /// By this instance alone, as it is configured.
+    Alone,
+    /// By this instance alone, because the Redis server is away.
+    AloneForNow,
+    /// On the Redis server, with all instances.
+    Together,
 }
 
 impl RateLimitHandle {
+    /// Where callers are counted at this moment; costs nothing.
+    pub fn counting(&self) -> Counting {
+        match self.0.as_ref().map(|shards| &shards.redis) {
+            None => Counting::Off,
+            Some(None) => Counting::Alone,
+            Some(Some(redis)) if redis.up.get() == 1 => Counting::Together,
+            Some(Some(_)) => Counting::AloneForNow,
+        }
+    }
+
     /// Spends `cost` from the address's bucket, before authentication; `None` when limits are off.
     ///
     /// IPv6 addresses share one bucket per /64, the least that one customer controls; an IPv4-mapped address is the IPv4
@@ -176,14 +201,17 @@ pub(crate) async fn build(
         return Ok((RateLimitHandle(None), room(Vec::new())));
     }
     let metrics = Metrics::register(&ctx.registry, config.shards.max(1));
-    let backend: MakeBackend = match &config.redis_url {
-        Some(url) => backend::redis::connect(ctx, url, config.clone(), metrics.clone()).await?,
+    let redis = config.redis_url.as_ref().map(|_| RedisMetrics::register(&ctx.registry));
+    let backend: MakeBackend = match config.redis_url.as_ref().zip(redis.as_ref()) {
+        Some((url, numbers)) => {
+            backend::redis::connect(ctx, url, config.clone(), metrics.clone(), numbers.clone()).await?
+        }
         None => {
             let (config, metrics) = (config.clone(), metrics.clone());
             Arc::new(move |shard| Box::new(Memory::new(&config, metrics.shard(shard))))
         }
     };
-    Ok(build_on(ctx, config, metrics, backend))
+    Ok(build_on(ctx, config, metrics, redis, backend))
 }
 
 /// Makes a room of as many shards as `metrics` knows, on a backend of the caller's choice.
@@ -191,6 +219,7 @@ fn build_on(
     ctx: &RoomContext,
     config: RateLimitConfig,
     metrics: Metrics,
+    redis: Option<RedisMetrics>,
     backend: MakeBackend,
 ) -> (RateLimitHandle, SupervisorSpec) {
     let (handles, mut children): (_, Vec<_>) = (0..metrics.shards())
@@ -203,7 +232,7 @@ fn build_on(
         })
         .unzip();
     let leases = Leases::new(metrics.leases().clone());
-    let shards = Arc::new(Shards { config, hasher: RandomState::new(), handles, leases, metrics });
+    let shards = Arc::new(Shards { config, hasher: RandomState::new(), handles, leases, metrics, redis });
     children.push(lease_child(ctx, Arc::clone(&shards)));
     (RateLimitHandle(Some(shards)), room(children))
 }

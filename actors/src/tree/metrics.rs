@@ -15,7 +15,7 @@ impl Collector for Tree {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let entries = self.0.entries.read();
 
-        let help = "Restarts of each supervised actor";
+        let help = "Restarts of each supervised actor. Worry about one that restarts again and again: its last exit is in /actors.";
         let mut family =
             encoder.encode_descriptor("deepersensor_actor_restarts", help, None, MetricType::Counter)?;
         for (path, entry) in entries.iter() {
@@ -23,7 +23,7 @@ impl Collector for Tree {
             ConstCounter::new(entry.restarts).encode(family.encode_family(&child)?)?;
         }
 
-        let help = "Whether the actor has a living incarnation";
+        let help = "Whether the actor is alive: 1 or 0. Worry at 0 for more than seconds.";
         let mut family = encoder.encode_descriptor("deepersensor_actor_up", help, None, MetricType::Gauge)?;
         for (path, entry) in entries.iter() {
             let child = [("child", path.as_str())];

@@ -122,6 +122,10 @@ impl ApiError {
         Self::refused("sign in and send the access token, or an API key, as `Authorization: Bearer …`")
     }
 
+    pub(crate) fn needs_operators_token() -> Self {
+        Self::refused("send the operators' token (OPS_TOKEN) as `Authorization: Bearer …`")
+    }
+
     pub(crate) fn two_credentials() -> Self {
         Self::invalid("the request carries two different credentials")
     }

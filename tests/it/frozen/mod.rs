@@ -266,19 +266,43 @@ async fn d02_a_frozen_ops_actor_is_noticed_by_operators_only() {
     let ada = app.sign_up_and_in("ada@example.org").await;
     let visitor = app.sign_up_and_in("visitor@example.org").await;
     let ops = app.system().ops.clone();
-    let readiness = || {
+    let tree = || {
         let ops = ops.clone();
-        async move { ops.readiness().await }
+        async move { ops.tree().await }
     };
-    let frost = Frost::bite(readiness).await;
+    let frost = Frost::bite(tree).await;
+    // Probes are answered from what was seen before, however many there are at once.
+    join_all((0..200).map(|_| async { app.get("/readyz").send().await.expect_status(200) })).await;
     // More than its mailbox may hold: the rest is refused at once and never gets there.
     let (capacity, asked) = (64, 100);
-    let flood = (0..asked).map(|_| async { app.get("/readyz").send().await.expect_error(503, "overloaded") });
-    join_all(flood).await;
+    assert!(join_all((0..asked).map(|_| tree())).await.iter().all(Result::is_err));
     let refused = gate(&app.metrics().await, "refused_total")["gate=\"ops\"}"];
     assert!(refused >= asked - capacity, "{refused} of {asked} were refused at a gate of {capacity}");
-    let callers = Callers { refused: &["readiness", "the operators' tree"], ..Callers::default() };
+    // Frozen for long, what it saw is too old.
+    let callers = Callers { refused: &["the operators' tree"], kept: &["readiness"] };
     live_through("the ops actor", &app, frost, usual(&app, &ada, &visitor), callers).await;
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn d06_readiness_ends_when_the_ops_actor_has_stood_still_for_long_and_comes_back_with_it() {
+    let app = TestApp::on(Store::Sqlite).await;
+    let ops = app.system().ops.clone();
+    let frost = Frost::bite(|| {
+        let ops = ops.clone();
+        async move { ops.tree().await }
+    })
+    .await;
+    until("an old look", async || app.get("/readyz").send().await.status == 503).await;
+    let health = app.get("/health").send().await.expect_status(503).json();
+    let failed: Vec<_> =
+        health["checks"].as_array().unwrap().iter().filter(|check| check["ok"] == false).collect();
+    assert_eq!((failed.len(), &failed[0]["name"]), (1, &json!("ops")), "{health:#}");
+    assert!(failed[0]["detail"].as_str().unwrap().starts_with("has not looked around for "), "{health:#}");
+    assert!(app.metrics().await.lines().any(|line| line == "deepersensor_ready 0"));
+    app.get("/healthz").send().await.expect_status(200);
+    drop(frost);
+    until("a new look", async || app.get("/readyz").send().await.status == 200).await;
     app.finish().await;
 }
 

@@ -17,6 +17,7 @@ use actors::{
 use deepersensor::{
     app::App,
     config::{Config, Sources},
+    http::OpsDoor,
 };
 use domain::{principal::Role, secret::Secret, signing_key::SigningAlgorithm};
 use serde_json::{Value, json};
@@ -188,7 +189,8 @@ impl TestApp {
         let sources = Sources { environment: settings, ..Sources::default() };
         let mut config = Config::load(&sources)?;
         // Services of parallel tests must not fight for the one default.
-        config.http.ops_bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).try_into().ok();
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.http.ops = OpsDoor::new(Some(here), config.http.ops.token().cloned())?;
         // Nobody balances load between tests.
         config.http.drain_accept = Duration::ZERO;
         for change in options.tune {
@@ -346,14 +348,23 @@ impl TestApp {
         (text("id"), text("key"))
     }
 
+    /// An operator's call, with the token if there is one.
+    pub(crate) fn ops(&self, path: &str) -> Call {
+        let call = Call::new(self.ops_addr(), "GET", path);
+        match self.config.http.ops.token() {
+            Some(token) => call.bearer(token.secret().reveal()),
+            None => call,
+        }
+    }
+
     /// The operators' metrics.
     pub(crate) async fn metrics(&self) -> String {
-        Call::new(self.ops_addr(), "GET", "/metrics").send().await.expect_status(200).text()
+        self.ops("/metrics").send().await.expect_status(200).text()
     }
 
     /// The operators' view of the tree.
     pub(crate) async fn actors(&self) -> Value {
-        Call::new(self.ops_addr(), "GET", "/actors").send().await.expect_status(200).json()
+        self.ops("/actors").send().await.expect_status(200).json()
     }
 
     /// Waits until nothing is under way in the service or at its Ollama.

@@ -31,6 +31,21 @@ pub(crate) enum Database {
 }
 
 impl Database {
+    /// One that no service has seen yet: even its schema is to be made.
+    pub(crate) async fn make_empty(store: Store, data_dir: &Path) -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        match store {
+            Store::Sqlite => Self::Sqlite(data_dir.join("deepersensor.db")),
+            Store::Postgres => {
+                let cluster = Cluster::shared().await.unwrap();
+                let name = format!("empty_{}", MADE.fetch_add(1, Ordering::Relaxed));
+                cluster.create_database(&name).await.unwrap();
+                let url = cluster.url(&name);
+                Self::Postgres { name, url }
+            }
+        }
+    }
+
     pub(crate) async fn make(store: Store, data_dir: &Path) -> Self {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         match store {

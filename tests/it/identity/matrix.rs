@@ -137,6 +137,8 @@ impl Caller {
         let opens = |scope| self.scopes.is_none_or(|scopes| scopes.contains(scope));
         match access {
             Access::Public | Access::Anybody => true,
+            // Not on this listener.
+            Access::Operator => false,
             Access::Session => self.scopes.is_none(),
             Access::Scope(scope) => opens(scope),
             Access::Admin => self.role == Role::Admin && opens(Scope::Admin),

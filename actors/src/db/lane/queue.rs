@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::Job;
+use crate::db::metrics::Kept;
 
 /// The most changes in one transaction.
 pub(in crate::db) const BATCH_MAX: usize = 256;
@@ -37,11 +37,11 @@ pub(super) struct Queue {
     kept_due: Instant,
     waiting_bytes: usize,
     kept_bytes: usize,
-    shown: Gauge,
+    shown: Kept,
 }
 
 impl Queue {
-    pub(super) fn new(linger: Duration, kept_bytes_max: usize, shown: Gauge) -> Self {
+    pub(super) fn new(linger: Duration, kept_bytes_max: usize, shown: Kept) -> Self {
         let now = Instant::now();
         Self {
             is_open: true,
@@ -100,8 +100,9 @@ impl Queue {
     pub(super) fn next(&mut self, now: Instant, all: bool) -> Next {
         let mut batch = Batch::default();
         if all || self.kept_due <= now {
+            let before = self.kept_size();
             batch.fill(&mut self.kept, &mut self.kept_bytes);
-            self.shown.dec_by(batch.jobs.len() as i64);
+            self.shown.changed(before, self.kept_size());
         }
         batch.fill(&mut self.urgent, &mut self.waiting_bytes);
         let has_company = !batch.jobs.is_empty() || self.usage.len() >= BATCH_MAX;
@@ -125,9 +126,14 @@ impl Queue {
     }
 
     pub(super) fn take_kept(&mut self) -> VecDeque<Job> {
+        self.shown.changed(self.kept_size(), (0, 0));
         self.kept_bytes = 0;
-        self.shown.dec_by(self.kept.len() as i64);
         std::mem::take(&mut self.kept)
+    }
+
+    /// Settlements kept, and their bytes.
+    fn kept_size(&self) -> (usize, usize) {
+        (self.kept.len(), self.kept_bytes)
     }
 
     /// Keeps a settlement for a later try, or hands it back when its text is more than may be kept.
@@ -136,9 +142,10 @@ impl Queue {
         if self.kept_bytes + job.size_bytes() > self.kept_bytes_max {
             return Some(job);
         }
+        let before = self.kept_size();
         self.kept_bytes += job.size_bytes();
-        self.shown.inc();
         self.kept.push_back(job);
+        self.shown.changed(before, self.kept_size());
         None
     }
 

@@ -1,6 +1,8 @@
 //! A borrowed connection that is thrown away unless its work came to an end.
 
-use sqlx::{Database, Pool, pool::PoolConnection};
+use sqlx::{Database, pool::PoolConnection};
+
+use super::pool::Pool;
 
 /// Drops its connection for good when it is dropped before [`Cut::keep`]: in the middle of a query or transaction nobody
 /// knows what state the server's side is in.

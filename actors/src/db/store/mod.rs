@@ -18,6 +18,7 @@
 mod cut;
 mod failure;
 mod plan;
+mod pool;
 mod postgres;
 mod questions;
 mod rotation;
@@ -36,6 +37,7 @@ use super::{
     message::{Write, Written},
 };
 use crate::system::StartError;
+pub(super) use pool::PoolUse;
 use postgres::PostgresStore;
 pub(super) use postgres::replica::Replica;
 pub(super) use questions::Questions;
@@ -70,6 +72,9 @@ pub(super) trait Store: Questions {
     fn look_at_replica(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
+
+    /// Its connections, as they are now.
+    fn pools(&self) -> Vec<PoolUse<'_>>;
 }
 
 /// Opens the configured database with its schema up to date.

@@ -16,7 +16,7 @@ use crate::{
         DbConfig, DbError, DbHandle,
         message::{Write, Written},
         room::assemble,
-        store::{Applied, Store},
+        store::{Applied, PoolUse, Store},
     },
     handle::GateCollector,
     room::RoomContext,
@@ -122,6 +122,10 @@ impl Store for Obedient {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
+    }
+
+    fn pools(&self) -> Vec<PoolUse<'_>> {
+        Vec::new()
     }
 
     fn write_lanes(&self) -> usize {

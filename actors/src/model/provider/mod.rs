@@ -78,6 +78,36 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// All kinds, by their [`UpstreamError::kind`].
+    pub(in crate::model) const KINDS: [&str; 10] = [
+        "connect",
+        "first_byte_timeout",
+        "idle_timeout",
+        "busy",
+        "no_such_model",
+        "rejected",
+        "declined",
+        "failed",
+        "incomplete",
+        "garbage",
+    ];
+
+    /// Its place among [`UpstreamError::KINDS`], for the metrics.
+    pub(in crate::model) const fn kind(&self) -> usize {
+        match self {
+            Self::Connect(_) => 0,
+            Self::FirstByteTimeout(_) => 1,
+            Self::IdleTimeout(_) => 2,
+            Self::Busy => 3,
+            Self::NoSuchModel => 4,
+            Self::Rejected(_) => 5,
+            Self::Declined(_) => 6,
+            Self::Failed(_) => 7,
+            Self::Incomplete => 8,
+            Self::Garbage(_) => 9,
+        }
+    }
+
     /// Whether the server itself failed, as opposed to being busy, not liking the request, or breaking off what it had begun.
     pub const fn is_the_servers_own(&self) -> bool {
         match self {

@@ -27,7 +27,7 @@ fn list(places: usize, per_user: usize) -> Arc<WaitingList> {
 
 fn list_of(limits: Limits, slots: usize) -> Arc<WaitingList> {
     let bells = (0..slots).map(|_| Bell::new(Slot::new(), || WorkerMessage::Wake)).collect();
-    WaitingList::new(limits, bells, RefusedTurns::default())
+    WaitingList::new(limits, bells, Arc::default())
 }
 
 fn job(user: UserId, priority: Priority, deadline: Option<Instant>) -> (Job, ReplyReader) {

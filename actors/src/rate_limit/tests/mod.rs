@@ -71,7 +71,7 @@ async fn room_at(server: &Redis, config: RateLimitConfig) -> Room {
 async fn room_on<B: Backend>(backend: impl Fn() -> B + Send + Sync + 'static) -> Room {
     let ctx = context();
     let metrics = Metrics::register(&ctx.registry, 1);
-    let built = build_on(&ctx, slow(1), metrics, Arc::new(move |_| Box::new(backend())));
+    let built = build_on(&ctx, slow(1), metrics, None, Arc::new(move |_| Box::new(backend())));
     start(ctx, built).await
 }
 

@@ -30,18 +30,18 @@ mod turns;
 
 use domain::secret::Secret;
 use futures_util::future::BoxFuture;
-use sqlx::{Connection as _, PgPool};
+use sqlx::{Connection as _, Postgres};
 
 pub(super) use self::connect::migrate;
 use self::replica::Replica;
-use super::{Applied, OpenError, Store, cut::Cut};
+use super::{Applied, OpenError, PoolUse, Store, cut::Cut, pool::Pool};
 use crate::db::{DbConfig, DbError, message::Write};
 
 type Connection = sqlx::PgConnection;
 
 pub(in crate::db) struct PostgresStore {
-    writers: PgPool,
-    pub(super) readers: PgPool,
+    writers: Pool<Postgres>,
+    pub(super) readers: Pool<Postgres>,
     replica: Option<Replica>,
     lanes: usize,
 }
@@ -52,8 +52,11 @@ impl PostgresStore {
         let options = connect::options(url)?;
         let replica = config.read_url.as_ref().map(|url| Replica::new(url, config.readers)).transpose()?;
         Ok(Self {
-            writers: connect::pool(options.clone(), config.writers, config.acquire_timeout),
-            readers: connect::pool(options, config.readers, config.acquire_timeout),
+            writers: Pool::new(
+                "write",
+                connect::pool(options.clone(), config.writers, config.acquire_timeout),
+            ),
+            readers: Pool::new("read", connect::pool(options, config.readers, config.acquire_timeout)),
             replica,
             lanes: config.writers,
         })
@@ -110,5 +113,10 @@ impl Store for PostgresStore {
                 replica.look(&self.readers).await;
             }
         })
+    }
+
+    fn pools(&self) -> Vec<PoolUse<'_>> {
+        let replica = self.replica.as_ref().map(|replica| replica.pool.usage());
+        [self.writers.usage(), self.readers.usage()].into_iter().chain(replica).collect()
     }
 }

@@ -25,10 +25,13 @@ use std::{
 use domain::{id::UserId, secret::Secret};
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, Postgres};
 use tokio::time::{Instant, timeout};
 
-use super::{super::cut::Cut, PostgresStore, connect};
+use super::{
+    super::{cut::Cut, pool::Pool},
+    PostgresStore, connect,
+};
 use crate::db::{DbError, message::Write, store::OpenError};
 
 /// How far behind a replica may be that is still asked.
@@ -52,7 +55,7 @@ pub(in crate::db::store) enum Scope {
 }
 
 pub(in crate::db) struct Replica {
-    pub(in crate::db::store) pool: PgPool,
+    pub(in crate::db::store) pool: Pool<Postgres>,
     view: Mutex<View>,
     written: Mutex<Written>,
     up: Gauge,
@@ -95,7 +98,7 @@ struct Written {
 impl Replica {
     pub(super) fn new(url: &Secret<String>, size: usize) -> Result<Self, OpenError> {
         Ok(Self {
-            pool: connect::pool(connect::options(url)?, size, PATIENCE),
+            pool: Pool::new("replica", connect::pool(connect::options(url)?, size, PATIENCE)),
             view: Mutex::new(View { condition: Condition::New, marks: VecDeque::new(), horizon: None }),
             written: Mutex::default(),
             up: Gauge::default(),
@@ -143,7 +146,7 @@ impl Replica {
     }
 
     /// Looks how far it has come.
-    pub(super) async fn look(&self, primary: &PgPool) {
+    pub(super) async fn look(&self, primary: &Pool<Postgres>) {
         let asked = Instant::now();
         // The primary's silence says nothing about the replica: without marks its horizon grows old.
         let Ok(Ok((system, end))) = timeout(PATIENCE, ask(primary, end_of_log)).await else {
@@ -318,7 +321,7 @@ impl Answer for () {
 }
 
 async fn ask<T>(
-    pool: &PgPool,
+    pool: &Pool<Postgres>,
     question: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
 ) -> Result<T, DbError> {
     let mut cut = Cut::acquire(pool).await?;

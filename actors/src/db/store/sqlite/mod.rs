@@ -29,21 +29,21 @@ use std::fs::File;
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    Connection as _, SqlitePool,
+    Connection as _, Sqlite,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
 pub use self::backup::{BackupError, back_up, restore};
 pub(super) use self::connect::migrate;
 use self::place::Place;
-use super::{Applied, OpenError, Store, cut::Cut};
+use super::{Applied, OpenError, PoolUse, Store, cut::Cut, pool::Pool};
 use crate::db::{DbConfig, DbError, message::Write};
 
 type Connection = sqlx::SqliteConnection;
 
 pub(in crate::db) struct SqliteStore {
-    writer: SqlitePool,
-    pub(super) readers: SqlitePool,
+    writer: Pool<Sqlite>,
+    pub(super) readers: Pool<Sqlite>,
     /// Held by the one service that runs on this directory.
     _lock: Option<File>,
 }
@@ -64,8 +64,8 @@ impl SqliteStore {
                 .connect_lazy_with(options)
         };
         Ok(Self {
-            writer: pool(1, options.clone()),
-            readers: pool(config.readers, options.pragma("query_only", "ON")),
+            writer: Pool::new("write", pool(1, options.clone())),
+            readers: Pool::new("read", pool(config.readers, options.pragma("query_only", "ON"))),
             _lock: lock,
         })
     }
@@ -106,6 +106,10 @@ impl Store for SqliteStore {
     fn write_lanes(&self) -> usize {
         // SQLite has one writer; more of them only wait for each other.
         1
+    }
+
+    fn pools(&self) -> Vec<PoolUse<'_>> {
+        vec![self.writer.usage(), self.readers.usage()]
     }
 }
 

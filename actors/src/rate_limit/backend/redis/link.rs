@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,10 @@ use arc_swap::ArcSwapOption;
 use domain::quota::Quota;
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Value, aio::MultiplexedConnection};
 
-use super::scripts::{self, Scripts};
+use super::{
+    memory_advice,
+    scripts::{self, Scripts},
+};
 use crate::{
     rate_limit::{
         Scope,
@@ -42,6 +45,8 @@ pub(super) struct Link {
     failures: AtomicU32,
     /// For each answer; no shorter than a question may take.
     answer_patience: Duration,
+    /// Whether the operator was told what the server's memory is not fit for.
+    has_advised: AtomicBool,
     metrics: RedisMetrics,
     ctx: RoomContext,
 }
@@ -76,6 +81,7 @@ impl Link {
             live: ArcSwapOption::empty(),
             failures: AtomicU32::new(0),
             answer_patience: PROBE_PATIENCE.max(question_patience),
+            has_advised: AtomicBool::new(false),
             metrics,
             ctx: ctx.clone(),
         });
@@ -139,6 +145,9 @@ impl Link {
         let scripts = Scripts::load(&mut connection).await?;
         let live = Arc::new(Live { connection, scripts });
         live.decide_something().await?;
+        if !self.has_advised.swap(true, Ordering::Relaxed) {
+            memory_advice::give(&mut live.connection.clone()).await;
+        }
         self.worked();
         self.live.store(Some(live));
         self.metrics.up.set(1);

@@ -17,6 +17,7 @@
 //! tells a server that is back.
 
 mod link;
+mod memory_advice;
 mod pipeline;
 mod scripts;
 #[cfg(test)]
@@ -63,11 +64,11 @@ pub(in crate::rate_limit) async fn connect(
     url: &Secret<String>,
     config: RateLimitConfig,
     metrics: Metrics,
+    numbers: RedisMetrics,
 ) -> Result<MakeBackend, StartError> {
     // The error could quote the address.
     let client = Client::open(url.reveal().as_str())
         .map_err(|_| StartError::Config("REDIS_URL is no address of a Redis server".to_owned()))?;
-    let numbers = RedisMetrics::register(&ctx.registry);
     let link = Link::start(client, config.redis_patience, numbers.clone(), ctx).await;
     let tracker = ctx.tracker.clone();
     Ok(Arc::new(move |shard| {
