@@ -18,14 +18,18 @@ use std::{
 };
 
 use actors::{
-    auth::AuthError,
+    auth::{Administrator, AuthError},
     clock::Clock,
     system::{STOP_PATIENCE, System},
 };
 use domain::secret::Secret;
 use tokio::time::Instant;
 
-use crate::{config::Config, http::Server};
+use crate::{
+    config::Config,
+    control::{Control, Refusal, Setup},
+    http::{Front, Server},
+};
 
 /// Tells the actors' names of several services in one process apart.
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -33,6 +37,7 @@ static STARTED: AtomicU32 = AtomicU32::new(0);
 pub struct App {
     server: Server,
     system: Arc<System>,
+    control: Control,
 }
 
 impl App {
@@ -42,13 +47,25 @@ impl App {
     ///
     /// The store cannot be opened or migrated, or an address is taken: say so and exit.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_from(config, None).await
+    }
+
+    /// As [`App::start`]; with a `setup` the service can read its settings again.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn start_from(config: Config, setup: Option<Setup>) -> anyhow::Result<Self> {
         let name = match STARTED.fetch_add(1, Ordering::Relaxed) {
             0 => "deepersensor".to_owned(),
             n => format!("deepersensor-{}", n + 1),
         };
-        let system = Arc::new(System::start(&name, config.system, Clock::system()).await?);
-        match Server::start(config.http, Arc::clone(&system)).await {
-            Ok(server) => Ok(Self { server, system }),
+        let system = Arc::new(System::start(&name, config.system.clone(), Clock::system()).await?);
+        let front = Front::new(config.http.clone());
+        let control = setup
+            .map_or_else(Control::default, |setup| Control::new(setup, &config, Arc::clone(&front), &system));
+        match Server::start(front, Arc::clone(&system), &control).await {
+            Ok(server) => Ok(Self { server, system, control }),
             Err(error) => {
                 stop_system(system, STOP_PATIENCE).await;
                 Err(error.into())
@@ -80,6 +97,15 @@ impl App {
         self.system.auth.first_admin_code().await
     }
 
+    /// Reads all settings again, for whoever runs the process; what came of it is in the log.
+    pub async fn reload(&self) {
+        if let Err(refusal) = self.control.reload(&self.system, Administrator::default(), false).await
+            && !matches!(refusal, Refusal::Invalid(_))
+        {
+            tracing::error!(%refusal, "the settings were not read again");
+        }
+    }
+
     /// Resolves, with the cause, when the tree gave itself up.
     pub async fn failed(&self) -> String {
         self.system.failed().await
@@ -94,6 +120,7 @@ impl App {
     pub async fn stop(self) {
         let by = Instant::now() + self.stops_within();
         self.server.shutdown().await;
+        self.control.close().await;
         // The rooms may take what clients did not.
         stop_system(self.system, by.saturating_duration_since(Instant::now())).await;
     }

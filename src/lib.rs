@@ -3,6 +3,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod control;
 mod dialects;
 pub mod http;
 pub mod logging;

@@ -1,18 +1,22 @@
 //! Every path of the service, on one screen.
 
+use std::sync::Arc;
+
 use actors::system::System;
 use domain::principal::Access::{Admin, Anybody, Operator, Public, Scope, Session};
 use domain::principal::Scope::{Chat as Chatting, Conversations, Models};
 use http::Method;
 
 use crate::{
+    control::Control,
     http::{
+        ApiError, Call,
         Limit::{Request, Reserved, Turn},
         Patience::Chat,
-        Route, route,
+        Reply, Route, route,
     },
     routes::{
-        admin::{audit, invites, signing_keys, tree, users},
+        admin::{audit, invites, reload, signing_keys, tree, users},
         api_keys,
         auth::{account, sessions, sign_in},
         chat, conversations, health, jwks, models, openapi, ops,
@@ -25,7 +29,7 @@ const PATCH: Method = Method::PATCH;
 const DELETE: Method = Method::DELETE;
 
 /// What clients can ask.
-pub(crate) fn clients() -> Vec<Route<System>> {
+pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
     vec![
         route(POST, "/v1/auth/signup", Public, Request, sign_in::sign_up),
         route(POST, "/v1/auth/login", Public, Request, sign_in::log_in),
@@ -61,6 +65,8 @@ pub(crate) fn clients() -> Vec<Route<System>> {
         route(GET, "/v1/admin/audit", Admin, Reserved, audit::list),
         route(POST, "/v1/admin/signing-keys", Admin, Reserved, signing_keys::rotate),
         route(GET, "/v1/admin/signing-keys", Admin, Reserved, signing_keys::list),
+        controlled("/v1/admin/reload", control, reload::reload),
+        controlled("/v1/admin/log-filter", control, reload::filter_log),
         route(GET, "/v1/admin/actors", Admin, Reserved, tree::actors),
         route(POST, "/v1/admin/actors/restart", Admin, Reserved, tree::restart),
         route(GET, "/health", Public, Reserved, health::details),
@@ -70,11 +76,22 @@ pub(crate) fn clients() -> Vec<Route<System>> {
     ]
 }
 
+/// A route that changes how the service runs.
+fn controlled<F, Fut>(path: &'static str, control: &Control, handler: F) -> Route<System>
+where
+    F: Fn(Arc<System>, Call, Control) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, ApiError>> + Send + 'static,
+{
+    let control = control.clone();
+    route(POST, path, Admin, Reserved, move |system, call| handler(system, call, control.clone()))
+}
+
 /// What operators can ask on their own listener, which only this machine reaches or which asks for a token.
 pub(crate) fn operators() -> Vec<Route<System>> {
     vec![
         route(GET, "/metrics", Operator, Reserved, ops::metrics),
         route(GET, "/actors", Operator, Reserved, ops::actors),
+        route(GET, "/actors/events", Operator, Reserved, ops::events),
         route(GET, "/healthz", Public, Reserved, health::process),
     ]
 }
@@ -88,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_client_route_is_documented_and_nothing_else_is() {
-        let table = RouteTable::new(clients()).unwrap();
+        let table = RouteTable::new(clients(&Control::default())).unwrap();
         let routed: BTreeSet<_> = table
             .routes()
             .map(|route| {
@@ -109,7 +126,7 @@ mod tests {
 
     #[test]
     fn a17_only_sign_in_health_public_keys_and_the_description_are_public() {
-        let table = RouteTable::new(clients()).unwrap();
+        let table = RouteTable::new(clients(&Control::default())).unwrap();
         let public: BTreeSet<_> =
             table.routes().filter(|route| route.access == Public).map(|route| route.path).collect();
         let expected = [
@@ -127,7 +144,7 @@ mod tests {
 
     #[test]
     fn g12_operators_routes_and_clients_routes_are_not_mixed() {
-        let clients = RouteTable::new(clients()).unwrap();
+        let clients = RouteTable::new(clients(&Control::default())).unwrap();
         assert!(clients.routes().all(|route| route.access != Operator));
         let operators = RouteTable::new(operators()).unwrap();
         let open: Vec<_> =
@@ -137,7 +154,7 @@ mod tests {
 
     #[test]
     fn c06_every_route_that_asks_a_model_counts_tokens() {
-        for route in clients() {
+        for route in clients(&Control::default()) {
             let asks = route.patience == Chat;
             assert_eq!(route.limit == Turn, asks, "{} {}", route.method, route.path);
         }
@@ -145,7 +162,7 @@ mod tests {
 
     #[test]
     fn d05_health_logging_out_and_administration_are_served_even_when_we_are_full() {
-        for route in clients() {
+        for route in clients(&Control::default()) {
             let is_reserved = route.path.starts_with("/health")
                 || route.path.starts_with("/v1/admin/")
                 || ["/readyz", "/v1/auth/logout"].contains(&route.path);

@@ -4,11 +4,41 @@
 //! rather than mended: what is in it may be theirs already.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata, Permissions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
+
+/// Whether a start could keep its files in `dir`, as far as that shows without touching anything.
+///
+/// # Errors
+///
+/// Why not, for the operator.
+pub fn would_do(dir: &Path) -> Result<(), String> {
+    let shown = dir.display();
+    let existing =
+        dir.ancestors().find(|place| place.as_os_str().is_empty() || place.exists()).unwrap_or(dir);
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    let found = fs::metadata(existing).map_err(|error| format!("{shown} cannot be looked at: {error}"))?;
+    if !found.is_dir() {
+        return Err(format!("{} is no directory", existing.display()));
+    }
+    if existing == dir {
+        fit(&found).map_err(|error| format!("{shown}: {error}"))?;
+    }
+    // A file without a name, gone when it is closed; some file systems have none, and tell nothing.
+    match OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(existing) {
+        Err(error) if is_refusal(&error) => {
+            Err(format!("nothing can be made in {}: {error}", existing.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
 
 const OTHERS_MAY_WRITE: u32 = 0o022;
 const OTHERS_MAY_ANYTHING: u32 = 0o077;
@@ -22,9 +52,12 @@ const STICKY: u32 = 0o1000;
 /// Tell the operator, with the path; nothing in it was touched.
 pub(crate) fn prepare(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let found = fs::metadata(dir)?;
+    fit(&fs::metadata(dir)?)
+}
+
+fn fit(found: &Metadata) -> io::Result<()> {
     let mode = found.permissions().mode();
-    if mode & OTHERS_MAY_WRITE == 0 || (mode & STICKY != 0 && is_ours(&found)) {
+    if mode & OTHERS_MAY_WRITE == 0 || (mode & STICKY != 0 && is_ours(found)) {
         return Ok(());
     }
     let mode = mode & 0o7777;
@@ -53,6 +86,22 @@ mod tests {
 
     use super::*;
     use crate::clock::fresh_id;
+
+    #[test]
+    fn what_a_start_would_stumble_over_shows_before_and_nothing_is_made() {
+        let dir = std::env::temp_dir().join(format!("deepersensor-dir-{}", fresh_id::<InstanceId>()));
+        let inner = dir.join("a/b");
+        would_do(&inner).unwrap();
+        assert!(!dir.exists(), "only looked at");
+        prepare(&dir).unwrap();
+        would_do(&dir).unwrap();
+        fs::set_permissions(&dir, Permissions::from_mode(0o777)).unwrap();
+        assert!(would_do(&dir).unwrap_err().contains("chmod 700"));
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).unwrap();
+        fs::write(dir.join("a"), "").unwrap();
+        assert!(would_do(&inner).unwrap_err().ends_with("a is no directory"));
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn a8_a_directory_that_others_may_write_to_is_refused_and_left_alone() {

@@ -16,12 +16,13 @@ use crate::{
     auth::{self, AuthConfig, AuthHandle},
     clock::Clock,
     db::{self, DbConfig, DbHandle},
-    model::{self, ModelConfig, ModelHandle},
+    model::{self, ModelConfig, ModelHandle, PreparedModels},
     ops::{self, OpsError, OpsHandle},
     password::{self, PasswordConfig},
     rate_limit::{self, RateLimitConfig, RateLimitHandle},
     room::RoomContext,
-    supervisor::{Policy, Root, SupervisorHandle},
+    supervisor::{Policy, ROOT, Root, SupervisorHandle},
+    tree::NewsKind,
 };
 
 /// How long running turns may take to notice that they must end, when the system stops: each looks at every wake.
@@ -51,6 +52,13 @@ pub struct SystemConfig {
     pub password: PasswordConfig,
     pub rate_limit: RateLimitConfig,
     pub model: ModelConfig,
+}
+
+/// Settings that were judged, and only have to be put in force.
+pub struct PreparedSystem {
+    auth: AuthConfig,
+    rate_limit: RateLimitConfig,
+    models: PreparedModels,
 }
 
 /// A running tree and the handles into it.
@@ -140,6 +148,24 @@ impl System {
         &self.context.clock
     }
 
+    /// Makes ready what [`System::reconfigure`] puts in force.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Config`]: nothing has changed.
+    pub fn prepare(&self, config: SystemConfig) -> Result<PreparedSystem, StartError> {
+        let SystemConfig { auth, rate_limit, model, .. } = config;
+        let models = self.models.prepare(model).map_err(|error| StartError::Config(error.to_string()))?;
+        Ok(PreparedSystem { auth, rate_limit, models })
+    }
+
+    /// Puts other settings in force, as far as they can change while the rooms live; each room says which.
+    pub fn reconfigure(&self, PreparedSystem { auth, rate_limit, models }: PreparedSystem) {
+        self.auth.reconfigure(&auth);
+        self.limits.reconfigure(&rate_limit);
+        self.models.reconfigure(models);
+    }
+
     /// Resolves, with the cause, when the tree gave itself up: the process should then end with status 1.
     pub async fn failed(&self) -> String {
         self.root.failed().await
@@ -165,6 +191,9 @@ impl System {
     /// From now on the service is not ready and no turn waits: those in queues end as `server_shutting_down`, and a new
     /// one is served if a slot is free for it now, else refused. Running ones keep going.
     pub fn begin_shutdown(&self) {
+        if !self.context.closing.is_cancelled() {
+            self.context.tree.news().tell(NewsKind::Stopping, ROOT, "the service stops".to_owned());
+        }
         self.context.closing.cancel();
         self.models.stop_waiting();
     }

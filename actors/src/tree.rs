@@ -8,6 +8,7 @@
 //! It lives outside the actors and is empty only after the process restarted: counts outlive any actor.
 
 mod metrics;
+mod news;
 mod node;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,10 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use self::node::Entry;
-pub use self::node::{Exit, Node, Status};
+pub use self::{
+    news::{Feed, KEPT as NEWS_KEPT, News, NewsKind},
+    node::{Exit, Node, Status},
+};
 use crate::supervisor::{
     Kind, Policy, ROOT,
     exit::{self, Cause, Decision, Report},
@@ -42,6 +46,7 @@ struct Inner {
     born: AtomicU64,
     /// Entries that are or were lately degraded: zero spares the reader the lock.
     degraded: AtomicUsize,
+    news: Feed,
 }
 
 impl Tree {
@@ -94,20 +99,51 @@ impl Tree {
     }
 
     pub(crate) fn worker_started(&self, path: &str) {
-        self.update(path, Kind::Leaf, |entry| {
+        let (status, fell_before) = self.update(path, Kind::Leaf, |entry| {
             // A worker that replaces a degraded one has proved nothing yet.
             let status = if entry.status == Status::Degraded { Status::Degraded } else { Status::Running };
-            entry.start(status, None);
+            (status, entry.start(status, None))
         });
+        self.tell_return(path, status, fell_before);
     }
 
     pub(crate) fn started(&self, path: &str, kind: Kind, status: Status, actor_id: String) {
-        self.update(path, kind, |entry| entry.start(status, Some(actor_id)));
+        let fell_before = self.update(path, kind, |entry| entry.start(status, Some(actor_id)));
+        self.tell_return(path, status, fell_before);
+    }
+
+    fn tell_return(&self, path: &str, status: Status, fell_before: Option<Duration>) {
+        if let Some(after) = fell_before {
+            exit::returned(self, path, after, status);
+        }
     }
 
     /// The child kept well for long enough to count as healthy.
     pub(crate) fn recovered(&self, path: &str) {
         self.update(path, Kind::Leaf, |entry| entry.status = Status::Running);
+        exit::recovered(self, path);
+    }
+
+    /// Notices the workers of factories that have kept well for long enough: no supervisor of ours does.
+    pub(crate) fn notice_recoveries(&self) {
+        if self.0.degraded.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let is_well =
+            |entry: &Entry| entry.status == Status::Degraded && entry.is_up() && !entry.is_degraded(now);
+        let well: Vec<String> = {
+            let entries = self.0.entries.read();
+            entries.iter().filter(|(_, entry)| is_well(entry)).map(|(path, _)| path.clone()).collect()
+        };
+        for path in well {
+            self.recovered(&path);
+        }
+    }
+
+    /// What happened, as it happens.
+    pub fn news(&self) -> &Feed {
+        &self.0.news
     }
 
     /// Forgets a child that was removed, and all under it.
@@ -137,18 +173,19 @@ impl Tree {
         });
     }
 
-    fn update(&self, path: &str, kind: Kind, change: impl FnOnce(&mut Entry)) {
+    fn update<T>(&self, path: &str, kind: Kind, change: impl FnOnce(&mut Entry) -> T) -> T {
         self.write(|entries| {
             let place = self.0.born.fetch_add(1, Ordering::Relaxed);
-            change(entries.entry(path.to_owned()).or_insert_with(|| Entry::new(kind, place)));
-        });
+            change(entries.entry(path.to_owned()).or_insert_with(|| Entry::new(kind, place)))
+        })
     }
 
-    fn write(&self, change: impl FnOnce(&mut BTreeMap<String, Entry>)) {
+    fn write<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
         let mut entries = self.0.entries.write();
-        change(&mut entries);
+        let out = change(&mut entries);
         let degraded = entries.values().filter(|entry| entry.status == Status::Degraded).count();
         self.0.degraded.store(degraded, Ordering::Relaxed);
+        out
     }
 }
 

@@ -30,10 +30,14 @@ pub enum AuditEvent {
     ExcessRateLimitExceeded,
     /// An actor was restarted by hand.
     SysRestart,
+    SysConfigReloaded,
+    /// What was read was refused as a whole.
+    SysConfigRefused,
+    SysLogFilterChanged,
 }
 
 impl AuditEvent {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::AuthnLoginSuccess,
         Self::AuthnLoginFail,
         Self::AuthnLoginLock,
@@ -53,6 +57,9 @@ impl AuditEvent {
         Self::InviteRevoked,
         Self::ExcessRateLimitExceeded,
         Self::SysRestart,
+        Self::SysConfigReloaded,
+        Self::SysConfigRefused,
+        Self::SysLogFilterChanged,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -76,6 +83,9 @@ impl AuditEvent {
             Self::InviteRevoked => "invite_revoked",
             Self::ExcessRateLimitExceeded => "excess_rate_limit_exceeded",
             Self::SysRestart => "sys_restart",
+            Self::SysConfigReloaded => "sys_config_reloaded",
+            Self::SysConfigRefused => "sys_config_refused",
+            Self::SysLogFilterChanged => "sys_log_filter_changed",
         }
     }
 
@@ -91,6 +101,7 @@ impl AuditEvent {
             | Self::AuthnPasswordChangeFail
             | Self::AuthnTokenReuse
             | Self::AuthzFail
+            | Self::SysConfigRefused
             | Self::ExcessRateLimitExceeded => "failure",
             _ => "success",
         }
@@ -106,7 +117,7 @@ pub struct AuditEntry {
     pub actor: Option<UserId>,
     /// The account it concerns, where there is one.
     pub user: Option<UserId>,
-    /// What it was done to or how: an id, a role, a scope. Never a secret, an address of e-mail or a prompt.
+    /// What it was done to or how: an id, a role, a scope, the names of settings. Never a secret, an address of e-mail or a prompt.
     pub detail: Option<String>,
     pub address: Option<IpAddr>,
     pub request_id: Option<String>,

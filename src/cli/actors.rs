@@ -10,6 +10,7 @@ use super::{
     client::Client,
     local,
     terminal::{Terminal, harmless},
+    watch,
 };
 use crate::{config::Config, http::HttpConfig};
 
@@ -26,18 +27,29 @@ pub(crate) struct ActorsArgs {
     /// Print the answer as it came
     #[arg(long)]
     json: bool,
+    /// Go on and tell what happens, in a line each, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
 }
+
+/// What to do when nobody answers.
+pub(super) const NO_SERVICE: &str =
+    "is the service running here? Its first lines name its operations address: give it by --address";
 
 pub(crate) async fn run(args: &ActorsArgs, config: &Config, terminal: Terminal) -> anyhow::Result<ExitCode> {
     let door = &config.http.ops;
     let address = args.address.or(door.chosen()).unwrap_or(HttpConfig::OPS_DEFAULT);
-    let mut client = Client::new(local(address), DEADLINE);
-    if let Some(token) = door.token() {
-        client = client.with_token(token.secret().reveal());
+    let client = |deadline| {
+        let client = Client::new(local(address), deadline);
+        match door.token() {
+            Some(token) => client.with_token(token.secret().reveal()),
+            None => client,
+        }
+    };
+    if args.watch {
+        return watch::run(client(watch::SILENCE), args.json, terminal).await;
     }
-    let reply = client.get("/actors").await.context(
-        "is the service running here? Its first lines name its operations address: give it by --address",
-    )?;
+    let reply = client(DEADLINE).get("/actors").await.context(NO_SERVICE)?;
     let json = reply.json()?;
     if args.json {
         terminal.line(format!("{json:#}"))?;
@@ -50,10 +62,20 @@ pub(crate) async fn run(args: &ActorsArgs, config: &Config, terminal: Terminal) 
 
 /// What `/actors` answers.
 #[derive(Debug, Deserialize)]
-struct Tree {
+pub(super) struct Tree {
     system: String,
     nodes: Vec<Node>,
     gates: Vec<Gate>,
+}
+
+impl Tree {
+    /// How it stands, in a few words.
+    pub(super) fn state(&self) -> String {
+        let count = |status: &str| self.nodes.iter().filter(|node| node.status == status).count();
+        let (running, degraded) = (count("running"), count("degraded"));
+        let down = self.nodes.len() - running - degraded;
+        format!("{}: {running} actors run, {degraded} are degraded, {down} are down", self.system)
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -16,6 +16,7 @@ mod serve;
 mod signals;
 mod store;
 mod terminal;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -106,12 +107,12 @@ impl Verb {
     async fn run(self, sources: Sources) -> anyhow::Result<ExitCode> {
         let terminal = Terminal::stdout();
         match self {
-            Self::Serve => serve::run(Config::load(&sources)?).await,
+            Self::Serve => serve::run(sources).await,
             Self::Demo(args) => demo::run(args, sources, terminal).await,
             Self::Migrate => migrate::run(Config::load(&sources)?, terminal).await,
             Self::Backup { to } => backup::save(&to, &Config::load(&sources)?, terminal).await,
             Self::Restore { from } => backup::load(&from, &Config::load(&sources)?, terminal).await,
-            Self::CheckConfig(args) => check_config::run(&args, &sources, terminal),
+            Self::CheckConfig(args) => check_config::run(&args, &sources, terminal).await,
             Self::Healthcheck => healthcheck::run(&Config::load(&sources)?, terminal).await,
             Self::Admin(verb) => admin::run(verb, Config::load(&sources)?, terminal).await,
             Self::Keys(verb) => keys::run(verb, Config::load(&sources)?, terminal).await,

@@ -1,6 +1,6 @@
 //! `serve`: the real thing, until a signal or until the tree gives itself up.
 //!
-//! The first signal stops gracefully, at most 5 s longer than `SHUTDOWN_GRACE_SECS`; a second one leaves at once.
+//! SIGHUP has the settings read again. The first other signal stops gracefully, at most 5 s longer than `SHUTDOWN_GRACE_SECS`; a second one leaves at once.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -13,8 +13,16 @@ use actors::model::UpstreamKind;
 use http::Uri;
 use tracing::{error, info, warn};
 
-use super::{STATUS_FAILED, local, signals::Signals};
-use crate::{app::App, config::Config, logging};
+use super::{
+    STATUS_FAILED, local,
+    signals::{Asked, Signals},
+};
+use crate::{
+    app::App,
+    config::{Config, Sources},
+    control::Setup,
+    logging,
+};
 
 /// What is left for the process itself to end, after everything in it has stopped or was left behind.
 const LEAVE: Duration = Duration::from_millis(500);
@@ -22,13 +30,15 @@ const LEAVE: Duration = Duration::from_millis(500);
 /// File descriptors beside those of clients: store, model servers, listeners, logs.
 const FILES_RESERVED: u64 = 512;
 
-pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    logging::init(&config.log)?;
-    let mut signals = Signals::install()?;
+pub(crate) async fn run(sources: Sources) -> anyhow::Result<ExitCode> {
+    let (settings, config) = Config::examine(&sources);
+    let config = config?;
+    let log = logging::init(&config.log)?;
+    let mut signals = Signals::install()?.with_reload()?;
     announce(&config);
     raise_open_files(config.http.max_connections as u64);
     let app = tokio::select! {
-        app = App::start(config) => app?,
+        app = App::start_from(config, Some(Setup { sources, settings, log: Some(log) })) => app?,
         name = signals.next() => {
             info!(signal = name, "stopped before the start was over");
             return Ok(ExitCode::SUCCESS);
@@ -71,13 +81,26 @@ fn first_steps(address: SocketAddr, code: &str) -> String {
 
 /// Serves until a signal or the tree's failure, then stops gracefully.
 pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
-    let failure = tokio::select! {
-        name = signals.next() => {
-            info!(signal = name, "stopping; a second signal leaves at once");
-            None
+    let (signal, failure) = loop {
+        let asked = tokio::select! {
+            asked = signals.asked() => asked,
+            cause = app.failed() => break (None, Some(cause)),
+        };
+        let signal = match asked {
+            Asked::End(name) => Some(name),
+            // Files that hang must not keep a service from ending.
+            Asked::Reload => tokio::select! {
+                () = app.reload() => None,
+                name = signals.next() => Some(name),
+            },
+        };
+        if signal.is_some() {
+            break (signal, None);
         }
-        cause = app.failed() => Some(cause),
     };
+    if let Some(signal) = signal {
+        info!(signal, "stopping; a second signal leaves at once");
+    }
     if let Some(cause) = &failure {
         error!(cause, "the supervision tree gave itself up; the process ends with status 1");
     }

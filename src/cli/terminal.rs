@@ -26,6 +26,13 @@ impl Terminal {
         self.write("\n")
     }
 
+    /// Writes one line, for who goes on until somebody stops reading: a reader that went away is an error.
+    pub(crate) fn line_to_reader(self, text: impl AsRef<str>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{}", text.as_ref())?;
+        out.flush()
+    }
+
     /// Writes `text` at once, without a line's end.
     pub(crate) fn write(self, text: impl AsRef<str>) -> io::Result<()> {
         let mut out = io::stdout().lock();

@@ -15,6 +15,8 @@ pub struct Key {
     pub help: &'static str,
     /// A name it had before, still understood.
     pub former: Option<&'static str>,
+    /// How a reload changes it, for the operator; `None` for what needs a restart.
+    pub reload: Option<&'static str>,
 }
 
 impl Key {
@@ -94,7 +96,7 @@ const DAY: u64 = 86_400;
 const MIB: u64 = 1 << 20;
 
 macro_rules! keys {
-    ($($group:ident { $($name:ident $kind:expr, $default:literal, $help:literal $(, was $former:literal)? ;)+ })+) => {
+    ($($group:ident { $($name:ident $kind:expr, $default:literal, $help:literal $(, was $former:literal)? $(, reload $reload:literal)? ;)+ })+) => {
         $($(
             #[doc = $help]
             pub static $name: Key = Key {
@@ -103,15 +105,16 @@ macro_rules! keys {
                 kind: $kind,
                 default: $default,
                 help: $help,
-                former: keys!(@former $($former)?),
+                former: keys!(@given $($former)?),
+                reload: keys!(@given $($reload)?),
             };
         )+)+
 
         /// Every key, in the order in which it is printed.
         pub static ALL: &[&Key] = &[$($(&$name),+),+];
     };
-    (@former) => { None };
-    (@former $former:literal) => { Some($former) };
+    (@given) => { None };
+    (@given $text:literal) => { Some($text) };
 }
 
 keys! {
@@ -126,7 +129,8 @@ keys! {
         OPS_TOKEN Kind::Secret, "",
             "What `/metrics` and `/actors` ask for as `Authorization: Bearer`; without it they ask for nothing, and answer this machine only.";
         DATA_DIR Kind::Path, "./data", "Directory of SQLite and generated secrets; `demo` uses `./data/demo`.";
-        RUST_LOG Kind::Text, "info", "What to log, as `tracing` filter directives.";
+        RUST_LOG Kind::Text, "info", "What to log, as `tracing` filter directives.",
+            reload "At once. A filter set for a time by `/v1/admin/log-filter` stays until its time is over.";
         LOG_FORMAT Kind::Choice(&["text", "json"]), "text", "How log lines are written.";
         SHUTDOWN_GRACE_SECS Kind::Whole { min: 1, max: 600 }, "30",
             "Seconds that running answers have after SIGTERM; the process ends at most 5 seconds later.";
@@ -158,9 +162,11 @@ keys! {
         SESSION_MAX_SECS Kind::Whole { min: 60, max: 365 * DAY }, "2592000",
             "Seconds after which a session ends, however busy.";
         SIGNUP_MODE Kind::Choice(&["open", "invite", "closed"]), "open",
-            "Who may sign up: everybody, who has an invite, or nobody but the first administrator.";
+            "Who may sign up: everybody, who has an invite, or nobody but the first administrator.",
+            reload "For the next sign-up.";
         PASSWORD_MIN_LENGTH Kind::Whole { min: 8, max: 64 }, "8",
-            "Characters a new password needs; 15 where it is the only factor (NIST).";
+            "Characters a new password needs; 15 where it is the only factor (NIST).",
+            reload "For the next new password.";
         PASSWORD_HASH_MEMORY_KIB Kind::Whole { min: 12_288, max: 65_536 }, "19456",
             "Memory of one argon2id hash; at least 19456 KiB with 2 passes, 47104 with 1, or 12288 with 3.";
         PASSWORD_HASH_PASSES Kind::Whole { min: 1, max: 8 }, "2", "Passes of argon2id over that memory.";
@@ -170,12 +176,15 @@ keys! {
     }
     Edge {
         ALLOWED_ORIGINS Kind::List(Item::Origin), "",
-            "Origins whose pages may call this API from a browser, comma-separated, matched exactly.";
+            "Origins whose pages may call this API from a browser, comma-separated, matched exactly.",
+            reload "For the next request.";
         BROWSER_SESSIONS Kind::Switch, "false",
             "Whether pages may keep their session in cookies that no script can read; needs TLS in front.";
         TRUSTED_PROXY_IPS Kind::List(Item::Network), "",
-            "Proxies whose `X-Forwarded-For` and `X-Request-Id` are believed: addresses or CIDR ranges, comma-separated.";
-        MAX_REQUEST_SIZE_BYTES Kind::Whole { min: 1_024, max: 64 * MIB }, "2097152", "Largest request body.";
+            "Proxies whose `X-Forwarded-For` and `X-Request-Id` are believed: addresses or CIDR ranges, comma-separated.",
+            reload "For the next request; who is a proxy is decided when a connection is accepted.";
+        MAX_REQUEST_SIZE_BYTES Kind::Whole { min: 1_024, max: 64 * MIB }, "2097152", "Largest request body.",
+            reload "For the next request.";
         MAX_INFLIGHT_REQUESTS Kind::Whole { min: 1, max: 1_000_000 }, "2048",
             "Requests served at once; above, callers get 503.";
         MAX_CONNECTIONS Kind::Whole { min: 1, max: 1_000_000 }, "4096", "Open connections; above, callers get 503.";
@@ -186,47 +195,69 @@ keys! {
         RATE_LIMIT_ENABLED Kind::Switch, "true",
             "Whether requests and running turns are counted; queue and memory bounds always hold.";
         RATE_LIMIT_REQUESTS_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "60",
-            "Requests per minute and user; an address gets five times that.";
-        RATE_LIMIT_BURST Kind::Whole { min: 1, max: 1_000_000 }, "20", "Requests a user may make at once.";
+            "Requests per minute and user; an address gets five times that.",
+            reload "A new bucket for each caller, which starts full: a burst is regained once.";
+        RATE_LIMIT_BURST Kind::Whole { min: 1, max: 1_000_000 }, "20", "Requests a user may make at once.",
+            reload "A new bucket for each caller, which starts full: a burst is regained once.";
         RATE_LIMIT_MODEL_REQUESTS_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "",
-            "Turns per minute, user and model, a third of them at once; without it only requests are counted.";
+            "Turns per minute, user and model, a third of them at once; without it only requests are counted.",
+            reload "A new bucket for each user and model, which starts full.";
         RATE_LIMIT_TOKENS_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000_000 }, "",
-            "Tokens per minute and user, all of them at once; without it tokens are not counted.";
+            "Tokens per minute and user, all of them at once; without it tokens are not counted.",
+            reload "A new bucket for each caller, which starts full; turns under way give nothing back to it.";
         RATE_LIMIT_RESERVE_TOKENS Kind::Whole { min: 1, max: 1_000_000 }, "1024",
-            "Tokens held back for an answer of unknown length until it is over.";
+            "Tokens held back for an answer of unknown length until it is over.",
+            reload "For the next turn.";
         STREAMS_PER_USER Kind::Whole { min: 1, max: 1_000_000 }, "4",
-            "Turns of one user that run at once, over all models and instances; those beyond it wait in their queues.";
-        LOG_IN_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "5", "Log-ins per minute and address.";
-        LOG_IN_BURST Kind::Whole { min: 1, max: 1_000_000 }, "5", "Log-ins an address may try at once.";
-        SIGN_UP_PER_HOUR Kind::Whole { min: 1, max: 1_000_000 }, "10", "Sign-ups per hour and address.";
-        SIGN_UP_BURST Kind::Whole { min: 1, max: 1_000_000 }, "10", "Sign-ups an address may make at once.";
+            "Turns of one user that run at once, over all models and instances; those beyond it wait in their queues.",
+            reload "For the next turn; those that wait keep the number they came with.";
+        LOG_IN_PER_MINUTE Kind::Whole { min: 1, max: 1_000_000 }, "5", "Log-ins per minute and address.",
+            reload "A new bucket for each address, which starts full.";
+        LOG_IN_BURST Kind::Whole { min: 1, max: 1_000_000 }, "5", "Log-ins an address may try at once.",
+            reload "A new bucket for each address, which starts full.";
+        SIGN_UP_PER_HOUR Kind::Whole { min: 1, max: 1_000_000 }, "10", "Sign-ups per hour and address.",
+            reload "A new bucket for each address, which starts full.";
+        SIGN_UP_BURST Kind::Whole { min: 1, max: 1_000_000 }, "10", "Sign-ups an address may make at once.",
+            reload "A new bucket for each address, which starts full.";
     }
     Models {
         OLLAMA_BASE_URL Kind::List(Item::Upstream), "http://127.0.0.1:11434",
-            "The Ollama server; several are not supported yet.";
+            "The Ollama server; several are not supported yet.",
+            reload "Running turns end where they are, those that wait are served by the new server if it has their model.";
         OLLAMA_NUM_PARALLEL Kind::Whole { min: 1, max: 1_024 }, "1",
-            "Answers one model generates at once on one server; the same number as there.";
+            "Answers one model generates at once on one server; the same number as there.",
+            reload "New slots serve at once; one too many is given up when its turn has ended.";
         OLLAMA_MAX_LOADED_MODELS Kind::Whole { min: 0, max: 1_000 }, "",
-            "Models one server is asked to hold in memory at once; without it, or with 0, that is left to the server.";
+            "Models one server is asked to hold in memory at once; without it, or with 0, that is left to the server.",
+            reload "For the next load; nothing is unloaded before somebody needs the room.";
         MODEL_MIN_RESIDENCE_SECS Kind::Whole { min: 0, max: DAY }, "30",
-            "Seconds a model that was loaded stays before it goes for another, where `OLLAMA_MAX_LOADED_MODELS` limits them.";
+            "Seconds a model that was loaded stays before it goes for another, where `OLLAMA_MAX_LOADED_MODELS` limits them.",
+            reload "For the next load.";
         MODEL_SLOTS Kind::List(Item::ModelSlots), "",
-            "Answers that single models generate at once, in place of `OLLAMA_NUM_PARALLEL`: `llama3.2=4,qwen3:8b=2`.";
+            "Answers that single models generate at once, in place of `OLLAMA_NUM_PARALLEL`: `llama3.2=4,qwen3:8b=2`.",
+            reload "New slots serve at once; one too many is given up when its turn has ended.";
         MODEL_ADAPTIVE Kind::List(Item::Model), "",
-            "Models of which fewer answers are generated at once while their first token comes late; comma-separated.";
-        DEMO_MODEL Kind::Switch, "false", "Also offers the built-in demo model, which needs no server; not in production.";
+            "Models of which fewer answers are generated at once while their first token comes late; comma-separated.",
+            reload "At once; a model begins at its ceiling.";
+        DEMO_MODEL Kind::Switch, "false", "Also offers the built-in demo model, which needs no server; not in production.",
+            reload "Its queue ends at once when it goes, its running turns end by themselves.";
         ALLOW_CLOUD_MODELS Kind::Switch, "false",
-            "Whether models may run that send prompts to somebody else's machine.";
-        MODEL_QUEUE_LIMIT Kind::Whole { min: 1, max: 100_000 }, "256", "Turns that may wait for one model.";
-        MODEL_QUEUE_PER_USER Kind::Whole { min: 1, max: 100_000 }, "64", "Turns of one user that may wait for one model.";
+            "Whether models may run that send prompts to somebody else's machine.",
+            reload "Models come or go; the queue of one that goes ends at once, its running turns end by themselves.";
+        MODEL_QUEUE_LIMIT Kind::Whole { min: 1, max: 100_000 }, "256", "Turns that may wait for one model.",
+            reload "For newcomers; nobody who waits is sent away.";
+        MODEL_QUEUE_PER_USER Kind::Whole { min: 1, max: 100_000 }, "64", "Turns of one user that may wait for one model.",
+            reload "For newcomers; nobody who waits is sent away.";
         REPLY_BUDGET_BYTES Kind::Whole { min: 8 * MIB, max: 1 << 40 }, "268435456",
             "Memory for all live answers together; near it, new turns get 503.";
         PROMPT_BUDGET_BYTES Kind::Whole { min: 8 * MIB, max: 1 << 40 }, "268435456",
             "Memory for the prompts of all turns that wait or run, by estimate; beyond it, new turns get 503.";
         UPSTREAM_FIRST_BYTE_TIMEOUT_SECS Kind::Whole { min: 1, max: DAY }, "600",
-            "Seconds a model server may take to load a model and read a prompt.";
+            "Seconds a model server may take to load a model and read a prompt.",
+            reload "For the next answer.";
         UPSTREAM_IDLE_TIMEOUT_SECS Kind::Whole { min: 1, max: DAY }, "120",
-            "Seconds a model server may be silent within an answer.";
+            "Seconds a model server may be silent within an answer.",
+            reload "For the next answer.";
     }
 }
 

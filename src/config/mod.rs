@@ -16,13 +16,15 @@ pub mod keys;
 mod print;
 mod problem;
 mod reader;
+mod reload;
 mod rules;
 mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use print::{env_example, markdown_table, report};
+pub use print::{env_example, markdown_table, reload_table, report};
 pub use problem::{Problem, Problems};
+pub use reload::{Change, Reload};
 pub use sources::{Origin, Raw, Settings, Sources};
 
 use std::{
@@ -94,11 +96,17 @@ impl Config {
     pub fn examine(sources: &Sources) -> (Settings, Result<Self, Problems>) {
         let mut problems = Vec::new();
         let settings = Settings::resolve(sources, &mut problems);
-        let mut reader = Reader::new(&settings, problems);
+        let config = Self::judge(&settings, problems);
+        (settings, config)
+    }
+
+    /// `problems` are those that were found while the sources were read.
+    fn judge(settings: &Settings, problems: Vec<Problem>) -> Result<Self, Problems> {
+        let mut reader = Reader::new(settings, problems);
         let config = read(&mut reader);
         let mut problems = reader.into_problems();
         rules::judge(&config, &mut problems);
-        (settings, if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) })
+        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
     }
 
     /// Where SQLite and generated secrets live.
@@ -145,6 +153,11 @@ fn read(reader: &mut Reader<'_>) -> Config {
             model: model(reader, instances),
         },
     }
+}
+
+/// Whether the log can be filtered by it.
+pub(crate) fn is_log_filter(text: &str) -> bool {
+    !text.trim().is_empty() && log_filter(text).is_ok()
 }
 
 /// Directives that the log's filter understands.

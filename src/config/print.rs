@@ -36,7 +36,18 @@ pub fn markdown_table() -> String {
     text
 }
 
-/// Every key with the value in force and where it came from; secrets only by their length.
+/// What a reload changes, and how: the table in `docs/reload.md`.
+pub fn reload_table() -> String {
+    let mut text = String::from("| Setting | How a reload changes it |\n| --- | --- |\n");
+    for key in ALL {
+        if let Some(reload) = key.reload {
+            let _ = writeln!(text, "| `{}` | {reload} |", key.name);
+        }
+    }
+    text
+}
+
+/// Every key with the value in force, where it came from, and whether a reload changes it; secrets only by their length.
 pub fn report(settings: &Settings) -> String {
     let name_width = ALL.iter().map(|key| key.name.len()).max().unwrap_or(0);
     let rows: Vec<_> = ALL
@@ -50,13 +61,15 @@ pub fn report(settings: &Settings) -> String {
                 };
                 (value, &raw.origin)
             });
-            (key.name, value, origin)
+            (key, value, origin)
         })
         .collect();
     let value_width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0).min(40);
     let mut text = String::new();
-    for (name, value, origin) in rows {
-        let _ = writeln!(text, "{name:name_width$}  {value:value_width$}  {origin}");
+    for (key, value, origin) in rows {
+        let name = key.name;
+        let change = if key.reload.is_some() { "reload" } else { "restart" };
+        let _ = writeln!(text, "{name:name_width$}  {value:value_width$}  {change:7}  {origin}");
     }
     text
 }
@@ -84,6 +97,14 @@ mod tests {
             include_str!("../../.env.example"),
             env_example(),
             "run `deepersensor check-config --example > .env.example`"
+        );
+    }
+
+    #[test]
+    fn the_chapter_on_reloading_holds_the_printed_table() {
+        assert!(
+            include_str!("../../docs/reload.md").contains(&reload_table()),
+            "put the output of `deepersensor check-config --reloads` into docs/reload.md"
         );
     }
 

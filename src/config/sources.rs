@@ -72,7 +72,7 @@ pub struct Raw {
 }
 
 /// The winning text of every key that has one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings(BTreeMap<&'static str, Raw>);
 
 impl Settings {
@@ -103,6 +103,14 @@ impl Settings {
 
     pub fn get(&self, key: &Key) -> Option<&Raw> {
         self.0.get(key.name)
+    }
+
+    /// These, with what `other` says of `key`.
+    pub(super) fn take(&mut self, key: &Key, other: &Self) {
+        match other.0.get(key.name) {
+            Some(raw) => self.0.insert(key.name, raw.clone()),
+            None => self.0.remove(key.name),
+        };
     }
 
     fn put(&mut self, key: &'static Key, text: String, origin: Origin) {

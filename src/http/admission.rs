@@ -25,7 +25,9 @@ use super::{
     credentials,
     doors::Doors,
     error::ApiError,
-    framing, host,
+    framing,
+    front::Terms,
+    host,
     pipeline::{Hosts, Pipeline},
     request_id::RequestId,
     route::{Found, Limit, Route},
@@ -43,6 +45,7 @@ pub(super) struct Visit<'p, S> {
     pub(super) link: &'p Link,
     pub(super) request_id: &'p RequestId,
     pub(super) has_place: bool,
+    pub(super) terms: &'p Terms,
 }
 
 /// What the way found out about an admitted request.
@@ -75,15 +78,16 @@ impl<S: Doors> Pipeline<S> {
         }
         let peer = visit.link.peer;
         self.check_head(head, peer)?;
-        let client = client_ip(peer.ip, &head.headers, |hop| self.config.trusts(hop));
+        let terms = visit.terms;
+        let client = client_ip(peer.ip, &head.headers, |hop| terms.config.trusts(hop));
         let mut caller =
-            Caller { pipeline: self, head, peer, client, request_id: visit.request_id, decision };
+            Caller { pipeline: self, terms, head, peer, client, request_id: visit.request_id, decision };
         let is_reserved =
             matches!(&visit.found, Found::Route { route, .. } if route.limit == Limit::Reserved);
         if !is_reserved {
             caller.pay_as_address().await?;
         }
-        if self.cors.is_some() && head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) {
+        if terms.cors.is_some() && head.method == Method::OPTIONS && head.headers.contains_key(ORIGIN) {
             return Ok(Admitted::Preflight);
         }
         let (route, param) = match visit.found {
@@ -133,6 +137,7 @@ impl<S: Doors> Pipeline<S> {
 /// Whoever sent the request, on the way in.
 struct Caller<'a, S> {
     pipeline: &'a Pipeline<S>,
+    terms: &'a Terms,
     head: &'a Parts,
     peer: Peer,
     client: IpAddr,
@@ -164,7 +169,7 @@ impl<S: Doors> Caller<'_, S> {
     /// Lets in whoever shows the operators' token, where there is one; guessing it costs what guessing a token of a principal's
     /// does.
     async fn prove_operator(&mut self) -> Result<(), ApiError> {
-        let Some(token) = self.pipeline.config.ops.token() else { return Ok(()) };
+        let Some(token) = self.terms.config.ops.token() else { return Ok(()) };
         let shown = credentials::presented(&self.head.headers, false);
         if shown.is_ok_and(|shown| token.admits(shown.token.reveal())) {
             return Ok(());
@@ -175,7 +180,7 @@ impl<S: Doors> Caller<'_, S> {
 
     /// Who is asking, if they may enter, and whether a cookie said so.
     async fn identify(&self, route: &Route<S>) -> Result<(Principal, bool), ApiError> {
-        let Pipeline { doors, config, .. } = self.pipeline;
+        let (Pipeline { doors, .. }, config) = (self.pipeline, &self.terms.config);
         let presented = credentials::presented(&self.head.headers, config.browser_sessions.is_some())?;
         let principal = doors.authenticate(presented.token.reveal(), route.access).await?;
         let admitted = if !route.access.admits(&principal) {

@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use self::code::Code;
+use crate::config::Problem;
 
 /// A refusal or failure on its way to a client.
 #[derive(Debug)]
@@ -30,6 +31,28 @@ pub(crate) struct ApiError {
     allow: Option<Arc<str>>,
     /// What really happened, for the log only.
     cause: Option<String>,
+    /// All that is wrong with the service's settings.
+    faults: Option<Box<Faults>>,
+}
+
+/// Boxed as a whole: nearly no error has any.
+#[derive(Debug)]
+struct Faults(Vec<Fault>);
+
+/// One thing to mend in the service's settings; never holds a secret.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub(crate) struct Fault {
+    pub(crate) setting: String,
+    /// Where its value comes from.
+    pub(crate) origin: Option<String>,
+    pub(crate) what: String,
+    pub(crate) fix: String,
+}
+
+impl From<Problem> for Fault {
+    fn from(Problem { key, origin, what, fix }: Problem) -> Self {
+        Self { setting: key, origin, what, fix }
+    }
 }
 
 /// `{"code","message","type","param","request_id"}`.
@@ -47,6 +70,9 @@ pub(crate) struct ErrorObject<'a> {
     /// Seconds; only inside a stream, where no header can say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after: Option<u64>,
+    /// All that is wrong with the service's settings; only after a reload that was refused.
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    pub(crate) problems: &'a [Fault],
 }
 
 /// When nothing better is known.
@@ -64,6 +90,7 @@ impl ApiError {
             may_spread: true,
             allow: None,
             cause: None,
+            faults: None,
         }
     }
 
@@ -127,6 +154,7 @@ impl ApiError {
             param: self.param.as_deref(),
             request_id,
             retry_after: None,
+            problems: self.faults.as_ref().map_or(&[], |faults| &faults.0),
         }
     }
 

@@ -72,7 +72,7 @@ impl<S: Doors> Listener<S> {
 
     fn admit(&self, stream: TcpStream, address: SocketAddr, refusals: &Arc<tokio::sync::Semaphore>) {
         let ip = address.ip().to_canonical();
-        let peer = Peer { ip, is_trusted: self.config.trusts(ip) };
+        let peer = Peer { ip, is_trusted: self.pipeline.front().terms().config.trusts(ip) };
         match self.connections.take(ip, peer.is_trusted || ip.is_loopback()) {
             Ok(place) => {
                 // Tokens are small and must not wait for company; failing to say so costs latency only.

@@ -11,7 +11,10 @@ use prometheus_client::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::config::HttpConfig;
+use super::{
+    config::HttpConfig,
+    route::{Limit, Route},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Served {
@@ -139,11 +142,17 @@ impl HttpMetrics {
     }
 
     /// Shows the usual outcomes of these routes from now on, so that a rate of what has not happened yet is 0 and not unknown.
-    pub(crate) fn expect(&self, routes: impl Iterator<Item = &'static str>) {
-        for route in routes {
-            for (status, outcome) in
-                [("2xx", OK), ("5xx", Kind::Internal.as_str()), ("5xx", Kind::Overloaded.as_str())]
-            {
+    pub(crate) fn expect<'r, S: 'r>(&self, routes: impl Iterator<Item = &'r Route<S>>) {
+        const ANY: [(&str, &str); 3] =
+            [("2xx", OK), ("5xx", Kind::Internal.as_str()), ("5xx", Kind::Overloaded.as_str())];
+        const OF_A_TURN: [(&str, &str); 3] = [
+            ("4xx", Kind::Limited.as_str()),
+            ("5xx", Kind::Upstream.as_str()),
+            ("5xx", Kind::TooLate.as_str()),
+        ];
+        for Route { path: route, limit, .. } in routes {
+            let of_a_turn = OF_A_TURN.iter().filter(|_| *limit == Limit::Turn);
+            for &(status, outcome) in ANY.iter().chain(of_a_turn) {
                 drop(self.requests.get_or_create(&Served { route, status, outcome }));
             }
         }

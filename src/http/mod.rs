@@ -22,6 +22,7 @@ mod credentials;
 mod doors;
 mod error;
 mod framing;
+mod front;
 mod headers;
 mod host;
 mod json;
@@ -42,13 +43,14 @@ pub(crate) mod tests;
 
 pub use config::{HttpConfig, NeedsToken, OpsDoor};
 pub use cors::{NotAnOrigin, PageOrigin};
+pub use front::Front;
 pub use server::{STOP_AFTER_GRACE, Server};
 
 pub(crate) use browser::{
     ACCESS as ACCESS_COOKIE, REFRESH as REFRESH_COOKIE, clear_cookies, refresh_cookie, set_cookie,
 };
 pub(crate) use call::Call;
-pub(crate) use error::{ApiError, ErrorObject};
+pub(crate) use error::{ApiError, ErrorObject, Fault};
 #[cfg(test)]
 pub(crate) use headers::error_reply;
 pub(crate) use json::append as append_json;

@@ -20,7 +20,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::CorsLayer;
 
 use super::{
     admission::{Admitted, Visit},
@@ -31,6 +30,7 @@ use super::{
     cors,
     doors::Doors,
     error::ApiError,
+    front::Front,
     headers,
     limit_headers::{Dialect, tell_limits},
     metrics::HttpMetrics,
@@ -43,8 +43,7 @@ use super::{
 pub(crate) struct Pipeline<S> {
     pub(super) doors: Arc<S>,
     table: RouteTable<S>,
-    pub(super) config: Arc<HttpConfig>,
-    pub(super) cors: Option<CorsLayer>,
+    front: Arc<Front>,
     pub(super) hosts: Hosts,
     in_flight: Arc<Semaphore>,
     intake: Arc<Intake>,
@@ -68,20 +67,24 @@ impl<S: Doors> Pipeline<S> {
     pub(crate) fn new(
         doors: Arc<S>,
         table: RouteTable<S>,
-        config: Arc<HttpConfig>,
+        front: Arc<Front>,
         hosts: Hosts,
         metrics: Arc<HttpMetrics>,
     ) -> Arc<Self> {
+        let config = front.terms().config.clone();
         Arc::new(Self {
             doors,
             table,
-            cors: cors::layer(&config.allowed_origins, config.browser_sessions.is_some()),
             hosts,
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             intake: Intake::new(&config),
-            config,
+            front,
             metrics,
         })
+    }
+
+    pub(crate) fn front(&self) -> &Front {
+        &self.front
     }
 
     pub(crate) fn metrics(&self) -> &HttpMetrics {
@@ -111,8 +114,10 @@ impl<S: Doors> Pipeline<S> {
 
         let request =
             request.map(|body| Inbound::new(body, Arc::clone(&link.input), Arc::clone(&self.intake)));
-        let visit = Visit { found, link, request_id: &request_id, has_place };
-        let mut reply = match &self.cors {
+        // What a request meets on its way is of one piece, whatever changes meanwhile.
+        let terms = self.front.terms();
+        let visit = Visit { found, link, request_id: &request_id, has_place, terms: &terms };
+        let mut reply = match &terms.cors {
             // A preflight is answered further on, where it has been let in like any other request.
             Some(layer) if request.headers().contains_key(ORIGIN) && request.method() != Method::OPTIONS => {
                 cors::apply(layer, request, |request| self.answer(request, visit)).await
@@ -159,12 +164,12 @@ impl<S: Doors> Pipeline<S> {
         decision: &mut Option<Decision>,
     ) -> Result<Reply, ApiError> {
         let (head, mut body) = request.into_parts();
-        let (request_id, ending) = (visit.request_id.clone(), &visit.link.ending);
-        let admitted = match self.deadline(&head, &visit.found) {
+        let (request_id, ending, terms) = (visit.request_id.clone(), &visit.link.ending, visit.terms);
+        let admitted = match deadline(&head, &visit.found, &terms.config) {
             Ok(deadline) => within(deadline, ending, self.admit(&head, visit, deadline, decision)).await,
             Err(refusal) => Err(refusal),
         };
-        let pass = match (admitted, &self.cors) {
+        let pass = match (admitted, &terms.cors) {
             (Ok(Admitted::Pass(pass)), _) => pass,
             (Ok(Admitted::Preflight), Some(layer)) => {
                 let request = Request::from_parts(head, body);
@@ -188,7 +193,7 @@ impl<S: Doors> Pipeline<S> {
             deadline: pass.deadline,
             param: pass.param,
             ending: ending.clone(),
-            config: Arc::clone(&self.config),
+            config: Arc::clone(&terms.config),
             told: told.clone(),
         };
         let work = (pass.route.handler)(Arc::clone(&self.doors), call);
@@ -198,15 +203,15 @@ impl<S: Doors> Pipeline<S> {
         }
         outcome
     }
+}
 
-    fn deadline(&self, head: &Parts, found: &Found<'_, S>) -> Result<Instant, ApiError> {
-        let arrived = Instant::now();
-        let customary = match found {
-            Found::Route { route, .. } if route.patience == Patience::Chat => self.config.chat_deadline,
-            _ => self.config.deadline,
-        };
-        Ok(arrived + patience(&head.headers, customary)?)
-    }
+fn deadline<S>(head: &Parts, found: &Found<'_, S>, config: &HttpConfig) -> Result<Instant, ApiError> {
+    let arrived = Instant::now();
+    let customary = match found {
+        Found::Route { route, .. } if route.patience == Patience::Chat => config.chat_deadline,
+        _ => config.deadline,
+    };
+    Ok(arrived + patience(&head.headers, customary)?)
 }
 
 /// Does `work` unless its time or the service ends first.

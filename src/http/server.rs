@@ -12,13 +12,14 @@ use super::{
     config::{HttpConfig, OpsDoor},
     connections::{Caps, Connections},
     doors::Doors,
+    front::Front,
     lifecycle::Lifecycle,
     listener::Listener,
     metrics::HttpMetrics,
     pipeline::{Hosts, Pipeline},
     route::RouteTable,
 };
-use crate::router;
+use crate::{control::Control, router};
 
 /// How long turns that were ended have to be stored and told to their readers.
 const WIND_UP: Duration = Duration::from_secs(2);
@@ -49,23 +50,23 @@ impl Server {
     /// # Errors
     ///
     /// `AddrInUse` and the like name the address.
-    pub async fn start(config: HttpConfig, system: Arc<System>) -> io::Result<Self> {
+    pub async fn start(front: Arc<Front>, system: Arc<System>, control: &Control) -> io::Result<Self> {
+        let config = Arc::clone(&front.terms().config);
         let metrics = Arc::new(HttpMetrics::register(&mut system.registry.lock(), &config));
         let socket = bind(config.bind, "APP_PORT or APP_HOST").await?;
         let ops_socket = bind_ops(&config.ops).await?;
         let (addr, ops_addr) = (socket.local_addr()?, ops_socket.local_addr()?);
-        let config = Arc::new(config);
         let (clients, operators) = (Lifecycle::default(), Lifecycle::default());
         let hosts = if addr.ip().is_loopback() { Hosts::LoopbackOrProxied } else { Hosts::Any };
         let (clients_table, operators_table) =
-            (RouteTable::new(router::clients())?, RouteTable::new(router::operators())?);
+            (RouteTable::new(router::clients(control))?, RouteTable::new(router::operators())?);
         // Whoever shows a token is no page that was led astray.
         let ops_hosts = if config.ops.token().is_some() { Hosts::Any } else { Hosts::Loopback };
-        metrics.expect(clients_table.routes().chain(operators_table.routes()).map(|route| route.path));
+        metrics.expect(clients_table.routes().chain(operators_table.routes()));
         let caps = Caps { all: config.max_connections, of_one_address: config.max_connections_per_address };
         let open = |socket, table, hosts, caps, lifecycle: &Lifecycle| {
             let pipeline =
-                Pipeline::new(Arc::clone(&system), table, Arc::clone(&config), hosts, Arc::clone(&metrics));
+                Pipeline::new(Arc::clone(&system), table, Arc::clone(&front), hosts, Arc::clone(&metrics));
             start_listener(socket, pipeline, caps, &config, &metrics, lifecycle);
         };
         open(socket, clients_table, hosts, caps, &clients);

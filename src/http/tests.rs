@@ -42,6 +42,7 @@ use super::{
     connections::Caps,
     doors::Doors,
     error::ApiError,
+    front::Front,
     lifecycle::Lifecycle,
     metrics::HttpMetrics,
     pipeline::{Hosts, Pipeline},
@@ -214,15 +215,15 @@ impl Rig {
         let mut config = HttpConfig::new("127.0.0.1:0".parse().unwrap());
         config.max_request_bytes = 1_000;
         change(&mut config);
-        let config = Arc::new(config);
+        let front = Front::new(config);
+        let config = Arc::clone(&front.terms().config);
         let (tell, dropped) = mpsc::unbounded_channel();
         let script =
             Arc::new(Script { empty, asked: Mutex::default(), reported: Mutex::default(), dropped: tell });
         let metrics = Arc::new(HttpMetrics::register(&mut Registry::default(), &config));
         let lifecycle = Lifecycle::default();
         let table = RouteTable::new(routes()).unwrap();
-        let pipeline =
-            Pipeline::new(Arc::clone(&script), table, Arc::clone(&config), hosts, Arc::clone(&metrics));
+        let pipeline = Pipeline::new(Arc::clone(&script), table, front, hosts, Arc::clone(&metrics));
         let socket = TcpListener::bind(config.bind).await.unwrap();
         let addr = socket.local_addr().unwrap();
         let caps = Caps { all: config.max_connections, of_one_address: config.max_connections_per_address };

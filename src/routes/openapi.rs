@@ -16,12 +16,13 @@ use utoipa::{
 };
 
 use super::{
-    admin::{audit, invites, signing_keys, tree, users},
+    admin::{audit, invites, reload, signing_keys, tree, users},
     api_keys,
     auth::{account, sessions, sign_in},
     chat, conversations, health, jwks, models,
 };
 use crate::{
+    control::Control,
     http::{ACCESS_COOKIE, ApiError, Call, ErrorObject, Limit, Reply, Route, append_json, text_reply},
     router,
 };
@@ -35,7 +36,7 @@ use crate::{
         chat::reply, chat::stream, conversations::list, conversations::read, conversations::messages, users::list,
         users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,
         users::limit_key, users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, signing_keys::rotate, signing_keys::list,
-        tree::actors, tree::restart, jwks::keys, health::details, health::process, health::readiness, document,
+        tree::actors, tree::restart, reload::reload, reload::filter_log, jwks::keys, health::details, health::process, health::readiness, document,
     ),
     components(schemas(ErrorBody)),
     modifiers(&Admission, &Errors),
@@ -56,7 +57,7 @@ impl Modify for Admission {
         components.add_security_scheme("bearer", bearer);
         components.add_security_scheme("header", header);
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
-        for route in router::clients() {
+        for route in router::clients(&Control::default()) {
             let Some(item) = document.paths.paths.get_mut(&route.path.replace("{*", "{")) else { continue };
             let methods = operations(item).into_iter().find(|(method, _)| *method == route.method);
             if let Some((_, Some(operation))) = methods {

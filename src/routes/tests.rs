@@ -15,9 +15,12 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use uuid::Uuid;
 
-use crate::http::{
-    HttpConfig, OpsDoor, Server,
-    tests::client::{self, Answer},
+use crate::{
+    control::Control,
+    http::{
+        Front, HttpConfig, OpsDoor, Server,
+        tests::client::{self, Answer},
+    },
 };
 
 const PASSWORD: &str = "correct horse battery";
@@ -48,7 +51,7 @@ impl Service {
         http.ops = OpsDoor::new(Some(http.bind), None).unwrap();
         http.drain_accept = Duration::ZERO;
         http.drain_grace = Duration::from_millis(200);
-        let server = Server::start(http, Arc::clone(&system)).await.unwrap();
+        let server = Server::start(Front::new(http), Arc::clone(&system), &Control::default()).await.unwrap();
         Self { server, system, dir }
     }
 

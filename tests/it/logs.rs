@@ -47,7 +47,7 @@ impl Logs {
 
     /// The lines about exits of the actor at `path` in the tree.
     pub(crate) fn exits_of(&self, path: &str) -> Vec<Line> {
-        let is_exit = |line: &Line| line.field("message") == "actor exited" && line.field("actor") == path;
+        let is_exit = |line: &Line| line.field("event") == "actor_exited" && line.field("actor") == path;
         self.lines().into_iter().filter(is_exit).collect()
     }
 }

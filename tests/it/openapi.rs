@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 40] = [
+const ROUTES: [&str; 42] = [
     "delete /v1/admin/api-keys/{id}",
     "delete /v1/admin/invites/{id}",
     "delete /v1/admin/users/{id}",
@@ -39,6 +39,8 @@ const ROUTES: [&str; 40] = [
     "patch /v1/admin/users/{id}",
     "post /v1/admin/actors/restart",
     "post /v1/admin/invites",
+    "post /v1/admin/log-filter",
+    "post /v1/admin/reload",
     "post /v1/admin/signing-keys",
     "post /v1/api-keys",
     "post /v1/auth/login",

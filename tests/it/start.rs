@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use support::{
     fake_ollama::{self, FakeOllama, Model},
-    postgres::Cluster,
     process::Scratch,
 };
 use tokio::time::{Instant, sleep};
@@ -97,6 +96,5 @@ async fn a_start_on_sqlite_is_ready_soon() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_on_postgres_is_ready_soon() {
-    Cluster::shared().await.unwrap();
     prove(Store::Postgres).await;
 }

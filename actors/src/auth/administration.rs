@@ -118,10 +118,12 @@ impl AuthHandle {
         self.0.end_sessions(user, Ending::All, by.user, &by.origin).await
     }
 
-    /// Tells of something an administrator did to the service itself. Waits for nothing.
-    pub fn note_operation(&self, by: &Administrator, event: AuditEvent, detail: &str) {
-        let entry = self.0.entry(event, &by.origin);
-        self.0.note(AuditEntry { actor: by.user, detail: Some(detail.to_owned()), ..entry }, None);
+    /// Tells the audit trail what an operator did to the service as a whole; whoever did it says so in the log. Nobody waits for
+    /// the entry: with the store away only that line remains.
+    pub fn record_operation(&self, by: &Administrator, event: AuditEvent, detail: String) {
+        let room = &self.0;
+        let entry = AuditEntry { actor: by.user, detail: Some(detail), ..room.entry(event, &by.origin) };
+        room.db.note(entry);
     }
 
     /// What happened, newest first.

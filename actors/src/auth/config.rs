@@ -57,6 +57,18 @@ pub struct AuthConfig {
     pub jwks_max_age: Duration,
 }
 
+/// The settings that can change while the room lives.
+pub(super) struct AccountRules {
+    pub(super) sign_up: SignUp,
+    pub(super) password_min_chars: usize,
+}
+
+impl AccountRules {
+    pub(super) const fn of(config: &AuthConfig) -> Self {
+        Self { sign_up: config.sign_up, password_min_chars: config.password_min_chars }
+    }
+}
+
 /// The settings that are reckoned with wall-clock time.
 pub(super) struct Lifetimes {
     pub(super) refresh_idle: chrono::Duration,

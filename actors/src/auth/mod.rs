@@ -64,6 +64,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use domain::{account::User, principal::Principal, secret::Secret, signing_key::SigningAlgorithm};
 use tokio_util::task::TaskTracker;
 
@@ -72,7 +73,7 @@ use self::{
     actor::AuthActor,
     audit::ToldLately,
     check::Freshness,
-    config::Lifetimes,
+    config::{AccountRules, Lifetimes},
     error::store_failed,
     key_set::KeySets,
     key_set_actor::{KeySetActor, Lookout},
@@ -153,8 +154,7 @@ struct Room {
     verified: Arc<VerifiedTokens>,
     sessions: Arc<Sessions>,
     lifetimes: Lifetimes,
-    sign_up: SignUp,
-    password_min_chars: usize,
+    rules: ArcSwap<AccountRules>,
     told: ToldLately,
     db: DbHandle,
     passwords: PasswordHandle,
@@ -176,6 +176,11 @@ impl Room {
 }
 
 impl AuthHandle {
+    /// Goes by other rules for new accounts and new passwords from now on; nothing else of `config` counts.
+    pub fn reconfigure(&self, config: &AuthConfig) {
+        self.0.rules.store(Arc::new(AccountRules::of(config)));
+    }
+
     /// Who holds this access token or API key? Judged in the caller's task: a token that is known costs one hash and two
     /// look-ups, a key one hash and one look-up. A text that is neither costs no query and leaves nothing behind.
     ///
@@ -283,8 +288,7 @@ pub(crate) fn build(
         verified,
         sessions,
         lifetimes,
-        sign_up: config.sign_up,
-        password_min_chars: config.password_min_chars,
+        rules: ArcSwap::from_pointee(AccountRules::of(&config)),
         told: ToldLately::new(metrics.untold.clone()),
         db,
         passwords,

@@ -37,7 +37,7 @@ impl AuthHandle {
     ) -> Result<TokenPair, AuthError> {
         let (room, session) = (&self.0, session_of(caller)?);
         let user = self.me(caller).await?;
-        password::check(&new, room.password_min_chars, &user.email)?;
+        password::check(&new, room.rules.load().password_min_chars, &user.email)?;
         if new == current {
             return Err(WeakPassword::Unchanged.into());
         }
@@ -95,7 +95,7 @@ impl AuthHandle {
     ) -> Result<User, AuthError> {
         let room = &self.0;
         let email = EmailAddress::parse(email).map_err(|_| AuthError::MalformedEmail)?;
-        password::check(&password, room.password_min_chars, &email)?;
+        password::check(&password, room.rules.load().password_min_chars, &email)?;
         let account = room.db.account_by_email(email).await.map_err(store_failed)?;
         let Account { user, .. } = account.ok_or(AuthError::NotFound("account"))?;
         let set = SetPassword {

@@ -104,7 +104,7 @@ impl Room {
     /// Who may make an account: the hash of the invite to use up, if one is needed or given.
     fn admit_invite(&self, invite: Option<&Secret<String>>) -> Result<Option<InviteHash>, AuthError> {
         let hash = invite.map(invites::hash_of);
-        match (self.sign_up, hash) {
+        match (self.rules.load().sign_up, hash) {
             (SignUp::Open, None) => Ok(None),
             (SignUp::Invite, None) => Err(AuthError::NeedsInvite),
             (SignUp::Open | SignUp::Invite, Some(hash)) => hash.map(Some).ok_or(AuthError::NeedsInvite),
@@ -118,7 +118,7 @@ impl Room {
     /// The e-mail address, and a password that may guard its account.
     fn judge(&self, email: &str, password: Password) -> Result<(EmailAddress, Password), AuthError> {
         let email = EmailAddress::parse(email).map_err(|_| AuthError::MalformedEmail)?;
-        password::check(&password, self.password_min_chars, &email)?;
+        password::check(&password, self.rules.load().password_min_chars, &email)?;
         Ok((email, password))
     }
 
@@ -147,7 +147,7 @@ impl Room {
             made.told.iter().for_each(|entry| Line::of(entry).write());
             Ok(made.user)
         });
-        stored.await?.map_err(|error| match (error, self.sign_up) {
+        stored.await?.map_err(|error| match (error, self.rules.load().sign_up) {
             (DbError::NotFound, SignUp::Closed) => AuthError::SignUpClosed,
             (DbError::NotFound, _) => AuthError::NeedsInvite,
             (error, _) => not_created(error),

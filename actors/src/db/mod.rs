@@ -35,7 +35,7 @@ pub use self::{
     config::{DbConfig, OldSchema},
     error::{Ailment, DbError},
     handle::{NextKey, RotateSession, SetPassword, Touched, UserSearch},
-    store::{BackupError, back_up, migrate, restore},
+    store::{BackupError, Schema, back_up, migrate, restore},
 };
 
 use std::{sync::Arc, time::Duration};
@@ -50,10 +50,20 @@ use self::{
 };
 use crate::{
     handle::{Handle, Permit},
+    system::StartError,
     tree::Tree,
 };
 
 type Reads = Handle<FactoryMessage<(), ReadMessage>>;
+
+/// Which schema the configured database has; nothing is written, and nothing is made.
+///
+/// # Errors
+///
+/// [`StartError::Store`]: it cannot be asked.
+pub async fn schema(config: &DbConfig) -> Result<Schema, StartError> {
+    store::schema_of(config).await.map_err(|error| StartError::Store(error.to_string()))
+}
 
 /// Asks the db room; clones share one room.
 #[derive(Clone)]

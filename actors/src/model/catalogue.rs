@@ -70,6 +70,7 @@ impl CatalogueModel {
 }
 
 impl Catalogue {
+    #[cfg(test)]
     pub(crate) fn empty() -> Self {
         Self::default()
     }
@@ -98,6 +99,17 @@ impl Catalogue {
                 }
             })
             .collect();
+        self.of(shelves, rules)
+    }
+
+    /// What is known from here about other servers, by other rules: for each of them, which of ours it was, if any.
+    pub(crate) fn moved(&self, from: &[Option<usize>], rules: CatalogueRules) -> Self {
+        let shelf = |from: &Option<usize>| from.and_then(|from| self.shelves.get(from)).cloned();
+        let shelves: Arc<[Shelf]> = from.iter().map(|from| shelf(from).unwrap_or_default()).collect();
+        self.of(shelves, rules)
+    }
+
+    fn of(&self, shelves: Arc<[Shelf]>, rules: CatalogueRules) -> Self {
         let mut models = logical_models(&shelves, rules.allow_cloud);
         if models.len() > rules.limit {
             self.shrink(&mut models, rules.limit);

@@ -7,6 +7,8 @@ use std::{
 
 use domain::model_name::CanonicalName;
 
+use super::residents::ResidencyRules;
+
 /// One model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
@@ -97,6 +99,39 @@ impl ModelConfig {
     pub fn slots(&self, model: &CanonicalName) -> usize {
         let slots = self.slots_of.get(model).copied().unwrap_or(self.slots);
         (slots / self.instance_count.max(1)).max(1)
+    }
+}
+
+impl ModelConfig {
+    /// These settings, with those of `new` that can change while the room lives.
+    pub(super) fn followed_by(&self, new: Self) -> Self {
+        let timeouts = Timeouts {
+            first_byte: new.timeouts.first_byte,
+            idle: new.timeouts.idle,
+            idle_long: new.timeouts.idle_long,
+            ..self.timeouts
+        };
+        Self {
+            upstreams: new.upstreams,
+            slots: new.slots,
+            slots_of: new.slots_of,
+            adaptive: new.adaptive,
+            max_loaded: new.max_loaded,
+            min_residence: new.min_residence,
+            queue_limit: new.queue_limit,
+            queue_per_user: new.queue_per_user,
+            allow_cloud: new.allow_cloud,
+            timeouts,
+            ..self.clone()
+        }
+    }
+
+    /// What this server may hold in memory.
+    pub(super) fn residency_of(&self, server: &UpstreamConfig) -> ResidencyRules {
+        ResidencyRules {
+            limit: self.max_loaded.filter(|_| server.kind != UpstreamKind::Demo),
+            min_residence: self.min_residence,
+        }
     }
 }
 

@@ -55,7 +55,7 @@ const DEPTHS: [(&str, &str, Reading); 3] = [
 impl Depths {
     fn prompt_bytes(&self) -> usize {
         let left = self.prompts.available_permits() << 10;
-        self.routing.config.prompt_budget_bytes.saturating_sub(left)
+        self.routing.live.load().config.prompt_budget_bytes.saturating_sub(left)
     }
 }
 
@@ -73,7 +73,7 @@ impl Collector for Depths {
             (
                 "deepersensor_model_queue_limit",
                 "Turns that may wait for one model (MODEL_QUEUE_LIMIT).",
-                self.routing.config.queue_limit,
+                self.routing.live.load().config.queue_limit,
             ),
             (
                 "deepersensor_reply_bytes",
@@ -94,7 +94,7 @@ impl Collector for Depths {
             (
                 "deepersensor_prompt_bytes_limit",
                 "What the prompts of all live turns may take (PROMPT_BUDGET_BYTES).",
-                self.routing.config.prompt_budget_bytes,
+                self.routing.live.load().config.prompt_budget_bytes,
             ),
         ];
         for (name, help, value) in of_all {

@@ -140,7 +140,8 @@ impl ModelHandle {
         let progress = Arc::new(Progress::new(&request));
         let on_disconnect =
             if options.continue_on_disconnect { OnDisconnect::Continue } else { OnDisconnect::Cancel };
-        let (mut writer, reader) = channel(&room.budget, room.routing.config.reply_bytes_max, on_disconnect);
+        let (mut writer, reader) =
+            channel(&room.budget, room.routing.live.load().config.reply_bytes_max, on_disconnect);
         let facts = Facts {
             turn,
             user: principal.user,

@@ -23,6 +23,8 @@ mod error;
 mod failure;
 mod handle;
 mod lease;
+mod live;
+mod look;
 mod metrics;
 pub mod provider;
 mod residents;
@@ -30,6 +32,7 @@ mod retry_budget;
 mod room;
 mod route;
 mod router;
+mod seating;
 mod server;
 mod settlement;
 mod streams;
@@ -52,11 +55,15 @@ use domain::{
 
 use tokio::time::Instant;
 
-pub(crate) use self::room::{build, is_one_models};
 pub use self::{
     config::{ModelConfig, Timeouts, UpstreamConfig, UpstreamKind},
     error::ModelError,
     handle::ModelHandle,
+    live::PreparedModels,
+};
+pub(crate) use self::{
+    look::{look, shown},
+    room::{build, is_one_models},
 };
 use crate::reply::ReplyReader;
 

@@ -129,6 +129,11 @@ impl Residents {
         self.change(|ledger| ledger.learn(loaded, asked_at, Instant::now()));
     }
 
+    /// Models that are loaded from now on stay by these rules.
+    pub fn set_rules(self: &Arc<Self>, rules: ResidencyRules) {
+        self.change(|ledger| ledger.set_rules(rules));
+    }
+
     pub fn standing(&self, model: &str) -> Standing {
         self.ledger.lock().standing(model)
     }

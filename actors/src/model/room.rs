@@ -9,14 +9,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ModelConfig, ModelHandle, UpstreamConfig, UpstreamKind,
-    catalogue::Catalogue,
+    ModelConfig, ModelHandle, UpstreamConfig,
     depth::Depths,
     handle::Inner,
     lease::{LeaseActor, Leases},
+    live::{Known, Live},
     metrics::register_holds,
     provider::AnyProvider,
-    residents::ResidencyRules,
     route::RouteTable,
     router::{FIRST_REFRESH_LIMIT, ModelRouterActor, Routing},
     streams::Streams,
@@ -91,10 +90,9 @@ pub(super) fn build_over(
     let prompts = Arc::new(Semaphore::new(config.prompt_budget_bytes >> 10));
     let streams = Streams::new(limits.clone(), holds, ctx.tracker.clone(), halt.clone());
     let routing = Arc::new(Routing {
-        config,
-        upstreams,
+        live: ArcSwap::from_pointee(Live { config, upstreams }),
         table: ArcSwap::from_pointee(RouteTable::default()),
-        catalogue: ArcSwap::from_pointee(Catalogue::empty()),
+        known: ArcSwap::from_pointee(Known::default()),
         supervisor: supervisor.clone(),
         system: ctx.system.clone(),
         room: ROOM,
@@ -103,6 +101,7 @@ pub(super) fn build_over(
         db,
         halt,
         retiring: Mutex::default(),
+        former: Mutex::default(),
         refreshing: tokio::sync::Mutex::new(()),
     });
     ctx.registry.lock().register_collector(Box::new(Depths {
@@ -110,7 +109,7 @@ pub(super) fn build_over(
         replies: budget.clone(),
         prompts: prompts.clone(),
     }));
-    ctx.registry.lock().register_collector(Box::new(Vitals(routing.upstreams.clone())));
+    ctx.registry.lock().register_collector(Box::new(Vitals(routing.clone())));
     let spec = SupervisorSpec {
         path: ROOM.to_owned(),
         strategy: Strategy::OneForOne,
@@ -137,15 +136,7 @@ fn upstreams(
     halt: &CancellationToken,
 ) -> Arc<[Arc<Upstream>]> {
     let of_one = |(server, provider): (&UpstreamConfig, AnyProvider)| {
-        let rules = UpstreamRules {
-            name: server.name.as_str().into(),
-            residency: ResidencyRules {
-                limit: config.max_loaded.filter(|_| server.kind != UpstreamKind::Demo),
-                min_residence: config.min_residence,
-            },
-            breaker_failures: config.breaker_failures,
-        };
-        Upstream::new(rules, provider, ctx.tracker.clone(), halt.clone())
+        Upstream::new(UpstreamRules::of(config, server), provider, ctx.tracker.clone(), halt.clone())
     };
     config.upstreams.iter().zip(providers).map(of_one).collect()
 }
@@ -171,8 +162,9 @@ fn lease_keeper(ctx: &RoomContext, leases: Leases) -> ChildSpec {
 impl ModelHandle {
     /// The model servers and whether they answer, as far as we know; costs nothing.
     pub(crate) fn servers(&self) -> Vec<Server> {
-        let upstreams = self.0.routing.upstreams.iter();
-        upstreams
+        let live = self.0.routing.live.load();
+        live.upstreams
+            .iter()
             .map(|upstream| Server { name: upstream.name().to_owned(), is_up: upstream.is_up() })
             .collect()
     }

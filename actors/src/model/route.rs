@@ -25,25 +25,6 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// Whether these slots are on the very servers that now offer `model`.
-    pub fn has_slots_of(&self, model: &CatalogueModel) -> bool {
-        let servers = |of: &CatalogueModel| -> Vec<(usize, Arc<str>)> {
-            of.places.iter().map(|place| (place.upstream, place.server_name.clone())).collect()
-        };
-        servers(&self.model) == servers(model)
-    }
-
-    /// The same queue and slots under a newer description.
-    pub fn described_as(&self, model: &CatalogueModel) -> Self {
-        Self {
-            model: model.clone(),
-            list: self.list.clone(),
-            seats: self.seats.clone(),
-            metrics: self.metrics.clone(),
-            tree_path: self.tree_path.clone(),
-        }
-    }
-
     /// How long until it is known whether one of its servers is back; `None` while one is worth asking.
     pub fn refuses_for(&self) -> Option<Duration> {
         let refusals = self.seats.iter().map(|seat| seat.server.refuses_for());

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tick ─▶ list every upstream ─▶ merge ─▶ ensure workers under models_sup ─▶ publish the RouteTable
+//! settings changed ─▶ merge what is known ─────╯
 //! ```
 //!
 //! It owns no worker and awaits nothing in `handle`: the work is a task, one at a time.
@@ -11,7 +12,11 @@
 //! Catalogue, routes and queues live outside it, so streams and callers never notice its death; the catalogue ages by one
 //! backoff. A model server that does not answer keeps its models in the table, marked unreachable.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use domain::{model_name::CanonicalName, reply::FailureCode};
@@ -20,20 +25,18 @@ use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    catalogue::{Catalogue, CatalogueModel, CatalogueRules},
-    config::ModelConfig,
+    UpstreamKind,
+    catalogue::Catalogue,
+    live::{Known, Live},
     metrics::ModelMetrics,
     route::{Route, RouteTable},
-    server::ModelServer,
     streams::Streams,
     upstream::Upstream,
-    waiting_list::{Limits, WaitingList},
-    worker::{ModelWorker, Seat, WorkerMessage},
+    waiting_list::WaitingList,
+    worker::{ModelWorker, Seat},
 };
 use crate::{
-    bell::Bell,
     db::DbHandle,
-    handle::Slot,
     supervisor::{ChildSpec, SupervisorHandle, child_name, child_path, spawn_child},
 };
 
@@ -43,10 +46,10 @@ pub(super) enum RouterMessage {
 
 /// What outlives the router.
 pub(super) struct Routing {
-    pub config: ModelConfig,
-    pub upstreams: Arc<[Arc<Upstream>]>,
+    /// The settings in force, and the servers they name.
+    pub live: ArcSwap<Live>,
     pub table: ArcSwap<RouteTable>,
-    pub catalogue: ArcSwap<Catalogue>,
+    pub known: ArcSwap<Known>,
     pub supervisor: SupervisorHandle,
     pub system: Arc<str>,
     pub room: &'static str,
@@ -56,6 +59,8 @@ pub(super) struct Routing {
     pub halt: CancellationToken,
     /// Models whose old workers have not all stopped yet; they come back only after that.
     pub retiring: parking_lot::Mutex<HashSet<CanonicalName>>,
+    /// Servers that were taken out of the configuration and may still have turns: one that comes back is the same.
+    pub former: parking_lot::Mutex<Vec<(UpstreamKind, Weak<Upstream>)>>,
     /// Held by the one refresh under way, whichever router began it.
     pub refreshing: Mutex<()>,
 }
@@ -72,7 +77,7 @@ impl Actor for ModelRouterActor {
         me: ActorRef<RouterMessage>,
         routing: Arc<Routing>,
     ) -> Result<Arc<Routing>, ActorProcessingErr> {
-        me.send_interval(routing.config.catalogue_refresh, || RouterMessage::Refresh);
+        me.send_interval(routing.live.load().config.catalogue_refresh, || RouterMessage::Refresh);
         Ok(routing)
     }
 
@@ -107,19 +112,32 @@ impl Actor for ModelRouterActor {
 impl Routing {
     /// Asks every upstream what it offers and publishes the routes that follow. Call it under `refreshing`.
     pub async fn refresh(self: &Arc<Self>) {
-        let rules =
-            CatalogueRules { limit: self.config.catalogue_limit, allow_cloud: self.config.allow_cloud };
-        let catalogue = self.catalogue.load_full().refresh(&self.upstreams, rules).await;
-        self.tell_changes(&catalogue);
+        let live = self.live.load_full();
+        let known = self.known.load().on(&live);
+        let catalogue = known.refresh(&live.upstreams, live.rules()).await;
+        self.tell_changes(&live, &known, &catalogue);
+        self.publish(&live, catalogue).await;
+    }
+
+    /// Publishes the routes that follow from what is known already under the settings in force. Call it under `refreshing`.
+    pub async fn settle(self: &Arc<Self>) {
+        let live = self.live.load_full();
+        let known = self.known.load().on(&live);
+        self.publish(&live, known).await;
+    }
+
+    async fn publish(self: &Arc<Self>, live: &Arc<Live>, catalogue: Catalogue) {
         let old = self.table.load_full();
         let mut table = RouteTable::default();
         for model in catalogue.models() {
             let route = match old.0.get(&model.name) {
-                Some(known) if known.has_slots_of(model) => Arc::new(known.described_as(model)),
-                // On other servers than before: the old slots go first, the new ones come with the next refresh.
-                Some(_) => continue,
+                Some(known) => self.seat(live, model, known.list.clone(), &known.seats),
                 None if self.retiring.lock().contains(&model.name) => continue,
-                None => self.install(model),
+                None => {
+                    let metrics = Arc::<ModelMetrics>::default();
+                    let list = WaitingList::new(live.limits(&model.name), Vec::new(), metrics);
+                    self.seat(live, model, list, &[])
+                }
             };
             self.staff(&route).await;
             table.0.insert(model.name.clone(), route);
@@ -129,14 +147,13 @@ impl Routing {
                 self.retire(gone.clone());
             }
         }
-        self.catalogue.store(Arc::new(catalogue));
+        self.known.store(Arc::new(Known { catalogue, upstreams: live.upstreams.clone() }));
         self.table.store(Arc::new(table));
     }
 
     /// One line when a model server goes away, one when it is back.
-    fn tell_changes(&self, catalogue: &Catalogue) {
-        let before = self.catalogue.load_full();
-        for (upstream, (config, shelf)) in self.config.upstreams.iter().zip(catalogue.shelves()).enumerate() {
+    fn tell_changes(&self, live: &Live, before: &Catalogue, catalogue: &Catalogue) {
+        for (upstream, (config, shelf)) in live.config.upstreams.iter().zip(catalogue.shelves()).enumerate() {
             let was_away = before.shelves().get(upstream).is_some_and(|shelf| shelf.error.is_some());
             match &shelf.error {
                 Some(error) if !was_away => {
@@ -146,51 +163,6 @@ impl Routing {
                 _ => {}
             }
         }
-    }
-
-    /// Builds a model's queue and slots.
-    fn install(&self, model: &CatalogueModel) -> Arc<Route> {
-        let slots = self.config.slots(&model.name);
-        let servers: Vec<Arc<ModelServer>> = model
-            .places
-            .iter()
-            .map(|place| ModelServer::new(&self.upstreams, place.upstream, place.server_name.clone()))
-            .collect();
-        let bells: Vec<Bell<WorkerMessage>> =
-            (0..slots * servers.len()).map(|_| Bell::new(Slot::new(), || WorkerMessage::Wake)).collect();
-        let limits = Limits {
-            places: self.config.queue_limit,
-            per_user: self.config.queue_per_user,
-            adaptive: self.config.adaptive.contains(&model.name),
-        };
-        let metrics = Arc::<ModelMetrics>::default();
-        let list = WaitingList::new(limits, bells.clone(), metrics.clone());
-        let seats: Vec<Arc<Seat>> = bells
-            .into_iter()
-            .enumerate()
-            .map(|(index, bell)| {
-                Arc::new(Seat {
-                    index,
-                    list: list.clone(),
-                    bell,
-                    server: servers[index / slots].clone(),
-                    streams: self.streams.clone(),
-                    db: self.db.clone(),
-                    checkpoint_every: self.config.checkpoint_every,
-                    checkpoint_bytes: self.config.checkpoint_bytes,
-                    metrics: metrics.clone(),
-                    halt: self.halt.clone(),
-                })
-            })
-            .collect();
-        let tree_path = child_path(self.room, model.name.as_str());
-        Arc::new(Route {
-            model: model.clone(),
-            list,
-            seats: seats.into(),
-            metrics,
-            tree_path: tree_path.into(),
-        })
     }
 
     /// Has a worker started for every seat that has none; one that could not be asked for is asked for next time.
@@ -211,8 +183,10 @@ impl Routing {
         self.tracker.spawn(async move {
             route.list.all_slots_free().await;
             for seat in &*route.seats {
-                let _ = routing.supervisor.remove(&worker_id(&route.model.name, seat.index)).await;
+                routing.dismiss(&route.model.name, seat.index).await;
             }
+            // Those that were given up before have names of the same kind.
+            route.list.all_left().await;
             routing.retiring.lock().remove(&route.model.name);
         });
     }
@@ -233,9 +207,26 @@ impl Routing {
     }
 }
 
+impl Routing {
+    /// Stops a worker whose slot has no turn, and has it forgotten.
+    pub(super) async fn dismiss(&self, model: &CanonicalName, index: usize) {
+        let id = worker_id(model, index);
+        // A supervisor that is just being restarted cannot be asked, and would bring the worker back.
+        while self.supervisor.remove(&id).await.is_err() {
+            tokio::select! {
+                () = self.halt.cancelled() => return,
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+            }
+        }
+    }
+}
+
 fn worker_id(model: &CanonicalName, index: usize) -> String {
     format!("{model}/worker-{index}")
 }
+
+/// Between two requests to a supervisor that could not be asked.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a start waits for the first catalogue before it goes on without.
 pub(super) const FIRST_REFRESH_LIMIT: Duration = Duration::from_secs(6);

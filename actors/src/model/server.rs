@@ -16,9 +16,14 @@ pub(super) struct ModelServer {
 }
 
 impl ModelServer {
-    /// `upstream` is an index into `upstreams`; `model` is that server's own name for it.
-    pub fn new(upstreams: &[Arc<Upstream>], upstream: usize, model: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { upstream: upstreams[upstream].clone(), model })
+    /// `model` is the server's own name for it.
+    pub fn new(upstream: Arc<Upstream>, model: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { upstream, model })
+    }
+
+    /// Whether it is this model on this very server.
+    pub fn is(&self, upstream: &Arc<Upstream>, model: &str) -> bool {
+        Arc::ptr_eq(&self.upstream, upstream) && *self.model == *model
     }
 
     pub fn model(&self) -> &str {

@@ -1,6 +1,7 @@
 //! The room as its callers see it: a real tree and a real store over model servers that do what the test says.
 
 mod metrics;
+mod reload;
 mod streams;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -395,7 +396,7 @@ async fn a_model_that_is_gone_ends_its_queue_lets_its_turns_finish_and_may_come_
     until_open(&house.script, 1).await;
     let mut waiting = house.turn(&ada).await;
     let routing = house.models.0.routing.clone();
-    let cards = routing.catalogue.load().models().map(|model| model.card.clone()).collect();
+    let cards = routing.known.load().catalogue.models().map(|model| model.card.clone()).collect();
     house.script.list_as(Ok(Vec::new()));
     routing.refresh().await;
     let (_, outcome, _) = finished(&mut waiting).await;

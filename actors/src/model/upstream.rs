@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    ModelConfig, Timeouts, UpstreamConfig,
     breaker::{Breaker, PROBE_EVERY, Phase},
     provider::{AnyProvider, ModelCard, Provider, UpstreamError},
     residents::{Driver, Occupancy, ResidencyRules, Residents, Standing, Stay, Step},
@@ -38,6 +39,16 @@ pub(super) struct UpstreamRules {
     pub residency: ResidencyRules,
     /// Failures in a row that open its breaker.
     pub breaker_failures: u32,
+}
+
+impl UpstreamRules {
+    pub fn of(config: &ModelConfig, server: &UpstreamConfig) -> Self {
+        Self {
+            name: server.name.as_str().into(),
+            residency: config.residency_of(server),
+            breaker_failures: config.breaker_failures,
+        }
+    }
 }
 
 pub(super) struct Upstream {
@@ -76,6 +87,12 @@ impl Upstream {
             tracker,
             halt,
         })
+    }
+
+    /// Goes by other rules from now on; what is under way goes on by those it began with.
+    pub fn reconfigure(&self, residency: ResidencyRules, timeouts: Timeouts) {
+        self.residents.set_rules(residency);
+        self.provider.set_timeouts(timeouts);
     }
 
     pub fn name(&self) -> &str {

@@ -8,14 +8,14 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::upstream::Upstream;
+use super::{router::Routing, upstream::Upstream};
 
 /// Shows the configured model servers.
-pub(super) struct Vitals(pub Arc<[Arc<Upstream>]>);
+pub(super) struct Vitals(pub Arc<Routing>);
 
 impl fmt::Debug for Vitals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Vitals").field(&self.0.len()).finish()
+        f.debug_tuple("Vitals").field(&self.0.live.load().upstreams.len()).finish()
     }
 }
 
@@ -57,16 +57,17 @@ const COUNTERS: [(&str, &str, Reading); 2] = [
 
 impl Collector for Vitals {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let live = self.0.live.load();
         for (name, help, read) in GAUGES {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for upstream in &*self.0 {
+            for upstream in &*live.upstreams {
                 let metric = ConstGauge::new(read(upstream));
                 metric.encode(family.encode_family(&[("upstream", upstream.name())])?)?;
             }
         }
         for (name, help, read) in COUNTERS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for upstream in &*self.0 {
+            for upstream in &*live.upstreams {
                 let metric = ConstCounter::new(read(upstream));
                 metric.encode(family.encode_family(&[("upstream", upstream.name())])?)?;
             }
@@ -75,7 +76,7 @@ impl Collector for Vitals {
                     the server's own faults and open its breaker; busy is tried again, rejected is the caller's fault.";
         let name = "deepersensor_upstream_failures";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for upstream in &*self.0 {
+        for upstream in &*live.upstreams {
             for (kind, count) in upstream.failures() {
                 let labels = [("upstream", upstream.name()), ("kind", kind)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;

@@ -13,11 +13,13 @@
 mod backlog;
 mod holds;
 mod promises;
+mod seating;
 mod service_time;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -34,10 +36,12 @@ use domain::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
+pub(super) use self::seating::Leaving;
 use self::{
     backlog::{Backlogs, Dispatch},
     holds::Holds,
     promises::Promises,
+    seating::Post,
     service_time::ServiceTime,
 };
 use super::{
@@ -65,6 +69,7 @@ pub(super) enum Refusal {
     Closed(FailureCode),
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
     pub places: usize,
     pub per_user: usize,
@@ -73,7 +78,6 @@ pub(super) struct Limits {
 }
 
 pub(super) struct WaitingList {
-    limits: Limits,
     metrics: Arc<ModelMetrics>,
     inner: Mutex<Inner>,
     /// Turns in slots. Only raised under the lock; read without it between reads of a stream.
@@ -82,13 +86,12 @@ pub(super) struct WaitingList {
 }
 
 struct Inner {
+    limits: Limits,
     backlogs: Backlogs,
     holds: Holds,
     promises: Promises,
     /// One per slot; an index is a worker's identity here.
-    bells: Vec<Bell<WorkerMessage>>,
-    /// Since when each slot has a turn.
-    busy: Vec<Option<Instant>>,
+    posts: BTreeMap<usize, Post>,
     idle: Vec<usize>,
     service: ServiceTime,
     gradient: Option<Gradient>,
@@ -126,14 +129,13 @@ pub(super) struct Cost {
 
 impl WaitingList {
     pub fn new(limits: Limits, bells: Vec<Bell<WorkerMessage>>, metrics: Arc<ModelMetrics>) -> Arc<Self> {
-        let slots = bells.len();
-        let ceiling = u32::try_from(slots).unwrap_or(u32::MAX);
+        let ceiling = u32::try_from(bells.len()).unwrap_or(u32::MAX);
         let inner = Inner {
+            limits,
             backlogs: Backlogs::default(),
             holds: Holds::default(),
             promises: Promises::new(limits.places),
-            bells,
-            busy: vec![None; slots],
+            posts: bells.into_iter().map(Post::new).enumerate().collect(),
             idle: Vec::new(),
             service: ServiceTime::default(),
             gradient: limits.adaptive.then(|| Gradient::new(ceiling)),
@@ -141,12 +143,16 @@ impl WaitingList {
             closed: None,
         };
         Arc::new(Self {
-            limits,
             metrics,
             inner: Mutex::new(inner),
             running: AtomicUsize::new(0),
             slot_freed: Notify::new(),
         })
+    }
+
+    /// Of the model whose queue this is.
+    pub fn metrics(&self) -> &Arc<ModelMetrics> {
+        &self.metrics
     }
 
     /// Takes a place for a turn of `user`. When all places are taken or promised, batch turns give way to interactive ones; when
@@ -160,7 +166,7 @@ impl WaitingList {
         let now = Instant::now();
         let evicted = {
             let mut inner = self.inner.lock();
-            let admitted = inner.admit(&self.limits, user, priority, deadline, now);
+            let admitted = inner.admit(user, priority, deadline, now);
             admitted.inspect_err(|refusal| self.count(*refusal))?
         };
         if let Some((job, retry_after)) = evicted {
@@ -188,12 +194,19 @@ impl WaitingList {
         let next = {
             let mut guard = self.inner.lock();
             let inner = &mut *guard;
+            if !inner.is_open(index) {
+                // Whoever rang meant a turn that waits: another worker has to come for it.
+                let bells = inner.wake(1);
+                drop(guard);
+                ring(bells);
+                return None;
+            }
             let dispatch =
                 if inner.has_free_slot() { inner.backlogs.next(now, &mut late, &inner.holds) } else { None };
             late.iter().for_each(|job| inner.forget_if_gone(job.user));
             if let Some(Dispatch { job, charged }) = dispatch {
                 inner.idle.retain(|idle| *idle != index);
-                inner.busy[index] = Some(now);
+                inner.take_post(index, now);
                 self.running.fetch_add(1, Ordering::Relaxed);
                 job.writer.taken_by_worker();
                 if !inner.holds.contains(job.user) {
@@ -318,7 +331,6 @@ impl Inner {
     /// Reserves a place; returns whose turn gave way for it, and when that one should come back.
     fn admit(
         &mut self,
-        limits: &Limits,
         user: UserId,
         priority: Priority,
         deadline: Option<Instant>,
@@ -327,6 +339,7 @@ impl Inner {
         if let Some(code) = self.closed {
             return Err(Refusal::Closed(code));
         }
+        let limits = self.limits;
         if self.waits_no_more && !self.has_slot_for(self.backlogs.places() + 1) {
             return Err(Refusal::Closed(FailureCode::ServerShuttingDown));
         }
@@ -364,12 +377,8 @@ impl Inner {
 
     /// How many turns may run at once now.
     fn limit(&self) -> usize {
-        let slots = self.bells.len();
+        let slots = self.open_posts();
         self.gradient.as_ref().map_or(slots, |gradient| slots.min(gradient.limit() as usize))
-    }
-
-    fn running(&self) -> usize {
-        self.busy.iter().flatten().count()
     }
 
     fn has_free_slot(&self) -> bool {
@@ -383,7 +392,7 @@ impl Inner {
 
     /// Between the ends of two turns, while all slots are busy; `None` before the first measurement.
     fn completion(&self, now: Instant) -> Option<Duration> {
-        let ages = self.busy.iter().flatten().map(|since| now.duration_since(*since));
+        let ages = self.busy_since().map(|since| now.duration_since(since));
         Some(self.service.mean(ages)? / u32::try_from(self.limit().max(1)).unwrap_or(u32::MAX))
     }
 
@@ -439,7 +448,7 @@ impl Inner {
         let ready = self.backlogs.waiting() - self.holds.held_back(&self.backlogs);
         let may_run = most.min(free).min(ready);
         let idle = self.idle.split_off(self.idle.len().saturating_sub(may_run));
-        idle.into_iter().map(|index| self.bells[index].clone()).collect()
+        idle.into_iter().filter_map(|index| self.bell(index)).collect()
     }
 }
 
@@ -534,7 +543,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let bells = {
             let mut inner = self.list.inner.lock();
-            inner.busy[self.index] = None;
+            inner.leave_post(self.index);
             if !self.is_begun {
                 inner.forget_if_gone(self.user);
             }

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     database::{Database, Ping, Sign},
+    gates::GateWatch,
     message::{LiveTree, OpsMessage},
     published::Published,
     readiness::{self, LookAround},
@@ -35,16 +36,20 @@ pub(super) struct Sources {
 pub(super) struct State {
     sources: Sources,
     database: Database,
+    doors: GateWatch,
 }
 
 impl State {
     fn new(sources: Sources) -> Self {
         let database = Database::new(sources.ping.clone(), sources.tracker.clone());
-        Self { sources, database }
+        let doors = GateWatch::new(&sources.gates.snapshot());
+        Self { sources, database, doors }
     }
 
     fn look(&mut self, me: ActorRef<OpsMessage>) {
         self.database.ask(me);
+        self.sources.tree.notice_recoveries();
+        self.doors.look(&self.sources.gates.snapshot(), self.sources.tree.news());
         self.publish();
     }
 

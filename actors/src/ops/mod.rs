@@ -26,7 +26,9 @@
 
 mod actor;
 mod database;
+mod gates;
 mod message;
+mod news;
 mod process;
 mod published;
 mod readiness;
@@ -36,6 +38,7 @@ mod token;
 
 pub(crate) use self::readiness::Server;
 pub use self::{
+    news::{After, NewsReader},
     readiness::{Check, Readiness},
     token::OpsToken,
 };
@@ -44,6 +47,8 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use self::{
     actor::{OpsActor, Sources},
@@ -54,12 +59,14 @@ use self::{
     readiness::{LookAround, ModelCount, Surroundings},
 };
 use crate::{
+    clock::fresh_id,
     db::DbHandle,
     handle::{Gate, Handle, Slot},
     model::ModelHandle,
     rate_limit::RateLimitHandle,
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, child_name, child_path, spawn_child},
+    tree::Feed,
 };
 
 /// The room's place in the tree.
@@ -82,6 +89,10 @@ pub struct OpsHandle {
     actor: Handle<OpsMessage>,
     published: Published,
     heard: watch::Receiver<bool>,
+    /// Tells this start of the service from others.
+    run: Uuid,
+    news: Feed,
+    closing: CancellationToken,
 }
 
 impl OpsHandle {
@@ -169,5 +180,14 @@ fn build_on(ctx: &RoomContext, ping: Ping, around: LookAround) -> (OpsHandle, Su
         policy: Policy::default(),
         children: Arc::new(vec![child]),
     };
-    (OpsHandle { system: Arc::clone(&ctx.system), actor, published, heard }, room)
+    let handle = OpsHandle {
+        system: Arc::clone(&ctx.system),
+        actor,
+        published,
+        heard,
+        run: fresh_id(),
+        news: ctx.tree.news().clone(),
+        closing: ctx.closing.clone(),
+    };
+    (handle, room)
 }

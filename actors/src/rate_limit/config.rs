@@ -1,10 +1,14 @@
 //! Settings of the rate limit room.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use domain::{quota::Quota, secret::Secret};
 
 use super::Scope;
+
+/// The settings in force, outside every actor: who is started anew finds the newest.
+pub(super) type LiveLimits = Arc<ArcSwap<RateLimitConfig>>;
 
 #[derive(Debug, Clone)]
 pub struct RateLimitConfig {
@@ -80,6 +84,26 @@ impl RateLimitConfig {
             keys_per_shard: 780,
             accounts_per_shard: 4_096,
         }
+    }
+
+    /// These settings, with those of `new` that can change while the room lives.
+    pub(super) fn followed_by(&self, new: &Self) -> Self {
+        Self {
+            user: new.user,
+            address: new.address,
+            model: new.model,
+            tokens: new.tokens,
+            reserve_tokens: new.reserve_tokens,
+            log_in: new.log_in,
+            sign_up: new.sign_up,
+            streams: new.streams,
+            ..self.clone()
+        }
+    }
+
+    /// The same, to be replaced while the room lives.
+    pub(super) fn into_live(self) -> LiveLimits {
+        Arc::new(ArcSwap::from_pointee(self))
     }
 
     /// Of the buckets whose keys are many. A key's own quota is a matter of the key; those that share a bucket get what a

@@ -81,7 +81,7 @@ impl Actor for LeaseActor {
         me: ActorRef<LeaseMessage>,
         shards: Arc<Shards>,
     ) -> Result<Arc<Shards>, ActorProcessingErr> {
-        me.send_interval(renewed_every(shards.config.stream_lease), || LeaseMessage::Tick);
+        me.send_interval(renewed_every(shards.live.load().stream_lease), || LeaseMessage::Tick);
         Ok(shards)
     }
 

@@ -30,6 +30,7 @@ mod stream;
 mod tests;
 mod turn;
 
+pub(crate) use self::backend::redis::look;
 pub use self::{
     config::RateLimitConfig,
     decision::{Decision, Said, Scope},
@@ -51,6 +52,7 @@ use domain::principal::Principal;
 use self::{
     actor::RateLimitActor,
     backend::{MakeBackend, memory::Memory},
+    config::LiveLimits,
     key::{Charge, Charges},
     leases::{LeaseActor, Leases},
     message::{Answer, RateLimitMessage, Taken},
@@ -73,7 +75,7 @@ const SHARD_QUEUE: usize = 2_048;
 pub struct RateLimitHandle(Option<Arc<Shards>>);
 
 struct Shards {
-    config: RateLimitConfig,
+    live: LiveLimits,
     /// Seeded per process, so that nobody can choose keys that all meet on one shard.
     hasher: RandomState,
     handles: Vec<Handle<RateLimitMessage>>,
@@ -108,6 +110,16 @@ impl RateLimitHandle {
         }
     }
 
+    /// Goes by other limits from now on. Of `config` count the quotas, the reserve and the number of running turns.
+    ///
+    /// A changed quota is a new bucket, which starts full: its callers regain a burst once. Turns that wait already have the
+    /// number of running turns they came with.
+    pub fn reconfigure(&self, config: &RateLimitConfig) {
+        if let Some(shards) = &self.0 {
+            shards.live.rcu(|live| live.followed_by(config));
+        }
+    }
+
     /// Spends `cost` from the address's bucket, before authentication; `None` when limits are off.
     ///
     /// IPv6 addresses share one bucket per /64, the least that one customer controls; an IPv4-mapped address is the IPv4
@@ -132,7 +144,7 @@ impl RateLimitHandle {
         cost: u32,
     ) -> Result<Option<Decision>, LimitError> {
         let Some(shards) = &self.0 else { return Ok(None) };
-        let charges = shards.config.requests_of(principal, cost);
+        let charges = shards.live.load().requests_of(principal, cost);
         Ok(Some(shards.take(charges, TokenReserve::none()).await?.decision))
     }
 
@@ -156,7 +168,7 @@ impl RateLimitHandle {
 
     async fn take(&self, scope: Scope, address: IpAddr, cost: u32) -> Result<Option<Decision>, LimitError> {
         let Some(shards) = &self.0 else { return Ok(None) };
-        let quota = shards.config.quota(scope);
+        let quota = shards.live.load().quota(scope);
         let charges = Charges::one(scope, address.into(), quota, cost);
         Ok(Some(shards.take(charges, TokenReserve::none()).await?.decision))
     }
@@ -202,37 +214,40 @@ pub(crate) async fn build(
     }
     let metrics = Metrics::register(&ctx.registry, config.shards.max(1));
     let redis = config.redis_url.as_ref().map(|_| RedisMetrics::register(&ctx.registry));
+    let live = config.into_live();
+    let config = live.load_full();
     let backend: MakeBackend = match config.redis_url.as_ref().zip(redis.as_ref()) {
         Some((url, numbers)) => {
-            backend::redis::connect(ctx, url, config.clone(), metrics.clone(), numbers.clone()).await?
+            backend::redis::connect(ctx, url, live.clone(), metrics.clone(), numbers.clone()).await?
         }
         None => {
-            let (config, metrics) = (config.clone(), metrics.clone());
-            Arc::new(move |shard| Box::new(Memory::new(&config, metrics.shard(shard))))
+            let (live, metrics) = (live.clone(), metrics.clone());
+            Arc::new(move |shard| Box::new(Memory::new(&live, metrics.shard(shard))))
         }
     };
-    Ok(build_on(ctx, config, metrics, redis, backend))
+    Ok(build_on(ctx, live, metrics, redis, backend))
 }
 
 /// Makes a room of as many shards as `metrics` knows, on a backend of the caller's choice.
 fn build_on(
     ctx: &RoomContext,
-    config: RateLimitConfig,
+    live: LiveLimits,
     metrics: Metrics,
     redis: Option<RedisMetrics>,
     backend: MakeBackend,
 ) -> (RateLimitHandle, SupervisorSpec) {
+    let deadline = live.load().answer_deadline;
     let (handles, mut children): (_, Vec<_>) = (0..metrics.shards())
         .map(|shard| {
             let gate = Gate::new("rate_limit", SHARD_QUEUE);
             ctx.gates.watch(&gate);
-            let handle = Handle::new(Slot::new(), gate, config.answer_deadline);
+            let handle = Handle::new(Slot::new(), gate, deadline);
             let child = shard_child(ctx, shard, handle.slot().clone(), Arc::clone(&backend));
             (handle, child)
         })
         .unzip();
     let leases = Leases::new(metrics.leases().clone());
-    let shards = Arc::new(Shards { config, hasher: RandomState::new(), handles, leases, metrics, redis });
+    let shards = Arc::new(Shards { live, hasher: RandomState::new(), handles, leases, metrics, redis });
     children.push(lease_child(ctx, Arc::clone(&shards)));
     (RateLimitHandle(Some(shards)), room(children))
 }

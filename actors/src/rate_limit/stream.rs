@@ -47,7 +47,7 @@ impl RateLimitHandle {
     /// number of its own narrows that. At least one.
     pub fn streams_of(&self, principal: &Principal) -> u32 {
         let Some(shards) = &self.0 else { return u32::MAX };
-        let account = principal.limits.streams.unwrap_or(shards.config.streams);
+        let account = principal.limits.streams.unwrap_or_else(|| shards.live.load().streams);
         let key = match principal.credential {
             Credential::Key { limits, .. } => limits.streams.unwrap_or(u32::MAX),
             Credential::Session(_) => u32::MAX,

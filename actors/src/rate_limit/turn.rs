@@ -84,7 +84,7 @@ impl RateLimitHandle {
         size: TurnSize,
     ) -> Result<(Option<Decision>, TokenReserve), LimitError> {
         let Some(shards) = &self.0 else { return Ok((None, TokenReserve::none())) };
-        let config = &shards.config;
+        let config = shards.live.load_full();
         let mut charges = config.requests_of(principal, 1);
         if let Some(quota) = config.model {
             let key = Key::of_model(principal.user, model);

@@ -1,11 +1,11 @@
-//! The one place every exit passes through: one log line, one count, one entry in the tree.
+//! The one place every exit passes through, and every return: one log line, one count, one entry in the tree, one piece of news.
 
 use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::Kind;
-use crate::tree::{Status, Tree};
+use super::{Kind, story};
+use crate::tree::{NewsKind, Status, Tree};
 
 /// How an actor came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,10 +81,12 @@ pub(crate) fn record(tree: &Tree, report: &Report<'_>) {
     let Report { path, cause, decision, backoff, restarts_in_window, .. } = report;
     let actor_id = report.actor_id.as_deref().unwrap_or("none");
     let backoff_ms = u64::try_from(backoff.as_millis()).unwrap_or(u64::MAX);
+    let told = story::fell(report);
     macro_rules! say {
         ($level:ident) => {
             tracing::$level!(
-                actor = path, actor_id, %cause, %decision, backoff_ms, restarts_in_window, "actor exited"
+                event = "actor_exited",
+                actor = path, actor_id, %cause, %decision, backoff_ms, restarts_in_window, "{told}"
             )
         };
     }
@@ -95,4 +97,22 @@ pub(crate) fn record(tree: &Tree, report: &Report<'_>) {
         Decision::Restart | Decision::Escalate => say!(info),
     }
     tree.exited(report);
+    if cause.is_crash() || *decision != Decision::Stop {
+        tree.news().tell(NewsKind::Fell, path, told);
+    }
+}
+
+/// Tells that an actor which fell runs again, so long after its fall.
+pub(crate) fn returned(tree: &Tree, path: &str, after: Duration, status: Status) {
+    let told = story::returned(path, after, status);
+    let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(event = "actor_returned", actor = path, after_ms, "{told}");
+    tree.news().tell(NewsKind::Returned, path, told);
+}
+
+/// Tells that an actor which fell too often has kept well for long enough.
+pub(crate) fn recovered(tree: &Tree, path: &str) {
+    let told = story::recovered(path);
+    tracing::info!(event = "actor_recovered", actor = path, "{told}");
+    tree.news().tell(NewsKind::Recovered, path, told);
 }

@@ -30,6 +30,7 @@ mod spawn;
 mod spec;
 mod start;
 mod stop;
+mod story;
 #[cfg(test)]
 mod tests;
 mod worker;

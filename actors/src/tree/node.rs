@@ -71,6 +71,8 @@ pub(super) struct Entry {
     pub(super) recovers_at: Option<Instant>,
     last_exit: Option<(String, Decision, Instant)>,
     running_since: Option<Instant>,
+    /// Since when it is down against its will; until its return is told.
+    fell_at: Option<Instant>,
 }
 
 impl Entry {
@@ -85,13 +87,17 @@ impl Entry {
             recovers_at: None,
             last_exit: None,
             running_since: None,
+            fell_at: None,
         }
     }
 
-    pub(super) fn start(&mut self, status: Status, actor_id: Option<String>) {
+    /// Returns how long ago it fell, if this is a return.
+    pub(super) fn start(&mut self, status: Status, actor_id: Option<String>) -> Option<Duration> {
+        let now = Instant::now();
         self.status = status;
         self.actor_id = actor_id;
-        self.running_since = Some(Instant::now());
+        self.running_since = Some(now);
+        self.fell_at.take().map(|at| now - at)
     }
 
     pub(super) fn exit(&mut self, report: &Report<'_>, now: Instant) {
@@ -99,6 +105,8 @@ impl Entry {
         self.status = report.status;
         self.last_exit = Some((report.cause.to_string(), report.decision, now));
         if report.decision == Decision::Restart {
+            // One that does not come up falls again: it is down since the first time.
+            self.fell_at.get_or_insert(now);
             self.restarts += 1;
             self.log.record(now, Policy::default().window);
         }

@@ -6,7 +6,7 @@ use actors::rate_limit::Decision;
 use domain::{kind::Kind, principal::Scope, reply::FailureCode};
 use http::StatusCode;
 
-use super::{ApiError, RETRY_SOON, code::Code};
+use super::{ApiError, Fault, Faults, RETRY_SOON, code::Code};
 
 /// When a dependency is down: it needs longer than a full queue.
 const RETRY_LATER: Duration = Duration::from_secs(5);
@@ -21,6 +21,23 @@ impl ApiError {
     /// Well-formed, but it cannot be done (422).
     pub(crate) fn unfit(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidRequest, Kind::Invalid, message)
+    }
+
+    /// The service's settings are invalid, all that is wrong with them; those in force stay.
+    pub(crate) fn settings_refused(faults: Vec<Fault>) -> Self {
+        let message = "the settings are invalid, so nothing has changed; `problems` names all that is wrong";
+        Self { faults: Some(Box::new(Faults(faults))), ..Self::unfit(message) }
+    }
+
+    pub(crate) fn no_sources() -> Self {
+        Self::conflict("this service was not started from settings that could be changed here")
+    }
+
+    /// Somebody else's reload is under way.
+    pub(crate) fn reload_under_way() -> Self {
+        let message = "another reload is under way";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, Kind::Overloaded, message)
+            .retry_after(RETRY_SOON)
     }
 
     pub(crate) fn conflict(message: impl Into<Cow<'static, str>>) -> Self {

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod invites;
+pub(crate) mod reload;
 pub(crate) mod signing_keys;
 pub(crate) mod tree;
 pub(crate) mod users;

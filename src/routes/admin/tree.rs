@@ -35,6 +35,7 @@ pub(crate) async fn restart(system: Arc<System>, mut call: Call) -> Result<Reply
     if !system.kill_actor(&path).await? {
         return Err(ApiError::not_found("no such actor is up").at("path"));
     }
-    system.auth.note_operation(&by, AuditEvent::SysRestart, &path);
+    tracing::info!(actor = path, "an administrator restarts an actor");
+    system.auth.record_operation(&by, AuditEvent::SysRestart, path);
     Ok(empty_reply())
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use actors::{
 use deepersensor::{
     app::App,
     config::{Config, Sources},
+    control::Setup,
     http::OpsDoor,
 };
 use domain::{principal::Role, secret::Secret, signing_key::SigningAlgorithm};
@@ -51,6 +52,7 @@ pub(crate) struct Options {
     is_ollama_proxied: bool,
     is_postgres_proxied: bool,
     is_by_app_role: bool,
+    is_reloadable: bool,
     tune: Vec<Tune>,
 }
 
@@ -73,6 +75,7 @@ impl Options {
             is_ollama_proxied: false,
             is_postgres_proxied: false,
             is_by_app_role: false,
+            is_reloadable: false,
             tune: Vec::new(),
         }
     }
@@ -113,6 +116,12 @@ impl Options {
         self
     }
 
+    /// Keeps the settings in a file that the service reads again: [`TestApp::write_setting`].
+    pub(crate) fn reloadable(mut self) -> Self {
+        self.is_reloadable = true;
+        self
+    }
+
     /// Changes a bound that has no key, mostly a time that would make a test slow.
     pub(crate) fn tune(mut self, change: impl FnOnce(&mut Config) + 'static) -> Self {
         self.tune.push(Box::new(change));
@@ -128,8 +137,10 @@ pub(crate) struct TestApp {
     pub(crate) database: Database,
     ollama_proxy: Option<FaultProxy>,
     postgres_proxy: Option<FaultProxy>,
+    /// What stands in the service's own file.
+    settings: BTreeMap<String, String>,
     /// Removed when the test is over.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// Somebody who is signed in.
@@ -186,8 +197,15 @@ impl TestApp {
             settings.insert("DATABASE_URL".to_owned(), url);
         }
 
-        let sources = Sources { environment: settings, ..Sources::default() };
-        let mut config = Config::load(&sources)?;
+        let mut sources = Sources::default();
+        if options.is_reloadable {
+            sources.file = Some(settings_file(scratch.path()));
+            write_settings(scratch.path(), &settings);
+        } else {
+            sources.environment = settings.clone();
+        }
+        let (found, config) = Config::examine(&sources);
+        let mut config = config?;
         // Services of parallel tests must not fight for the one default.
         let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.http.ops = OpsDoor::new(Some(here), config.http.ops.token().cloned())?;
@@ -196,13 +214,20 @@ impl TestApp {
         for change in options.tune {
             change(&mut config);
         }
-        let app = timeout(PATIENCE, App::start(config.clone())).await.unwrap()?;
-        Ok(Self { app: Some(app), config, ollama, database, ollama_proxy, postgres_proxy, _scratch: scratch })
+        let setup = options.is_reloadable.then_some(Setup { sources, settings: found, log: None });
+        let app = Some(timeout(PATIENCE, App::start_from(config.clone(), setup)).await.unwrap()?);
+        Ok(Self { app, config, ollama, database, ollama_proxy, postgres_proxy, settings, scratch })
     }
 
     /// A service with the usual options.
     pub(crate) async fn on(store: Store) -> Self {
         Self::start(Options::on(store)).await
+    }
+
+    /// Puts a setting into the service's own file, for it to be read again.
+    pub(crate) fn write_setting(&mut self, name: &str, value: impl ToString) {
+        self.settings.insert(name.to_owned(), value.to_string());
+        write_settings(self.scratch.path(), &self.settings);
     }
 
     fn app(&self) -> &App {
@@ -394,6 +419,15 @@ impl TestApp {
         canaries::everywhere().assert_nothing_logged();
         self.database.clone().remove().await;
     }
+}
+
+fn settings_file(dir: &Path) -> PathBuf {
+    dir.join("settings.toml")
+}
+
+fn write_settings(dir: &Path, settings: &BTreeMap<String, String>) {
+    let lines = settings.iter().map(|(name, value)| format!("{name} = {value:?}\n"));
+    std::fs::write(settings_file(dir), lines.collect::<String>()).unwrap();
 }
 
 impl Drop for TestApp {

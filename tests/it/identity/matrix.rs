@@ -76,7 +76,14 @@ impl Route {
             ("GET" | "DELETE", _) => None,
             ("POST", "/v1/chat" | "/v1/chat/stream") => Some(prompt(MODEL, "hello")),
             ("POST", "/v1/auth/logout" | "/v1/auth/password" | "/v1/api-keys")
-            | ("POST", "/v1/admin/invites" | "/v1/admin/signing-keys" | "/v1/admin/actors/restart")
+            | (
+                "POST",
+                "/v1/admin/invites"
+                | "/v1/admin/signing-keys"
+                | "/v1/admin/reload"
+                | "/v1/admin/log-filter"
+                | "/v1/admin/actors/restart",
+            )
             | ("PATCH", "/v1/admin/users/{id}" | "/v1/admin/api-keys/{id}") => Some(json!([])),
             (method, path) => panic!("how is {method} {path} asked?"),
         }

@@ -17,6 +17,7 @@
 
 mod cut;
 mod failure;
+mod look;
 mod plan;
 mod pool;
 mod postgres;
@@ -37,6 +38,8 @@ use super::{
     message::{Write, Written},
 };
 use crate::system::StartError;
+pub use look::Schema;
+pub(super) use look::of as schema_of;
 pub(super) use pool::PoolUse;
 use postgres::PostgresStore;
 pub(super) use postgres::replica::Replica;

@@ -207,6 +207,13 @@ impl AnyProvider {
         }
     }
 
+    /// From now on calls go by these; those under way by the ones they began with.
+    pub fn set_timeouts(&self, timeouts: Timeouts) {
+        if let Self::Ollama(provider) = self {
+            provider.set_timeouts(timeouts);
+        }
+    }
+
     /// The provider behind the arm.
     pub fn as_provider(&self) -> &dyn Provider {
         match self {

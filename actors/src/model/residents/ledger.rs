@@ -93,6 +93,10 @@ impl Ledger {
         }
     }
 
+    pub const fn set_rules(&mut self, rules: ResidencyRules) {
+        self.rules = rules;
+    }
+
     /// Enters a model that is there; `false` if one has to wait for it.
     pub fn enter(&mut self, model: &str) -> bool {
         let resident = self.residents.get_mut(model).filter(|resident| resident.door == Door::Open);

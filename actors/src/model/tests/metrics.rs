@@ -44,7 +44,7 @@ async fn a_model_is_on_the_page_for_as_long_as_it_is_in_the_catalogue_and_a_late
     until_open(&house.script, 1).await;
     assert_eq!(house.sample("deepersensor_model_slots_busy{model=\"m:latest\"}"), Some(1));
     let routing = house.models.0.routing.clone();
-    let cards: Vec<_> = routing.catalogue.load().models().map(|model| model.card.clone()).collect();
+    let cards: Vec<_> = routing.known.load().catalogue.models().map(|model| model.card.clone()).collect();
     let other = cards.iter().filter(|card| card.name == "other").cloned().collect();
     house.script.list_as(Ok(other));
     routing.refresh().await;

@@ -65,6 +65,11 @@ impl Promises {
         Self { line: VecDeque::new(), held: HashMap::new(), kept_max: places / 2 }
     }
 
+    /// From now on for a list of so many places.
+    pub fn resize(&mut self, places: usize) {
+        self.kept_max = places / 2;
+    }
+
     /// Places that a turn of this class may not take, unless it is promised one: a batch turn's promise binds batch turns only.
     pub fn kept(&mut self, priority: Priority, now: Instant) -> usize {
         self.forget_the_past(now);

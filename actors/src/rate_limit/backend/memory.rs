@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use self::{buckets::Buckets, guesses::Accounts, streams::Streams};
 use super::Backend;
 use crate::rate_limit::{
-    RateLimitConfig,
+    config::LiveLimits,
     key::Key,
     message::{RateLimitMessage, Taken},
     metrics::ShardMetrics,
@@ -28,10 +28,11 @@ pub(in crate::rate_limit) struct Memory {
 }
 
 impl Memory {
-    pub(in crate::rate_limit) fn new(config: &RateLimitConfig, metrics: &ShardMetrics) -> Self {
+    pub(in crate::rate_limit) fn new(live: &LiveLimits, metrics: &ShardMetrics) -> Self {
+        let config = live.load();
         Self {
             origin: Instant::now(),
-            buckets: Buckets::new(config, metrics),
+            buckets: Buckets::new(live, metrics),
             accounts: Accounts::new(config.accounts_per_shard, metrics.accounts.clone()),
             streams: Streams::new(config.keys_per_shard, config.stream_lease, metrics.streams.clone()),
         }

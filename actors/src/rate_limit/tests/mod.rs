@@ -71,7 +71,7 @@ async fn room_at(server: &Redis, config: RateLimitConfig) -> Room {
 async fn room_on<B: Backend>(backend: impl Fn() -> B + Send + Sync + 'static) -> Room {
     let ctx = context();
     let metrics = Metrics::register(&ctx.registry, 1);
-    let built = build_on(&ctx, slow(1), metrics, None, Arc::new(move |_| Box::new(backend())));
+    let built = build_on(&ctx, slow(1).into_live(), metrics, None, Arc::new(move |_| Box::new(backend())));
     start(ctx, built).await
 }
 
@@ -308,7 +308,7 @@ impl Backend for Later {
 async fn a_backend_may_answer_later_without_holding_up_its_shard() {
     let tracker = TaskTracker::new();
     let room = room_on(move || {
-        let memory = Memory::new(&slow(1), &ShardMetrics::default());
+        let memory = Memory::new(&slow(1).into_live(), &ShardMetrics::default());
         Later { memory: Arc::new(Mutex::new(memory)), tracker: tracker.clone() }
     })
     .await;

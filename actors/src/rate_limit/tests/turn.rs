@@ -11,7 +11,7 @@ async fn tokens_left(room: &Room, number: u128) -> u32 {
 async fn c6_an_answer_nobody_waits_for_gives_its_reserve_back() {
     let tracker = TaskTracker::new();
     let room = room_on(move || {
-        let memory = Memory::new(&slow(1), &ShardMetrics::default());
+        let memory = Memory::new(&slow(1).into_live(), &ShardMetrics::default());
         Later { memory: Arc::new(Mutex::new(memory)), tracker: tracker.clone() }
     })
     .await;

@@ -151,10 +151,15 @@ fn connections_needed(config: &DbConfig) -> usize {
     config.instances * (config.readers + config.writers)
 }
 
-fn plain_options(url: &Secret<String>) -> Result<PgConnectOptions, OpenError> {
+pub(in crate::db::store) fn plain_options(url: &Secret<String>) -> Result<PgConnectOptions, OpenError> {
     let options = PgConnectOptions::from_str(url.reveal())?;
     // Statements carry prompts and hashes: they are not logged.
     Ok(options.application_name("deepersensor").disable_statement_logging())
+}
+
+/// The number of the last migration that this service knows.
+pub(in crate::db::store) fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 async fn in_time<T>(test: impl Future<Output = Result<T, sqlx::Error>>) -> Result<bool, sqlx::Error> {

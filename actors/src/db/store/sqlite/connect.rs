@@ -76,3 +76,8 @@ pub(in crate::db::store) async fn ping(db: &mut SqliteConnection) -> Result<(), 
     sqlx::query("SELECT 1 FROM users LIMIT 1").execute(db).await?;
     Ok(())
 }
+
+/// The number of the last migration that this service knows.
+pub(in crate::db::store) fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}

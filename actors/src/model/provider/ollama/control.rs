@@ -3,8 +3,9 @@
 //! Each call is bounded in time and in bytes, follows no redirect and uses no proxy from the environment: the operator's
 //! base URL is the only place these go.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use reqwest::{RequestBuilder, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
@@ -39,18 +40,22 @@ pub(super) struct Control {
     version: Url,
     generate: Url,
     embed: Url,
-    timeouts: Timeouts,
+    timeouts: Arc<ArcSwap<Timeouts>>,
 }
 
 impl Control {
     /// # Errors
     ///
     /// [`ProviderConfigError`] when the HTTP client cannot be made (no usable TLS set-up).
-    pub(super) fn new(address: &Address, timeouts: Timeouts) -> Result<Self, ProviderConfigError> {
+    pub(super) fn new(
+        address: &Address,
+        connect: Duration,
+        timeouts: Arc<ArcSwap<Timeouts>>,
+    ) -> Result<Self, ProviderConfigError> {
         let http = reqwest::Client::builder()
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .connect_timeout(timeouts.connect)
+            .connect_timeout(connect)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .user_agent(super::USER_AGENT)
             .build()
@@ -70,30 +75,34 @@ impl Control {
         })
     }
 
+    fn timeouts(&self) -> Timeouts {
+        **self.timeouts.load()
+    }
+
     pub(super) async fn tags(&self) -> Result<Vec<Tag>, UpstreamError> {
-        let tags: Tags = self.ask(self.http.get(self.tags.clone()), self.timeouts.list).await?;
+        let tags: Tags = self.ask(self.http.get(self.tags.clone()), self.timeouts().list).await?;
         let models = tags.models.unwrap_or_default();
         Ok(models.iter().filter_map(|model| serde_json::from_str(model.get()).ok()).collect())
     }
 
     /// The names of the loaded models. May stall while the server loads or evicts one; not a sign of ill health.
     pub(super) async fn loaded(&self) -> Result<Vec<String>, UpstreamError> {
-        let ps: Ps = self.ask(self.http.get(self.ps.clone()), self.timeouts.list).await?;
+        let ps: Ps = self.ask(self.http.get(self.ps.clone()), self.timeouts().list).await?;
         Ok(ps.models.unwrap_or_default().into_iter().take(MODELS_MAX).map(|model| model.name).collect())
     }
 
     pub(super) async fn show(&self, model: &str) -> Result<Show, UpstreamError> {
-        self.ask(self.http.post(self.show.clone()).json(&ShowBody { model }), self.timeouts.show).await
+        self.ask(self.http.post(self.show.clone()).json(&ShowBody { model }), self.timeouts().show).await
     }
 
     pub(super) async fn version(&self) -> Result<String, UpstreamError> {
-        let version: Version = self.ask(self.http.get(self.version.clone()), self.timeouts.list).await?;
+        let version: Version = self.ask(self.http.get(self.version.clone()), self.timeouts().list).await?;
         Ok(version.version)
     }
 
     /// Loads a model and returns when it is loaded. A model that only embeds refuses the first way and takes the second.
     pub(super) async fn preload(&self, model: &str) -> Result<(), UpstreamError> {
-        let within = self.timeouts.first_byte;
+        let within = self.timeouts().first_byte;
         let generate = self.http.post(self.generate.clone()).json(&PreloadBody { model, stream: false });
         match self.ask::<serde_json::Value>(generate, within).await {
             Err(UpstreamError::Rejected(_)) => {}
@@ -111,8 +120,8 @@ impl Control {
     pub(super) async fn unload(&self, model: &str) -> Result<(), UpstreamError> {
         let body = UnloadBody { model, keep_alive: 0, stream: false };
         let unload = self.http.post(self.generate.clone()).json(&body);
-        self.ask::<serde_json::Value>(unload, self.timeouts.unload).await?;
-        let give_up = Instant::now() + self.timeouts.unload;
+        self.ask::<serde_json::Value>(unload, self.timeouts().unload).await?;
+        let give_up = Instant::now() + self.timeouts().unload;
         loop {
             // A server that does not say what it holds is believed to have done what it answered.
             let Ok(loaded) = self.loaded().await else { return Ok(()) };

@@ -27,6 +27,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use domain::chat::ChatRequest;
 use futures_util::future::BoxFuture;
@@ -61,7 +62,7 @@ pub struct OllamaProvider {
     control: Control,
     details: Details,
     version_checked: AtomicBool,
-    timeouts: Timeouts,
+    timeouts: Arc<ArcSwap<Timeouts>>,
 }
 
 impl OllamaProvider {
@@ -70,14 +71,28 @@ impl OllamaProvider {
     /// [`ProviderConfigError`] when the base URL cannot be used; says what to change.
     pub fn new(name: &str, base_url: &str, timeouts: Timeouts) -> Result<Self, ProviderConfigError> {
         let address = Address::parse(base_url)?;
+        let connect = timeouts.connect;
+        let timeouts = Arc::new(ArcSwap::from_pointee(timeouts));
         Ok(Self {
             name: name.to_owned(),
-            control: Control::new(&address, timeouts)?,
-            client: Arc::new(Client::new(address, timeouts.connect)),
+            control: Control::new(&address, connect, Arc::clone(&timeouts))?,
+            client: Arc::new(Client::new(address, connect)),
             details: Details::default(),
             version_checked: AtomicBool::new(false),
             timeouts,
         })
+    }
+
+    /// The time to connect stays what it was.
+    pub fn set_timeouts(&self, timeouts: Timeouts) {
+        self.timeouts.store(Arc::new(timeouts));
+    }
+
+    /// Its version, and whether that is one of those that are dangerous to share.
+    pub(in crate::model) async fn version(&self) -> Result<(String, bool), UpstreamError> {
+        let version = self.control.version().await?;
+        let is_unsafe = is_older(&version, SAFE_VERSION);
+        Ok((short(version), is_unsafe))
     }
 
     /// Warns once about a server old enough to be dangerous to share.
@@ -85,12 +100,12 @@ impl OllamaProvider {
         if self.version_checked.load(Ordering::Relaxed) {
             return;
         }
-        let Ok(version) = self.control.version().await else { return };
+        let Ok((version, is_unsafe)) = self.version().await else { return };
         self.version_checked.store(true, Ordering::Relaxed);
-        if is_older(&version, SAFE_VERSION) {
+        if is_unsafe {
             tracing::warn!(
                 upstream = %self.name,
-                version = %short(version),
+                %version,
                 "this ollama has known security holes, 0.17.1 or newer has not"
             );
         }
@@ -102,7 +117,7 @@ impl Provider for OllamaProvider {
         Box::pin(async move {
             let (tags, ()) = tokio::join!(self.control.tags(), self.check_version());
             let mut cards: Vec<ModelCard> = tags?.into_iter().take(MODELS_MAX).map(card).collect();
-            self.details.fill(&self.control, &mut cards, self.timeouts.show).await;
+            self.details.fill(&self.control, &mut cards, self.timeouts.load().show).await;
             Ok(cards)
         })
     }
@@ -134,7 +149,7 @@ impl Provider for OllamaProvider {
             let stream = ChatStream::open(
                 Arc::clone(&self.client),
                 Bytes::from(body),
-                &self.timeouts,
+                &self.timeouts.load(),
                 request.may_pause(),
             )
             .await?;

@@ -214,8 +214,9 @@ async fn refusals_before_the_stream_have_their_meaning() {
 #[tokio::test]
 async fn silence_is_bounded_before_and_within_an_answer() {
     let short = Duration::from_millis(120);
-    let (fake, mut provider) = with_scenario(Scenario::Stall { after: 3 }).await;
-    provider.timeouts = Timeouts { idle: short, first_byte: short, idle_long: SOON * 6, ..timeouts() };
+    let (fake, provider) = with_scenario(Scenario::Stall { after: 3 }).await;
+    let short_times = Timeouts { idle: short, first_byte: short, idle_long: SOON * 6, ..timeouts() };
+    provider.set_timeouts(short_times);
     let answered = ask(&provider).await;
     assert_eq!((answered.end, answered.pieces), (Err(UpstreamError::IdleTimeout(short)), 3));
     fake.control().set_scenario(MODEL, Scenario::StallBeforeHeaders);
@@ -231,7 +232,7 @@ async fn silence_is_bounded_before_and_within_an_answer() {
         tools: vec![serde_json::json!({"type": "function", "function": {"name": "f"}})],
         ..request()
     };
-    provider.timeouts.first_byte = SOON;
+    provider.set_timeouts(Timeouts { first_byte: SOON, ..short_times });
     let mut stream = provider.chat(MODEL, &with_tools).await.unwrap();
     assert_eq!(read_all(&mut stream).await.end.unwrap().reason, FinishReason::ToolCalls);
 }
@@ -239,8 +240,8 @@ async fn silence_is_bounded_before_and_within_an_answer() {
 #[tokio::test]
 async fn a_read_that_is_dropped_and_begun_again_does_not_extend_the_silence() {
     let short = Duration::from_millis(150);
-    let (_fake, mut provider) = with_scenario(Scenario::Stall { after: 0 }).await;
-    provider.timeouts = Timeouts { idle: short, first_byte: short, ..timeouts() };
+    let (_fake, provider) = with_scenario(Scenario::Stall { after: 0 }).await;
+    provider.set_timeouts(Timeouts { idle: short, first_byte: short, ..timeouts() });
     let mut stream = provider.chat(MODEL, &request()).await.unwrap();
     let (begun, mut batch) = (Instant::now(), Batch::default());
     let error = loop {
@@ -397,9 +398,9 @@ async fn loading_and_unloading_work_for_models_of_either_kind() {
 
 #[tokio::test]
 async fn a_model_that_somebody_else_uses_is_not_unloaded() {
-    let (fake, mut provider) = with_scenario(Scenario::Stall { after: 1 }).await;
+    let (_fake, provider) = with_scenario(Scenario::Stall { after: 1 }).await;
     let short = Timeouts { unload: Duration::from_millis(200), ..timeouts() };
-    provider.control = control::Control::new(&address::Address::parse(&fake.url()).unwrap(), short).unwrap();
+    provider.set_timeouts(short);
     let mut theirs = provider.chat(MODEL, &request()).await.unwrap();
     theirs.read(&mut Batch::default()).await.unwrap();
     assert_eq!(provider.unload(MODEL).await, Err(UpstreamError::Busy));

@@ -6,7 +6,8 @@ use domain::quota::{Bucket, Micros, Quota, Verdict};
 
 use super::table::{Place, Table, Worth};
 use crate::rate_limit::{
-    Decision, RateLimitConfig, Said, Scope,
+    Decision, Said, Scope,
+    config::LiveLimits,
     key::{Charge, Charges, Key},
     metrics::ShardMetrics,
     turn::{Hold, Kept},
@@ -19,6 +20,8 @@ const LANES: usize = 64;
 pub(super) struct Buckets {
     /// By [`Scope`].
     tables: [Table<Key, Held>; Scope::ALL.len()],
+    /// What those who share a bucket may spend.
+    live: LiveLimits,
     /// Nobody can choose a network to share a lane with.
     hasher: RandomState,
 }
@@ -41,13 +44,14 @@ impl Held {
 }
 
 impl Buckets {
-    pub(super) fn new(config: &RateLimitConfig, metrics: &ShardMetrics) -> Self {
+    pub(super) fn new(live: &LiveLimits, metrics: &ShardMetrics) -> Self {
+        let config = live.load();
         let tables = Scope::ALL.map(|scope| {
             let overflow = Held::full(config.quota(scope));
             let lanes = if scope.is_of_addresses() { 2 * LANES } else { 1 };
             Table::new(config.keys_per_shard, overflow, lanes, metrics.of(scope).clone())
         });
-        Self { tables, hasher: RandomState::new() }
+        Self { tables, live: live.clone(), hasher: RandomState::new() }
     }
 
     /// Pays all charges, or none, and tells what of it is only reserved. `now` must not run backwards between calls.
@@ -118,7 +122,13 @@ impl Buckets {
                 }
                 (held, Kept::Own)
             }
-            Place::Shared(held) => (held, Kept::Shared),
+            Place::Shared(held) => {
+                let quota = self.live.load().quota(charge.scope);
+                if held.quota != quota {
+                    *held = Held::full(quota);
+                }
+                (held, Kept::Shared)
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use domain::{
 
 use super::*;
 use crate::rate_limit::{
-    AccountTag, Decision, Scope,
+    AccountTag, Decision, RateLimitConfig, Scope,
     key::{Charge, Charges, Key},
     message::LookEnd,
     tests::proof,
@@ -22,7 +22,7 @@ const SECOND: u64 = 1_000_000;
 fn buckets(keys: usize) -> (Buckets, ShardMetrics) {
     let metrics = ShardMetrics::default();
     let config = RateLimitConfig { keys_per_shard: keys, ..config() };
-    (Buckets::new(&config, &metrics), metrics)
+    (Buckets::new(&config.into_live(), &metrics), metrics)
 }
 
 fn config() -> RateLimitConfig {
@@ -191,7 +191,8 @@ fn flood(shards: &mut [Buckets], first: u64, sources: u64) -> usize {
 fn c4_a_million_random_ipv6_sources_take_a_few_mib_once_the_tables_are_full() {
     let config = RateLimitConfig::new(60, 20);
     let metrics: Vec<_> = (0..config.shards).map(|_| ShardMetrics::default()).collect();
-    let mut shards: Vec<_> = metrics.iter().map(|metrics| Buckets::new(&config, metrics)).collect();
+    let mut shards: Vec<_> =
+        metrics.iter().map(|metrics| Buckets::new(&config.clone().into_live(), metrics)).collect();
 
     let full = flood(&mut shards, 0, 200_000);
     assert!(metrics.iter().all(|shard| shard.of(Scope::Address).overflow.get() > 0), "every table is full");

@@ -14,7 +14,7 @@ pub(super) async fn give(connection: &mut MultiplexedConnection) {
         Ok(info) => {
             for advice in of(&info) {
                 tracing::warn!(
-                    event = "redis",
+                    event = "redis_memory",
                     outcome = "advice",
                     advice,
                     "the Redis server should be set up otherwise"
@@ -22,7 +22,7 @@ pub(super) async fn give(connection: &mut MultiplexedConnection) {
             }
         }
         Err(error) => {
-            tracing::debug!(event = "redis", %error, "the Redis server does not tell of its memory")
+            tracing::debug!(event = "redis_memory", %error, "the Redis server does not tell of its memory")
         }
     }
 }

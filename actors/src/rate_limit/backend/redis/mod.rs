@@ -29,6 +29,9 @@ use domain::secret::Secret;
 use redis::Client;
 use tokio::{sync::mpsc, time::Instant};
 
+#[cfg(doc)]
+use crate::rate_limit::RateLimitConfig;
+
 use self::{
     link::Link,
     pipeline::{Pipeline, Waiting},
@@ -36,7 +39,7 @@ use self::{
 use super::{Backend, MakeBackend, memory::Memory};
 use crate::{
     rate_limit::{
-        RateLimitConfig,
+        config::LiveLimits,
         message::RateLimitMessage,
         metrics::{Metrics, RedisMetrics},
     },
@@ -58,17 +61,33 @@ impl Backend for Redis {
     }
 }
 
+/// Asks the server at `url` whether it is there.
+///
+/// # Errors
+///
+/// Why not, for the operator; never with the address, which holds credentials.
+pub(crate) async fn look(url: &Secret<String>) -> Result<(), String> {
+    let client =
+        Client::open(url.reveal().as_str()).map_err(|_| "REDIS_URL is no address of a Redis server")?;
+    let asked = async {
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd("PING").query_async::<String>(&mut connection).await
+    };
+    asked.await.map(drop).map_err(|error| format!("cannot be asked: {}", error.category()))
+}
+
 /// Makes the shards' backends on the server at `url`; that it is away is no error.
 pub(in crate::rate_limit) async fn connect(
     ctx: &RoomContext,
     url: &Secret<String>,
-    config: RateLimitConfig,
+    live: LiveLimits,
     metrics: Metrics,
     numbers: RedisMetrics,
 ) -> Result<MakeBackend, StartError> {
     // The error could quote the address.
     let client = Client::open(url.reveal().as_str())
         .map_err(|_| StartError::Config("REDIS_URL is no address of a Redis server".to_owned()))?;
+    let config = live.load_full();
     let link = Link::start(client, config.redis_patience, numbers.clone(), ctx).await;
     let tracker = ctx.tracker.clone();
     Ok(Arc::new(move |shard| {
@@ -76,7 +95,7 @@ pub(in crate::rate_limit) async fn connect(
         let pipeline = Pipeline {
             questions: waiting,
             link: Arc::clone(&link),
-            fallback: Memory::new(&config, metrics.shard(shard)),
+            fallback: Memory::new(&live, metrics.shard(shard)),
             instances: config.instance_count.max(1),
             stream_lease: config.stream_lease,
             metrics: numbers.clone(),

@@ -1,0 +1,37 @@
+//! A model server asked what it is, before the room uses it.
+
+use super::{
+    Timeouts, UpstreamConfig, UpstreamKind,
+    provider::{AnyProvider, Provider as _},
+};
+
+/// What a model server said.
+pub(crate) struct Found {
+    pub what: String,
+    pub warning: Option<String>,
+}
+
+/// The server as people know it.
+pub(crate) fn shown(server: &UpstreamConfig) -> String {
+    match &server.kind {
+        UpstreamKind::Ollama { base_url } => format!("Ollama {base_url}"),
+        UpstreamKind::Demo => "demo model".to_owned(),
+    }
+}
+
+/// Asks for its version and its models.
+///
+/// # Errors
+///
+/// Why it cannot be asked, for the operator.
+pub(crate) async fn look(server: &UpstreamConfig, timeouts: &Timeouts) -> Result<Found, String> {
+    let provider = AnyProvider::from_config(server, timeouts).map_err(|error| error.to_string())?;
+    let AnyProvider::Ollama(ollama) = provider else {
+        return Ok(Found { what: "is built in".to_owned(), warning: None });
+    };
+    let (version, is_unsafe) = ollama.version().await.map_err(|error| error.to_string())?;
+    let models = ollama.list().await.map_err(|error| error.to_string())?.len();
+    let warning = is_unsafe.then(|| "it has known security holes, 0.17.1 or newer has not".to_owned());
+    let warning = warning.or_else(|| (models == 0).then(|| "it has no model: `ollama pull` one".to_owned()));
+    Ok(Found { what: format!("answers, version {version}, {models} models"), warning })
+}

@@ -1,0 +1,158 @@
+//! The slots of a list, which may become more or fewer while turns wait and run.
+//!
+//! A slot that is given up takes no further turn; the one it has runs to its end. Until its worker is gone its index stays
+//! taken, since a worker's name follows from it.
+
+use std::collections::HashSet;
+
+use domain::gradient::Gradient;
+use tokio::time::Instant;
+
+use super::{Inner, Limits, WaitingList, ring};
+use crate::{bell::Bell, model::worker::WorkerMessage};
+
+/// One slot as the list sees it.
+pub(super) struct Post {
+    bell: Bell<WorkerMessage>,
+    /// Since when it has a turn.
+    busy: Option<Instant>,
+    tenure: Tenure,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tenure {
+    Open,
+    /// It takes no more turns. One that it has counts against the limit if others run on the same server.
+    Leaving {
+        counts: bool,
+    },
+}
+
+/// A slot to be given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::model) struct Leaving {
+    pub index: usize,
+    /// Whether the list keeps slots on the same server.
+    pub counts: bool,
+}
+
+impl Post {
+    pub(super) const fn new(bell: Bell<WorkerMessage>) -> Self {
+        Self { bell, busy: None, tenure: Tenure::Open }
+    }
+}
+
+impl WaitingList {
+    /// Changes what is let in and how many turns run at once, and wakes whoever may run now. Nobody who waits or runs is
+    /// touched.
+    pub fn reseat(&self, limits: Limits, new: Vec<(usize, Bell<WorkerMessage>)>, leaving: &[Leaving]) {
+        let bells = {
+            let mut inner = self.inner.lock();
+            inner.reseat(limits, new, leaving);
+            inner.wake(usize::MAX)
+        };
+        ring(bells);
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.inner.lock().limits
+    }
+
+    /// The slots that have a turn.
+    pub fn busy(&self) -> HashSet<usize> {
+        let inner = self.inner.lock();
+        inner.posts.iter().filter(|(_, post)| post.busy.is_some()).map(|(index, _)| *index).collect()
+    }
+
+    /// So many indices that no slot has, the lowest ones.
+    pub fn free_indices(&self, count: usize) -> Vec<usize> {
+        let inner = self.inner.lock();
+        (0..).filter(|index| !inner.posts.contains_key(index)).take(count).collect()
+    }
+
+    /// Resolves when the slot has no turn.
+    pub async fn slot_free(&self, index: usize) {
+        self.until(|inner| inner.posts.get(&index).is_none_or(|post| post.busy.is_none())).await;
+    }
+
+    /// Resolves when every slot that was given up is forgotten.
+    pub async fn all_left(&self) {
+        self.until(|inner| inner.posts.values().all(|post| post.tenure == Tenure::Open)).await;
+    }
+
+    /// The worker of a slot that was given up is gone: its index is free.
+    pub fn forget_slot(&self, index: usize) {
+        self.inner.lock().posts.remove(&index);
+        self.slot_freed.notify_waiters();
+    }
+
+    async fn until(&self, is_so: impl Fn(&Inner) -> bool) {
+        loop {
+            let freed = self.slot_freed.notified();
+            if is_so(&self.inner.lock()) {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Inner {
+    fn reseat(&mut self, limits: Limits, new: Vec<(usize, Bell<WorkerMessage>)>, leaving: &[Leaving]) {
+        let before = (self.limits.adaptive, self.open_posts());
+        self.limits = limits;
+        self.promises.resize(limits.places);
+        for Leaving { index, counts } in leaving {
+            if let Some(post) = self.posts.get_mut(index) {
+                post.tenure = Tenure::Leaving { counts: *counts };
+            }
+            self.idle.retain(|idle| idle != index);
+        }
+        self.posts.extend(new.into_iter().map(|(index, bell)| (index, Post::new(bell))));
+        // What was learnt with another ceiling says little about this one.
+        if before != (limits.adaptive, self.open_posts()) {
+            let ceiling = u32::try_from(self.open_posts()).unwrap_or(u32::MAX);
+            self.gradient = limits.adaptive.then(|| Gradient::new(ceiling));
+        }
+        self.tell_positions(Instant::now());
+    }
+
+    pub(super) fn open_posts(&self) -> usize {
+        self.posts.values().filter(|post| post.tenure == Tenure::Open).count()
+    }
+
+    pub(super) fn is_open(&self, index: usize) -> bool {
+        self.posts.get(&index).is_some_and(|post| post.tenure == Tenure::Open)
+    }
+
+    pub(super) fn take_post(&mut self, index: usize, now: Instant) {
+        if let Some(post) = self.posts.get_mut(&index) {
+            post.busy = Some(now);
+        }
+    }
+
+    pub(super) fn leave_post(&mut self, index: usize) {
+        if let Some(post) = self.posts.get_mut(&index) {
+            post.busy = None;
+        }
+    }
+
+    pub(super) fn bell(&self, index: usize) -> Option<Bell<WorkerMessage>> {
+        self.posts.get(&index).map(|post| post.bell.clone())
+    }
+
+    /// Turns in slots, as far as they count against the limit.
+    pub(super) fn running(&self) -> usize {
+        self.posts.values().filter(|post| post.busy.is_some() && post.counts()).count()
+    }
+
+    pub(super) fn busy_since(&self) -> impl Iterator<Item = Instant> {
+        self.posts.values().filter(|post| post.counts()).filter_map(|post| post.busy)
+    }
+}
+
+impl Post {
+    fn counts(&self) -> bool {
+        self.tenure != Tenure::Leaving { counts: false }
+    }
+}

@@ -1,0 +1,93 @@
+//! `deepersensor check-config`, and what it finds out without a service.
+
+use std::{fs, process::Command};
+
+use support::{
+    fake_ollama::{self, FakeOllama, Model},
+    process::Scratch,
+    redis::Redis,
+};
+use tokio::task::spawn_blocking;
+
+use crate::harness::{Database, MODEL, SECRET, Store, TestApp, both_stores};
+
+/// Its status, and what it says on either of its outputs.
+async fn check(scratch: &Scratch, settings: &[(&str, &str)], more: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_deepersensor"));
+    command.env_clear().env("JWT_SECRET", SECRET).envs(settings.iter().copied());
+    command.arg("check-config").args(more).current_dir(scratch.path());
+    // What it asks lives on this thread.
+    let output = spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+    assert!(!said.contains(SECRET), "{said}");
+    (output.status.code(), said)
+}
+
+both_stores! {
+    async fn connecting_tells_of_each_dependency_what_it_is_and_writes_nothing(store) {
+        let scratch = Scratch::new("check", None).unwrap();
+        let data_dir = scratch.path().join("data");
+        let database = Database::make(store, &data_dir).await;
+        let ollama = FakeOllama::start(fake_ollama::Config::with([Model::new(MODEL)])).await.unwrap();
+        let redis = Redis::start().await.unwrap();
+        let (ollama, redis, data_dir) = (ollama.url(), redis.url(), data_dir.display().to_string());
+        let mut settings = vec![("OLLAMA_BASE_URL", &*ollama), ("REDIS_URL", &redis), ("DATA_DIR", &data_dir)];
+        if let Database::Postgres { url, .. } = &database {
+            settings.push(("DATABASE_URL", url));
+        }
+        let (status, said) = check(&scratch, &settings, &["--connect"]).await;
+        assert_eq!(status, Some(0), "{said}");
+        let name = if store == Store::Sqlite { "SQLite" } else { "Postgres" };
+        let lines: Vec<&str> = said.lines().collect();
+        let line = |start: &str| *lines.iter().rfind(|line| line.starts_with(start)).unwrap();
+        assert!(line(name).ends_with("answers, no schema yet"), "{said}");
+        assert!(line("Redis").ends_with("answers"), "{said}");
+        assert!(line("Ollama").contains("answers, version ") && line("Ollama").ends_with("1 models"), "{said}");
+        assert!(!scratch.path().join("data/deepersensor.db").exists(), "only looked at");
+        database.remove().await;
+    }
+
+    async fn a_store_in_use_tells_its_schema_beside_the_running_service(store) {
+        let app = TestApp::on(store).await;
+        let scratch = Scratch::new("check", None).unwrap();
+        let (ollama, data_dir) = (app.ollama.url(), app.data_dir().display().to_string());
+        let mut settings = vec![("OLLAMA_BASE_URL", &*ollama), ("DATA_DIR", &data_dir)];
+        if let Database::Postgres { url, .. } = &app.database {
+            settings.push(("DATABASE_URL", url));
+        }
+        let (status, said) = check(&scratch, &settings, &["--connect"]).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("answers, schema ") && !said.contains("warning"), "{said}");
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_answer_is_told_with_the_rest_and_fails_the_check() {
+    let scratch = Scratch::new("check", None).unwrap();
+    // Nobody listens on the first port.
+    let settings = [
+        ("OLLAMA_BASE_URL", "http://127.0.0.1:1"),
+        ("REDIS_URL", "redis://:canary@127.0.0.1:1/0"),
+        ("DATABASE_URL", "postgres://ada:canary@127.0.0.1:1/none"),
+    ];
+    let (status, said) = check(&scratch, &settings, &["--connect"]).await;
+    assert_eq!(status, Some(1), "{said}");
+    for name in ["Postgres", "Redis", "Ollama http://127.0.0.1:1"] {
+        let line = said.lines().rfind(|line| line.starts_with(name)).unwrap();
+        assert!(line.contains("cannot"), "{line}");
+    }
+    assert!(!said.contains("canary"), "{said}");
+}
+
+#[tokio::test]
+async fn a_directory_that_will_not_do_is_found_before_the_start_and_none_is_made() {
+    let scratch = Scratch::new("check", None).unwrap();
+    let (status, said) = check(&scratch, &[("DATA_DIR", "not/there/yet")], &[]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(!scratch.path().join("not").exists());
+    fs::write(scratch.path().join("file"), "").unwrap();
+    let (status, said) = check(&scratch, &[("DATA_DIR", "file/data")], &[]).await;
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("DATA_DIR: file is no directory\n    fix: "), "{said}");
+}
