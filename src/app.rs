@@ -29,6 +29,7 @@ use crate::{
     config::Config,
     control::{Control, Refusal, Setup},
     http::{Front, Server},
+    telemetry,
 };
 
 /// Tells the actors' names of several services in one process apart.
@@ -61,6 +62,7 @@ impl App {
             n => format!("deepersensor-{}", n + 1),
         };
         let system = Arc::new(System::start(&name, config.system.clone(), Clock::system()).await?);
+        telemetry::trace::register(&mut system.registry.lock());
         let front = Front::new(config.http.clone());
         let control = setup
             .map_or_else(Control::default, |setup| Control::new(setup, &config, Arc::clone(&front), &system));

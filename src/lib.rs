@@ -6,8 +6,8 @@ pub mod config;
 pub mod control;
 mod dialects;
 pub mod http;
-pub mod logging;
 mod router;
 mod routes;
+pub mod telemetry;
 
 pub use routes::openapi::openapi;

@@ -17,4 +17,5 @@ pub mod reply;
 pub mod room;
 pub mod supervisor;
 pub mod system;
+pub mod trace;
 pub mod tree;

@@ -11,6 +11,7 @@ use std::{
 
 use actors::model::UpstreamKind;
 use http::Uri;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{
@@ -21,11 +22,15 @@ use crate::{
     app::App,
     config::{Config, Sources},
     control::Setup,
-    logging,
+    telemetry,
 };
 
 /// What is left for the process itself to end, after everything in it has stopped or was left behind.
 const LEAVE: Duration = Duration::from_millis(500);
+
+/// How long the last traces have to be sent when the stop has left nothing of its own time, and when it has.
+const FLUSH_LEAST: Duration = Duration::from_millis(150);
+const FLUSH_MOST: Duration = Duration::from_secs(2);
 
 /// File descriptors beside those of clients: store, model servers, listeners, logs.
 const FILES_RESERVED: u64 = 512;
@@ -33,7 +38,8 @@ const FILES_RESERVED: u64 = 512;
 pub(crate) async fn run(sources: Sources) -> anyhow::Result<ExitCode> {
     let (settings, config) = Config::examine(&sources);
     let config = config?;
-    let log = logging::init(&config.log)?;
+    let log = telemetry::log::init(&config.log)?;
+    telemetry::trace::init(&config.trace)?;
     let mut signals = Signals::install()?.with_reload()?;
     announce(&config);
     raise_open_files(config.http.max_connections as u64);
@@ -106,6 +112,7 @@ pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
     }
     // The stop keeps its own time: this one only ends a stop that hangs.
     let limit = app.stops_within() + LEAVE / 2;
+    let by = Instant::now() + limit;
     let stopped = tokio::select! {
         stopped = tokio::time::timeout(limit, app.stop()) => stopped.is_ok(),
         name = signals.next() => {
@@ -113,6 +120,8 @@ pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
             return ExitCode::from(STATUS_FAILED);
         }
     };
+    let left = by.saturating_duration_since(Instant::now());
+    telemetry::trace::finish(left.clamp(FLUSH_LEAST, FLUSH_MOST)).await;
     if stopped {
         info!("stopped");
     } else {
@@ -188,6 +197,7 @@ mod tests {
         let (whole, parts) =
             (Duration::from_secs(35), http.drain_grace + STOP_AFTER_GRACE + STOP_PATIENCE + LEAVE);
         assert!(parts <= whole, "{parts:?} is longer than {whole:?}");
+        assert!(LEAVE / 2 + FLUSH_LEAST < LEAVE, "the last traces leave the process no time to end");
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub enum Kind {
         min: u64,
         max: u64,
     },
+    /// A number from 0 to 1.
+    Share,
     /// An IP address.
     Address,
     /// An IP address and a port.
@@ -91,6 +93,15 @@ pub enum Item {
     /// A model's name, `=`, and a whole number from 1 on.
     ModelSlots,
 }
+
+/// Names that OpenTelemetry gives a meaning to and that look like ours: set for all programs of a machine, they are no
+/// misspelt ones of ours.
+const OF_OPENTELEMETRY: [&str; 4] = [
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+];
 
 const DAY: u64 = 86_400;
 const MIB: u64 = 1 << 20;
@@ -136,6 +147,11 @@ keys! {
             "Seconds that running answers have after SIGTERM; the process ends at most 5 seconds later.";
         INSTANCE_COUNT Kind::Whole { min: 1, max: 1_000 }, "1",
             "Running instances that share the model server; divides its slots, and the limits of callers while Redis is away.";
+        OTEL_EXPORTER_OTLP_ENDPOINT Kind::Text, "",
+            "The OpenTelemetry collector that takes traces over gRPC, such as `http://127.0.0.1:4317`; without it nothing is traced.";
+        OTEL_SERVICE_NAME Kind::Text, "deepersensor", "What traces call this service.";
+        OTEL_TRACES_SAMPLER_ARG Kind::Share, "1",
+            "Share of the traces begun here that is recorded, 0 to 1; a trusted proxy decides about its own.";
     }
     Store {
         DATABASE_URL Kind::Secret, "", "`postgres://…`; without it everything is kept in SQLite under `DATA_DIR`.";
@@ -181,7 +197,7 @@ keys! {
         BROWSER_SESSIONS Kind::Switch, "false",
             "Whether pages may keep their session in cookies that no script can read; needs TLS in front.";
         TRUSTED_PROXY_IPS Kind::List(Item::Network), "",
-            "Proxies whose `X-Forwarded-For` and `X-Request-Id` are believed: addresses or CIDR ranges, comma-separated.",
+            "Proxies whose `X-Forwarded-For`, `X-Request-Id` and `traceparent` are believed: addresses or CIDR ranges, comma-separated.",
             reload "For the next request; who is a proxy is decided when a connection is accepted.";
         MAX_REQUEST_SIZE_BYTES Kind::Whole { min: 1_024, max: 64 * MIB }, "2097152", "Largest request body.",
             reload "For the next request.";
@@ -274,7 +290,7 @@ pub fn nearest(name: &str) -> Option<&'static str> {
 /// Like [`nearest`], but so near that a name among those of other programs can hardly be one of theirs: one letter in a
 /// short name, every fifth in a long one.
 pub fn misspelt(name: &str) -> Option<&'static str> {
-    within(0.8, name)
+    if OF_OPENTELEMETRY.contains(&name) { None } else { within(0.8, name) }
 }
 
 fn within(least: f64, name: &str) -> Option<&'static str> {
@@ -314,6 +330,9 @@ mod tests {
             OLLAMA_MAX_QUEUE OLLAMA_ORIGINS OLLAMA_API_BASE_URL OLLAMA_PORT OLLAMA_FLASH_ATTENTION APP_NAME APP_KEY \
             APP_URL APP_ROOT APP_DEBUG APP_VERSION HOST PORT HOSTNAME PASSWORD DATA DATA_PATH XDG_DATA_DIRS \
             XDG_DATA_HOME LOG_LEVEL LOG_FILE LOGNAME RUST_BACKTRACE RUST_MIN_STACK RUSTFLAGS JWT_KEY JWT_SECRET_KEY \
+            OTEL_TRACES_SAMPLER OTEL_EXPORTER_OTLP_LOGS_ENDPOINT OTEL_EXPORTER_OTLP_TRACES_ENDPOINT \
+            OTEL_EXPORTER_OTLP_METRICS_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS OTEL_EXPORTER_OTLP_PROTOCOL \
+            OTEL_RESOURCE_ATTRIBUTES OTEL_TRACES_EXPORTER OTEL_PROPAGATORS OTEL_LOG_LEVEL OTEL_SDK_DISABLED \
             ALLOWED_HOSTS TRUSTED_HOSTS NODE_ENV RAILS_ENV MODEL_PATH http_proxy PATH HOME";
         for name in names.split_whitespace() {
             assert_eq!(misspelt(name), None, "{name}");

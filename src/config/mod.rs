@@ -49,7 +49,10 @@ use domain::{
 };
 
 use self::reader::Reader;
-use crate::http::{HttpConfig, OpsDoor};
+use crate::{
+    http::{HttpConfig, OpsDoor},
+    telemetry::TraceConfig,
+};
 
 /// What an instance is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,7 @@ pub struct LogConfig {
 pub struct Config {
     pub environment: Environment,
     pub log: LogConfig,
+    pub trace: TraceConfig,
     pub http: HttpConfig,
     pub system: SystemConfig,
 }
@@ -136,6 +140,11 @@ fn read(reader: &mut Reader<'_>) -> Config {
     Config {
         environment,
         log: LogConfig { filter: reader.optional(&keys::RUST_LOG, log_filter).unwrap_or_default(), format },
+        trace: TraceConfig {
+            endpoint: reader.optional(&keys::OTEL_EXPORTER_OTLP_ENDPOINT, reader::collector),
+            service: reader.text(&keys::OTEL_SERVICE_NAME),
+            share: reader.share(&keys::OTEL_TRACES_SAMPLER_ARG),
+        },
         http: http(reader, auth.refresh_idle),
         system: SystemConfig {
             db: DbConfig {

@@ -119,6 +119,16 @@ impl<'a> Reader<'a> {
         Duration::from_secs(self.whole(key).unwrap_or_default())
     }
 
+    /// A number from 0 to 1.
+    pub(crate) fn share(&mut self, key: &Key) -> f64 {
+        self.optional(key, |text| {
+            let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+            share
+                .ok_or_else(|| Bad::new("is no share of the whole", "give a number from 0 to 1, such as 0.1"))
+        })
+        .unwrap_or_default()
+    }
+
     pub(crate) fn address(&mut self, key: &Key) -> Option<IpAddr> {
         self.optional(key, |text| parsed(text, "is not an IP address", "give one such as 127.0.0.1 or ::1"))
     }
@@ -237,6 +247,23 @@ pub(crate) fn upstream(item: &str) -> Result<String, Bad> {
         return Err(bad("which is no base address", "give scheme, host and port only"));
     }
     Ok(item.trim_end_matches('/').to_owned())
+}
+
+/// The address of a collector of traces.
+pub(crate) fn collector(text: &str) -> Result<String, Bad> {
+    let fix = "give the address of its gRPC receiver, such as http://127.0.0.1:4317";
+    let uri = text.parse::<Uri>().map_err(|_| Bad::new("is no URL", fix))?;
+    let is_spoken = matches!(uri.scheme_str(), Some("http" | "https"));
+    if !is_spoken || uri.host().is_none_or(str::is_empty) {
+        return Err(Bad::new("does not name a server by http:// or https://", fix));
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Bad::new("contains credentials", "give the address alone"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(Bad::new("has a path, which gRPC has no use for", fix));
+    }
+    Ok(text.to_owned())
 }
 
 /// The address of a Postgres database; whatever else it says is judged by connecting.

@@ -57,6 +57,8 @@ fn without_any_source_the_tables_defaults_are_the_rooms_defaults() {
     assert_eq!(shown(&config.system.password), shown(&PasswordConfig::default()));
     assert_eq!(keys::OPS_BIND.default, HttpConfig::OPS_DEFAULT.to_string());
     assert_eq!(config.environment, Environment::Local);
+    let untraced = TraceConfig { endpoint: None, service: "deepersensor".to_owned(), share: 1.0 };
+    assert_eq!(config.trace, untraced);
     assert_eq!(config.log, LogConfig { filter: "info".to_owned(), format: LogFormat::Text });
 }
 
@@ -390,4 +392,31 @@ fn f04_no_problem_and_no_report_repeats_a_secret() {
     let report = report(&settings);
     assert!(report.contains("[secret, 36 bytes]"), "{report}");
     assert!(!report.contains(GOOD_SECRET) && !format!("{config:?}").contains(GOOD_SECRET));
+}
+
+#[test]
+fn a_collector_is_named_by_scheme_and_host_and_a_share_is_no_more_than_all() {
+    for good in ["http://127.0.0.1:4317", "https://collector.example.org", "http://[::1]:4317/"] {
+        let config = Config::load(&environment(&[("OTEL_EXPORTER_OTLP_ENDPOINT", good)])).unwrap();
+        assert_eq!(config.trace.endpoint.as_deref(), Some(good));
+    }
+    for bad in [
+        "collector:4317",
+        "4317",
+        "grpc://collector",
+        "http://",
+        "http://a/v1/traces",
+        "http://a?x",
+        "http://u:p@a",
+    ] {
+        let told = only(&[("OTEL_EXPORTER_OTLP_ENDPOINT", bad)]);
+        assert!(told.contains("OTEL_EXPORTER_OTLP_ENDPOINT") && !told.contains("u:p"), "{bad}: {told}");
+    }
+    for (text, share) in [("0", 0.0), ("0.25", 0.25), ("1", 1.0)] {
+        let config = Config::load(&environment(&[("OTEL_TRACES_SAMPLER_ARG", text)])).unwrap();
+        assert!((config.trace.share - share).abs() < f64::EPSILON, "{text}");
+    }
+    for bad in ["-0.1", "1.01", "NaN", "inf", "half", "10%"] {
+        assert!(only(&[("OTEL_TRACES_SAMPLER_ARG", bad)]).contains("from 0 to 1"), "{bad}");
+    }
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::{task::AbortHandle, time::sleep};
 use tokio_util::task::TaskTracker;
 
-use crate::logging::LogFilter;
+use crate::telemetry::log::LogFilter;
 
 pub(super) struct LogLevel {
     filter: Option<LogFilter>,

@@ -28,7 +28,7 @@ use self::{log_level::LogLevel, metrics::ReloadMetrics};
 use crate::{
     config::{Config, Settings, Sources, is_log_filter},
     http::Front,
-    logging::LogFilter,
+    telemetry::log::LogFilter,
 };
 
 /// The longest filter of the log, in bytes.

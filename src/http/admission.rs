@@ -20,7 +20,6 @@ use tokio::time::Instant;
 
 use super::{
     browser, call,
-    client_ip::client_ip,
     connection::{Link, Peer},
     credentials,
     doors::Doors,
@@ -43,6 +42,7 @@ const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE";
 pub(super) struct Visit<'p, S> {
     pub(super) found: Found<'p, S>,
     pub(super) link: &'p Link,
+    pub(super) client: IpAddr,
     pub(super) request_id: &'p RequestId,
     pub(super) has_place: bool,
     pub(super) terms: &'p Terms,
@@ -78,8 +78,7 @@ impl<S: Doors> Pipeline<S> {
         }
         let peer = visit.link.peer;
         self.check_head(head, peer)?;
-        let terms = visit.terms;
-        let client = client_ip(peer.ip, &head.headers, |hop| terms.config.trusts(hop));
+        let (terms, client) = (visit.terms, visit.client);
         let mut caller =
             Caller { pipeline: self, terms, head, peer, client, request_id: visit.request_id, decision };
         let is_reserved =

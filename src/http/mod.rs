@@ -33,6 +33,7 @@ mod metrics;
 mod pipeline;
 mod refusal;
 mod reply;
+mod report;
 mod request_id;
 mod route;
 mod server;
@@ -40,6 +41,7 @@ mod socket;
 mod spending;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trace_parent;
 
 pub use config::{HttpConfig, NeedsToken, OpsDoor};
 pub use cors::{NotAnOrigin, PageOrigin};

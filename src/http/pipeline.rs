@@ -11,7 +11,7 @@
 
 use std::{convert::Infallible, future::ready, panic::AssertUnwindSafe, sync::Arc};
 
-use actors::rate_limit::Decision;
+use actors::{rate_limit::Decision, trace};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Method, Request, header::ORIGIN, request::Parts};
 use hyper::body::Incoming;
@@ -25,6 +25,7 @@ use super::{
     admission::{Admitted, Visit},
     body::{Inbound, Intake},
     call::{Call, patience},
+    client_ip::client_ip,
     config::HttpConfig,
     connection::Link,
     cors,
@@ -35,6 +36,7 @@ use super::{
     limit_headers::{Dialect, tell_limits},
     metrics::HttpMetrics,
     reply::Reply,
+    report::{Opening, Report},
     request_id::RequestId,
     route::{Found, Limit, Patience, RouteTable},
     spending::Told,
@@ -104,6 +106,18 @@ impl<S: Doors> Pipeline<S> {
         let serving = link.input.serve();
         let request_id = RequestId::choose(request.headers(), link.peer.is_trusted);
         let found = self.table.find(request.method(), request.uri().path());
+        // What a request meets on its way is of one piece, whatever changes meanwhile.
+        let terms = self.front.terms();
+        let client = client_ip(link.peer.ip, request.headers(), |hop| terms.config.trusts(hop));
+        let mut report = Report::open(&Opening {
+            request_id: &request_id,
+            client,
+            peer: link.peer,
+            method: request.method(),
+            headers: request.headers(),
+            route: found.label(),
+            is_quiet: found.is_for_monitors(),
+        });
         let mut flight = self.metrics.take_off(found.label());
         let is_reserved = matches!(&found, Found::Route { route, .. } if route.limit == Limit::Reserved);
         let place = Arc::clone(&self.in_flight).try_acquire_owned().ok();
@@ -114,19 +128,24 @@ impl<S: Doors> Pipeline<S> {
 
         let request =
             request.map(|body| Inbound::new(body, Arc::clone(&link.input), Arc::clone(&self.intake)));
-        // What a request meets on its way is of one piece, whatever changes meanwhile.
-        let terms = self.front.terms();
-        let visit = Visit { found, link, request_id: &request_id, has_place, terms: &terms };
-        let mut reply = match &terms.cors {
-            // A preflight is answered further on, where it has been let in like any other request.
-            Some(layer) if request.headers().contains_key(ORIGIN) && request.method() != Method::OPTIONS => {
-                cors::apply(layer, request, |request| self.answer(request, visit)).await
+        let visit = Visit { found, link, client, request_id: &request_id, has_place, terms: &terms };
+        let answering = async {
+            match &terms.cors {
+                // A preflight is answered further on, where it has been let in like any other request.
+                Some(layer)
+                    if request.headers().contains_key(ORIGIN) && request.method() != Method::OPTIONS =>
+                {
+                    cors::apply(layer, request, |request| self.answer(request, visit)).await
+                }
+                _ => self.answer(request, visit).await,
             }
-            _ => self.answer(request, visit).await,
         };
+        let mut reply = report.carrier().around(answering).await;
         headers::dress(reply.headers_mut(), &request_id);
-        flight.answered(reply.status(), reply.extensions().get::<Failure>().map(|failure| failure.0));
-        reply.body_mut().carry(flight, serving);
+        let failure = reply.extensions().get::<Failure>().map(|failure| failure.0);
+        flight.answered(reply.status(), failure);
+        report.answered(reply.status(), failure);
+        reply.body_mut().carry(flight, serving, report);
         reply
     }
 
@@ -181,6 +200,9 @@ impl<S: Doors> Pipeline<S> {
                 return Err(refusal);
             }
         };
+        if let Some(principal) = &pass.principal {
+            trace::with_current(|errand, _| errand.is_for(principal.user));
+        }
         let told = (pass.route.limit == Limit::Turn).then(Told::default);
         let call = Call {
             head,

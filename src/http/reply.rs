@@ -11,7 +11,7 @@ use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 
-use super::{json, metrics::Flight, socket::Serving};
+use super::{json, metrics::Flight, report::Report, socket::Serving};
 
 pub(crate) type Reply = Response<ReplyBody>;
 
@@ -25,6 +25,7 @@ pub(crate) struct ReplyBody {
     flight: Option<Flight>,
     /// Tells the connection that this reply is still being written.
     serving: Option<Serving>,
+    report: Option<Report>,
 }
 
 #[derive(Default)]
@@ -36,9 +37,20 @@ enum Content {
 }
 
 impl ReplyBody {
-    pub(crate) fn carry(&mut self, flight: Flight, serving: Serving) {
+    pub(crate) fn carry(&mut self, flight: Flight, serving: Serving, report: Report) {
         self.flight = Some(flight);
         self.serving = Some(serving);
+        self.report = Some(report);
+        self.look_for_the_end();
+    }
+
+    /// hyper does not ask for more of a body that says it has ended.
+    fn look_for_the_end(&mut self) {
+        if self.is_end_stream()
+            && let Some(report) = &mut self.report
+        {
+            report.over();
+        }
     }
 
     /// The whole content; nothing of one that grows.
@@ -58,7 +70,7 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.content {
+        let frame = match &mut self.content {
             Content::Empty => Poll::Ready(None),
             Content::Stream(stream) => stream.as_mut().poll_frame(cx),
             Content::Whole(bytes) => {
@@ -66,7 +78,11 @@ impl Body for ReplyBody {
                 self.content = Content::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
+        };
+        if frame.is_ready() {
+            self.look_for_the_end();
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -87,7 +103,7 @@ impl Body for ReplyBody {
 }
 
 fn reply(status: StatusCode, content_type: &'static str, content: Content) -> Reply {
-    let mut reply = Response::new(ReplyBody { content, flight: None, serving: None });
+    let mut reply = Response::new(ReplyBody { content, flight: None, serving: None, report: None });
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply

@@ -95,6 +95,12 @@ impl<S> Found<'_, S> {
             Self::Nothing => NO_ROUTE,
         }
     }
+
+    /// Whether it is what monitors ask all the time, of which nobody wants to hear.
+    pub(crate) fn is_for_monitors(&self) -> bool {
+        let Self::Route { route, .. } = self else { return false };
+        route.access == Access::Public && route.limit == Limit::Reserved
+    }
 }
 
 impl<S> RouteTable<S> {

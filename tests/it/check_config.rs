@@ -37,10 +37,14 @@ both_stores! {
         }
         let (status, said) = check(&scratch, &settings, &["--connect"]).await;
         assert_eq!(status, Some(0), "{said}");
-        let name = if store == Store::Sqlite { "SQLite" } else { "Postgres" };
+        // A database of Postgres is made with its schema.
+        let (name, schema) = match store {
+            Store::Sqlite => ("SQLite", "answers, no schema yet"),
+            Store::Postgres => ("Postgres", "answers, schema 3"),
+        };
         let lines: Vec<&str> = said.lines().collect();
         let line = |start: &str| *lines.iter().rfind(|line| line.starts_with(start)).unwrap();
-        assert!(line(name).ends_with("answers, no schema yet"), "{said}");
+        assert!(line(name).ends_with(schema), "{said}");
         assert!(line("Redis").ends_with("answers"), "{said}");
         assert!(line("Ollama").contains("answers, version ") && line("Ollama").ends_with("1 models"), "{said}");
         assert!(!scratch.path().join("data/deepersensor.db").exists(), "only looked at");
@@ -90,4 +94,18 @@ async fn a_directory_that_will_not_do_is_found_before_the_start_and_none_is_made
     let (status, said) = check(&scratch, &[("DATA_DIR", "file/data")], &[]).await;
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("DATA_DIR: file is no directory\n    fix: "), "{said}");
+}
+
+#[tokio::test]
+async fn g05_a_model_server_with_known_holes_is_warned_of_before_the_start() {
+    let scratch = Scratch::new("check", None).unwrap();
+    let config = fake_ollama::Config {
+        version: "0.17.0".to_owned(),
+        ..fake_ollama::Config::with([Model::new(MODEL)])
+    };
+    let ollama = FakeOllama::start(config).await.unwrap();
+    let (status, said) = check(&scratch, &[("OLLAMA_BASE_URL", &ollama.url())], &["--connect"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("answers, version 0.17.0, 1 models"), "{said}");
+    assert!(said.contains("warning: it has known security holes, 0.17.1 or newer has not"), "{said}");
 }

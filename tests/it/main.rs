@@ -48,5 +48,6 @@ mod slow_reader;
 mod start;
 mod stream;
 mod streams;
+mod telemetry;
 mod turn;
 mod watch;

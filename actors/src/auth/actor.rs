@@ -24,6 +24,7 @@ use super::{
 use crate::{
     clock::Clock,
     db::{DbError, DbHandle},
+    trace::Carrier,
 };
 
 /// The store's own deadline is shorter; this one holds even if it forgets it.
@@ -71,7 +72,8 @@ impl Actor for AuthActor {
             AuthMessage::Check { subject, waiter } => {
                 let waiters = desk.waiting.entry(subject).or_default();
                 if waiters.is_empty() {
-                    self.look_up(me, subject);
+                    // In the trace of whoever asked first; the others show that they waited.
+                    self.look_up(me, subject, waiter.permit.carrier());
                 }
                 waiters.push(waiter);
             }
@@ -102,10 +104,10 @@ impl Actor for AuthActor {
 }
 
 impl AuthActor {
-    fn look_up(&self, me: ActorRef<AuthMessage>, subject: Subject) {
+    fn look_up(&self, me: ActorRef<AuthMessage>, subject: Subject, carrier: &Carrier) {
         let db = self.db.clone();
         let report = Report { actor: me, subject, found: Err(Unknown::StoreAway) };
-        self.tracker.spawn(async move {
+        self.tracker.spawn(carrier.around(async move {
             // As a whole: the block alone would take a copy of the field and leave the report to be sent now.
             let mut report = report;
             report.found = match timeout(LOOK_UP_DEADLINE, ask(&db, subject)).await {
@@ -116,7 +118,7 @@ impl AuthActor {
                 }
                 Ok(Err(_)) | Err(_) => Err(Unknown::StoreAway),
             };
-        });
+        }));
     }
 
     /// Remembers what was found; something newer may have become known meanwhile, and then counts.

@@ -15,6 +15,7 @@ use super::{
     tokens::Checked,
     truth::{Shown, Subject, Truth},
 };
+use crate::trace::Span;
 
 /// How long a caller that could be served by what was known waits for something newer.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -35,14 +36,21 @@ impl Room {
         text: &str,
         freshness: Freshness,
     ) -> Result<Principal, AuthError> {
+        let span = Span::start("auth.token.verify");
         let outcome = match self.read(text) {
-            Some(shown) => self.check(&shown, freshness).await,
+            Some(shown) => span.around(self.check(&shown, freshness)).await,
             None => Err(AuthError::BadToken),
         };
         match &outcome {
             Ok(_) => self.metrics.accepted.inc(),
-            Err(AuthError::BadToken) => self.metrics.refused.inc(),
-            Err(_) => self.metrics.unavailable.inc(),
+            Err(AuthError::BadToken) => {
+                span.fail("refused");
+                self.metrics.refused.inc()
+            }
+            Err(_) => {
+                span.fail("unavailable");
+                self.metrics.unavailable.inc()
+            }
         };
         outcome
     }

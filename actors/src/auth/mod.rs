@@ -105,6 +105,7 @@ use crate::{
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, child_name, child_path, spawn_child},
     system::StartError,
+    trace::Carrier,
     tree::Tree,
 };
 
@@ -171,7 +172,10 @@ impl Room {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, AuthError> {
-        self.tracker.spawn(work).await.map_err(|error| AuthError::Internal(error.to_string()))
+        self.tracker
+            .spawn(Carrier::here().around(work))
+            .await
+            .map_err(|error| AuthError::Internal(error.to_string()))
     }
 }
 

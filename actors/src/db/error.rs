@@ -28,6 +28,18 @@ pub enum Ailment {
 }
 
 impl DbError {
+    /// Its word in traces.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Overloaded => "overloaded",
+            Self::Unavailable(_) => "unavailable",
+            Self::Conflict(_) => "conflict",
+            Self::NotFound => "not_found",
+            Self::Timeout => "timeout",
+            Self::Broken(_) => "broken",
+        }
+    }
+
     /// Whether the database, not the request, is at fault: nothing else will fare better right now.
     pub(super) const fn is_away(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout)

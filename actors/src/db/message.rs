@@ -113,6 +113,36 @@ impl Write {
         matches!(self, Self::Checkpoint(_) | Self::Settle(_) | Self::Note(_) | Self::Touch(_))
     }
 
+    /// What a trace calls it.
+    pub(super) const fn span_name(&self) -> &'static str {
+        match self {
+            Self::CreateUser(_) | Self::CreateInvitedUser { .. } => "db.users.insert",
+            Self::UpdateUser { .. } => "db.users.update",
+            Self::DeleteUser { .. } => "db.users.delete",
+            Self::SetPassword(_) => "db.passwords.set",
+            Self::ReplacePasswordHash { .. } => "db.passwords.rehash",
+            Self::StartSession(_) => "db.sessions.insert",
+            Self::RotateSession(_) => "db.sessions.rotate",
+            Self::EndSessions { .. } => "db.sessions.end",
+            Self::Touch(_) => "db.sessions.touch",
+            Self::CreateApiKey { .. } => "db.api_keys.insert",
+            Self::LimitApiKey { .. } => "db.api_keys.limit",
+            Self::RevokeApiKey { .. } => "db.api_keys.revoke",
+            Self::CreateInvite { .. } | Self::OfferFirstAdmin { .. } => "db.invites.insert",
+            Self::RevokeInvite { .. } => "db.invites.revoke",
+            Self::AddSigningKey { .. } => "db.signing_keys.insert",
+            Self::RenewLeases { .. } => "db.leases.renew",
+            Self::PurgeSessions { .. } => "db.sessions.purge",
+            Self::PurgeConversations => "db.conversations.purge",
+            Self::SweepExpired { .. } => "db.turns.sweep",
+            Self::BeginTurn(_) => "db.turns.begin",
+            Self::Checkpoint(_) => "db.turns.checkpoint",
+            Self::Settle(_) => "db.turns.settle",
+            Self::Note(_) => "db.audit.insert",
+            Self::Probe => "db.store.probe",
+        }
+    }
+
     /// Roughly how much of a statement it fills.
     pub(super) fn size_bytes(&self) -> usize {
         /// Ids, numbers and field names of one row.

@@ -22,7 +22,7 @@ trait Question: Send {
 struct Read<T, Q> {
     query: Q,
     reply: RpcReplyPort<Result<T, DbError>>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl<T, Q> Question for Read<T, Q>
@@ -32,12 +32,13 @@ where
 {
     fn ask(self: Box<Self>, state: WorkerState) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let Self { query, reply, _permit } = *self;
+            let Self { query, reply, permit } = *self;
             if reply.is_closed() {
                 return;
             }
             let started = Instant::now();
-            let result = timeout(state.limit, query(state.store)).await.unwrap_or(Err(DbError::Timeout));
+            let asking = permit.carrier().around(timeout(state.limit, query(state.store)));
+            let result = asking.await.unwrap_or(Err(DbError::Timeout));
             state.metrics.read(&result, started.elapsed());
             // The caller may have left meanwhile.
             let _ = reply.send(result);
@@ -58,7 +59,7 @@ impl ReadMessage {
         T: Send + 'static,
         Q: FnOnce(Arc<dyn Store>) -> BoxFuture<'static, Result<T, DbError>> + Send + 'static,
     {
-        Self(Some(Box::new(Read { query, reply, _permit: permit })))
+        Self(Some(Box::new(Read { query, reply, permit })))
     }
 }
 

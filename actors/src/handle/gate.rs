@@ -18,6 +18,8 @@ use prometheus_client::{
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::trace::Carrier;
+
 /// How many messages to one actor may exist at a time; clones share the count.
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<Inner>);
@@ -30,10 +32,21 @@ struct Inner {
     refused: AtomicU64,
 }
 
-/// One place in a mailbox; dropping it gives the place back, so it must travel inside the message.
+/// One place in a mailbox; dropping it gives the place back, so it must travel inside the message. With it travels whom the
+/// message is for.
 #[derive(Debug)]
 #[must_use = "a permit dropped early frees a place that is still taken"]
-pub struct Permit(#[expect(dead_code, reason = "held for its Drop")] OwnedSemaphorePermit);
+pub struct Permit {
+    _place: OwnedSemaphorePermit,
+    carrier: Carrier,
+}
+
+impl Permit {
+    /// The request that whoever took the place worked for.
+    pub const fn carrier(&self) -> &Carrier {
+        &self.carrier
+    }
+}
 
 impl Gate {
     /// Makes a gate of `capacity` places; `name` is its metric label.
@@ -46,7 +59,7 @@ impl Gate {
     /// Takes a place, or counts a refusal; never waits.
     pub fn try_enter(&self) -> Option<Permit> {
         if let Ok(permit) = Arc::clone(&self.0.places).try_acquire_owned() {
-            return Some(Permit(permit));
+            return Some(Permit { _place: permit, carrier: Carrier::here() });
         }
         self.0.refused.fetch_add(1, Ordering::Relaxed);
         None

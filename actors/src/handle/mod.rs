@@ -7,7 +7,8 @@
 //!
 //! ractor's mailboxes have no bound, so the bound is the gate: its permit rides *inside* the message and comes
 //! back when the message is dropped, whether handled, discarded, lost in a panic or flushed at death. A caller
-//! that gives up therefore does not make room that is not there.
+//! that gives up therefore does not make room that is not there. The permit also tells the actor whom it works for
+//! ([`Permit::carrier`]).
 //!
 //! # When it breaks
 //!

@@ -20,6 +20,7 @@ use super::{
     route::Route,
     router::Routing,
     settlement::{Facts, settle},
+    told,
     turn::{Job, Progress},
     waiting_list::Refusal,
 };
@@ -28,6 +29,7 @@ use crate::{
     db::DbError,
     rate_limit::{RateLimitHandle, TokenReserve},
     reply::{OnDisconnect, ReplyBudget, channel},
+    trace::Carrier,
     tree::Tree,
 };
 
@@ -142,7 +144,10 @@ impl ModelHandle {
             if options.continue_on_disconnect { OnDisconnect::Continue } else { OnDisconnect::Cancel };
         let (mut writer, reader) =
             channel(&room.budget, room.routing.live.load().config.reply_bytes_max, on_disconnect);
+        let carrier = Carrier::here();
+        told::asked(&carrier, &route.model.name, turn, stored);
         let facts = Facts {
+            carrier: carrier.clone(),
             turn,
             user: principal.user,
             priority,
@@ -183,7 +188,21 @@ impl ModelHandle {
         }
         let model = request.model.clone();
         let (user, streams) = (principal.user, room.limits.streams_of(principal));
-        let job = Job { turn, user, priority, deadline, streams, request, _memory, stored, progress, writer };
+        let waiting = carrier.span("model.queue.wait");
+        let job = Job {
+            turn,
+            user,
+            priority,
+            deadline,
+            streams,
+            request,
+            _memory,
+            stored,
+            progress,
+            writer,
+            carrier,
+            waiting,
+        };
         let position = place.fill(job);
         Ok(StartedTurn {
             turn,

@@ -38,6 +38,7 @@ mod settlement;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod told;
 mod turn;
 mod upstream;
 mod vitals;

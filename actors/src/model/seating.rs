@@ -42,7 +42,7 @@ impl Routing {
         for bench in benches {
             seated.extend(bench.kept);
             for index in indices.by_ref().take(bench.lacking) {
-                let seat = self.new_seat(live, index, &list, bench.server.clone());
+                let seat = self.new_seat(live, index, &model.name, &list, bench.server.clone());
                 new.push((index, seat.bell.clone()));
                 seated.push(seat);
             }
@@ -60,11 +60,13 @@ impl Routing {
         &self,
         live: &Live,
         index: usize,
+        model: &CanonicalName,
         list: &Arc<WaitingList>,
         server: Arc<ModelServer>,
     ) -> Arc<Seat> {
         Arc::new(Seat {
             index,
+            model: model.as_str().into(),
             list: list.clone(),
             bell: Bell::new(Slot::new(), || WorkerMessage::Wake),
             server,

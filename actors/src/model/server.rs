@@ -30,6 +30,11 @@ impl ModelServer {
         &self.model
     }
 
+    /// The server's name in the configuration.
+    pub fn upstream(&self) -> &str {
+        self.upstream.name()
+    }
+
     /// Waits until the server is worth asking: while its breaker is open, what waits would only fail by the dozen.
     pub async fn worth_asking(&self) {
         self.upstream.worth_asking().await;

@@ -13,12 +13,13 @@ use domain::{
     turn::{Settlement, StoredReply, TurnStatus},
 };
 
-use super::{metrics::ModelMetrics, turn::Progress};
+use super::{metrics::ModelMetrics, told, turn::Progress};
 use crate::{
     clock::Clock,
     db::{DbHandle, SettlePermit},
     rate_limit::TokenReserve,
     reply::{End, Ending, OnEnd, Outcome},
+    trace::Carrier,
 };
 
 /// What is known of a turn at its admission.
@@ -31,6 +32,8 @@ pub(super) struct Facts {
     pub created_at: DateTime<Utc>,
     pub progress: Arc<Progress>,
     pub reserve: TokenReserve,
+    /// The request that asked for it.
+    pub carrier: Carrier,
 }
 
 /// Makes the hook that settles a turn however it ends.
@@ -42,6 +45,8 @@ pub(super) fn settle(
     metrics: Arc<ModelMetrics>,
 ) -> OnEnd {
     Box::new(move |end, closer| {
+        // Whoever ended it, it is this request's end.
+        let _entered = facts.carrier.enter();
         let status = status_of(&end);
         let usage = facts.progress.usage();
         let timings = facts.progress.timings();
@@ -57,6 +62,7 @@ pub(super) fn settle(
             Outcome::Complete(reason) => (None, Some(reason.as_str())),
             Outcome::Failed { code, .. } => (Some(*code), None),
         };
+        told::ended(&facts.carrier, &facts.model, status, failure, finish_reason, usage, timings);
         let settlement = Settlement {
             turn: facts.turn,
             user: facts.user,

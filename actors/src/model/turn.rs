@@ -19,7 +19,10 @@ use std::sync::Arc;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::waiting_list::Cost;
-use crate::reply::ReplyWriter;
+use crate::{
+    reply::ReplyWriter,
+    trace::{Carrier, Span},
+};
 
 /// A turn that waits for a slot, or has one. Dropping it ends the turn as interrupted.
 pub(super) struct Job {
@@ -37,6 +40,10 @@ pub(super) struct Job {
     pub stored: Option<StoredReply>,
     pub progress: Arc<Progress>,
     pub writer: ReplyWriter,
+    /// The request that asked for it.
+    pub carrier: Carrier,
+    /// Ends when a worker begins with it.
+    pub waiting: Span,
 }
 
 /// What is measured on the way; shared with the settlement, which outlives the worker.

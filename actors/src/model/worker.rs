@@ -24,6 +24,7 @@ use super::{
     provider::{Batch, UpstreamError},
     server::ModelServer,
     streams::{Admission, Streams},
+    told,
     turn::Job,
     waiting_list::WaitingList,
 };
@@ -31,6 +32,7 @@ use crate::{
     bell::Bell,
     db::DbHandle,
     reply::{End, Notice},
+    trace::Span,
 };
 
 /// While only the end is wanted and other turns want the processor too, reads closer together than this wait, so that one
@@ -54,6 +56,8 @@ pub(super) enum WorkerMessage {
 /// What a worker needs, kept outside it so that its successor has the same.
 pub(super) struct Seat {
     pub index: usize,
+    /// By its canonical name.
+    pub model: Arc<str>,
     pub list: Arc<WaitingList>,
     pub bell: Bell<WorkerMessage>,
     pub server: Arc<ModelServer>,
@@ -100,7 +104,7 @@ impl Actor for ModelWorker {
                 () = seat.halt.cancelled() => return Ok(()),
             }
             let Some((job, mut running)) = seat.list.next(seat.index) else { return Ok(()) };
-            let stream = match Box::pin(seat.streams.ask(&job)).await {
+            let stream = match Box::pin(job.carrier.around(seat.streams.ask(&job))).await {
                 Admission::Run(stream) => stream,
                 Admission::Wait(refused) => {
                     let user = job.user;
@@ -113,7 +117,7 @@ impl Actor for ModelWorker {
             let progress = job.progress.clone();
             let busy = seat.metrics.busy();
             // Boxed, so that an idle worker holds a pointer rather than the whole turn.
-            Box::pin(seat.run(job)).await;
+            Box::pin(job.carrier.clone().around(seat.run(job))).await;
             drop(busy);
             drop(stream);
             running.finished(progress.cost());
@@ -122,14 +126,19 @@ impl Actor for ModelWorker {
 }
 
 impl Seat {
-    async fn run(&self, job: Job) {
+    async fn run(&self, mut job: Job) {
         job.progress.taken();
+        drop(std::mem::take(&mut job.waiting));
+        let generating = Span::start("model.generate");
+        told::begun(&generating, &job, &self.model, self.server.upstream());
         let end = tokio::select! {
             biased;
             () = job.writer.cancelled() => End::Cancelled,
             () = self.halt.cancelled() => End::Interrupted(FailureCode::ServerShuttingDown),
-            end = self.answer(&job) => end,
+            end = generating.around(self.answer(&job)) => end,
         };
+        told::generated(&generating, &job, &end);
+        drop(generating);
         job.writer.end(end);
     }
 
@@ -155,9 +164,11 @@ impl Seat {
     /// Ollama is busy for models that are not loaded only, so a load is as worth trying again as an answer.
     async fn try_once(&self, job: &Job) -> Result<End, UpstreamError> {
         let loading = |eta| job.writer.notice(Notice { loading: true, position: 0, eta });
-        let _stay = self.server.enter(loading).await?;
+        let _stay = Span::start("model.load.wait").around(self.server.enter(loading)).await?;
         job.progress.loaded();
-        self.stream(job).await
+        let call = Span::call("upstream.chat.post");
+        let end = call.around(self.stream(job)).await;
+        end.inspect_err(|error| call.fail(error.label()))
     }
 
     /// One call of the model server. An error after the first piece is an ending too, never a reason to try again.

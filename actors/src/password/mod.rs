@@ -43,6 +43,7 @@ use crate::{
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, Watched, child_name, child_path, spawn_child},
     system::StartError,
+    trace::Span,
     tree::Tree,
 };
 
@@ -88,7 +89,7 @@ impl PasswordHandle {
     ///
     /// Both: nothing happened, try again later; [`PasswordHandle::retry_after`] says when.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, PasswordError> {
-        self.ask(|reply| Work::Hash { password, reply }).await
+        Span::start("password.hash.make").around(self.ask(|reply| Work::Hash { password, reply })).await
     }
 
     /// Compares with `hash`, or with a fixed dummy hash of the same cost when there is no account.
@@ -101,7 +102,9 @@ impl PasswordHandle {
         password: Password,
         hash: Option<PasswordHash>,
     ) -> Result<Verified, PasswordError> {
-        self.ask(|reply| Work::Verify { password, hash, reply }).await
+        Span::start("password.hash.verify")
+            .around(self.ask(|reply| Work::Verify { password, hash, reply }))
+            .await
     }
 
     /// How long the passwords that wait now will take, in whole seconds and at least one.

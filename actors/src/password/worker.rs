@@ -172,6 +172,7 @@ impl Worker for PasswordWorker {
         self.metrics.wait.observe(asked.elapsed().as_secs_f64());
         let metrics = self.metrics.clone();
         let hashing = self.tracker.spawn_blocking(move || {
+            let _entered = permit.carrier().enter();
             if let Some(oven) = place.oven.as_mut() {
                 work.run(oven, &metrics);
             }

@@ -9,6 +9,7 @@ use super::{
     message::{Answer, LookEnd, RateLimitMessage},
     metrics::Outcome,
 };
+use crate::trace::Span;
 
 /// A keyed hash of the normalised e-mail address, so that it says nothing to whoever reads memory or Redis; it is made for
 /// accounts that do not exist, too.
@@ -53,14 +54,13 @@ impl RateLimitHandle {
     ) -> Result<Guess, LimitError> {
         let Some(shards) = &self.0 else { return Ok(Guess::Admitted) };
         let network = Network::of(address);
-        let asked = shards
-            .of(account)
-            .ask(|permit, port| RateLimitMessage::Guess {
+        let asked = Span::start("limits.guesses.take")
+            .around(shards.of(account).ask(|permit, port| RateLimitMessage::Guess {
                 account,
                 network,
                 is_known,
                 answer: Answer::new(permit, port),
-            })
+            }))
             .await;
         let (outcome, result) = match asked {
             Ok(Guess::Admitted) => (Outcome::Allowed, Ok(Guess::Admitted)),

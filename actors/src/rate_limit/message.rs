@@ -9,7 +9,7 @@ use super::{
     key::{Charges, Key},
     turn::Hold,
 };
-use crate::handle::Permit;
+use crate::{handle::Permit, trace::Carrier};
 
 pub(super) enum RateLimitMessage {
     Take {
@@ -30,6 +30,34 @@ pub(super) enum RateLimitMessage {
     Release { user: Key, turn: TurnId, permit: Permit },
     /// These turns still run.
     Renew { user: Key, turns: Vec<TurnId>, permit: Permit },
+}
+
+impl RateLimitMessage {
+    /// Whom it is asked for.
+    pub(super) const fn carrier(&self) -> &Carrier {
+        match self {
+            Self::Take { answer, .. } => answer.permit.carrier(),
+            Self::Guess { answer, .. } => answer.permit.carrier(),
+            Self::Lease { answer, .. } => answer.permit.carrier(),
+            Self::Settle { permit, .. }
+            | Self::Looked { permit, .. }
+            | Self::Release { permit, .. }
+            | Self::Renew { permit, .. } => permit.carrier(),
+        }
+    }
+
+    /// What a trace calls it where a server is asked.
+    pub(super) const fn span_name(&self) -> &'static str {
+        match self {
+            Self::Take { .. } => "redis.limits.take",
+            Self::Settle { .. } => "redis.limits.settle",
+            Self::Guess { .. } => "redis.guesses.take",
+            Self::Looked { .. } => "redis.guesses.settle",
+            Self::Lease { .. } => "redis.streams.lease",
+            Self::Release { .. } => "redis.streams.release",
+            Self::Renew { .. } => "redis.streams.renew",
+        }
+    }
 }
 
 /// Whoever does not wait for it any more gives what it reserved back by dropping it.

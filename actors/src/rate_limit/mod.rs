@@ -63,6 +63,7 @@ use crate::{
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, child_name, child_path, spawn_child},
     system::StartError,
+    trace::Span,
 };
 
 /// The room's place in the tree.
@@ -177,13 +178,13 @@ impl RateLimitHandle {
 impl Shards {
     async fn take(&self, charges: Charges, reserve: TokenReserve) -> Result<Taken, LimitError> {
         let Charge { scope, key: payer, .. } = charges.first;
-        let asked = self
-            .of(payer)
-            .ask(|permit, port| RateLimitMessage::Take {
+        let span = Span::named(|| format!("limits.{}.take", scope.as_str()).into());
+        let asked = span
+            .around(self.of(payer).ask(|permit, port| RateLimitMessage::Take {
                 charges,
                 reserve,
                 answer: Answer::new(permit, port),
-            })
+            }))
             .await;
         let (scope, outcome) = match &asked {
             Ok(Taken { decision, .. }) if decision.verdict.allowed => (decision.scope, Outcome::Allowed),

@@ -27,6 +27,7 @@ use super::{
     message::{Answer, RateLimitMessage},
     metrics::Outcome,
 };
+use crate::trace::Span;
 
 /// The right of one turn to run; dropping it gives the right back, soon and without waiting.
 #[must_use = "a lease dropped early lets another turn run"]
@@ -72,14 +73,13 @@ impl RateLimitHandle {
         let Some(shards) = &self.0 else { return Ok(Some(StreamLease { _held: None })) };
         let held = Held { shards: Arc::clone(shards), user, turn };
         let key = Key::from(user);
-        let asked = shards
-            .of(key)
-            .ask(|permit, port| RateLimitMessage::Lease {
+        let asked = Span::start("limits.streams.lease")
+            .around(shards.of(key).ask(|permit, port| RateLimitMessage::Lease {
                 user: key,
                 turn,
                 cap,
                 answer: Answer::new(permit, port),
-            })
+            }))
             .await;
         let (outcome, result) = match asked {
             Ok(true) => {

@@ -18,10 +18,12 @@ pub(super) fn fell(report: &Report<'_>) -> String {
         Cause::NotStarted(text) => format!("did not start ({text})"),
         Cause::Stopped(Some(reason)) => format!("stopped ({reason})"),
         Cause::Stopped(None) => "stopped by itself".to_owned(),
-        Cause::Hung(how) => (*how).to_owned(),
+        Cause::Hung(how) => format!("was {how}"),
     };
     let policy = Policy::default();
     match decision {
+        // Whoever asked it to stop knows whether it comes back.
+        Decision::Stop if matches!(cause, Cause::Stopped(_) | Cause::Hung(_)) => format!("{path} {what}"),
         Decision::Stop => format!("{path} {what}; it stays down"),
         Decision::Escalate => {
             format!(

@@ -19,7 +19,7 @@ use super::{serve, signals::Signals, terminal::Terminal};
 use crate::{
     app::App,
     config::{Config, Environment, Origin, Settings, Sources, keys},
-    logging,
+    telemetry,
 };
 
 /// What differs from the table's defaults. The demo has a model of its own, so a server that is away is nothing to warn of.
@@ -52,7 +52,8 @@ pub(crate) async fn run(
     give_way(&mut config, &settings);
     // No load balancer has to hear of its end first.
     config.http.drain_accept = Duration::ZERO;
-    logging::init(&config.log)?;
+    telemetry::log::init(&config.log)?;
+    telemetry::trace::init(&config.trace)?;
 
     let mut signals = Signals::install()?;
     let data_dir = config.data_dir().clone();

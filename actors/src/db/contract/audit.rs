@@ -34,7 +34,7 @@ pub(super) async fn a19_every_event_is_noted_and_read_back(ground: Ground) {
     let room = ground.room().await;
     let first = room.db.audit(AuditFilter::default(), None, 10).await.unwrap();
     assert_eq!(first.items, noted[..10]);
-    let rest = room.db.audit(AuditFilter::default(), first.next.map(Into::into), 10).await.unwrap();
+    let rest = room.db.audit(AuditFilter::default(), first.next.map(Into::into), 90).await.unwrap();
     assert_eq!((rest.items, rest.next), (noted[10..].to_vec(), None));
 }
 

@@ -11,6 +11,7 @@ use crate::{
         message::{Write, Written},
     },
     handle::Permit,
+    trace::Span,
 };
 
 pub(in crate::db) enum Answer {
@@ -29,12 +30,15 @@ pub(in crate::db) struct Job {
     _permit: Permit,
     /// Held by settlements.
     counted: Option<Counted>,
+    /// From now until it is answered, in the trace of whoever took the place.
+    span: Span,
 }
 
 impl Job {
     pub(in crate::db) fn new(write: Write, answer: Answer, permit: Permit) -> Self {
         let size_bytes = write.size_bytes();
-        Self { write, answer, size_bytes, _permit: permit, counted: None }
+        let span = permit.carrier().call(write.span_name());
+        Self { write, answer, size_bytes, _permit: permit, counted: None, span }
     }
 
     /// Counts it as unsettled for as long as it lives, if it is a settlement.
@@ -68,6 +72,12 @@ impl Job {
 
     /// Tells whoever has not been told yet.
     pub(in crate::db) fn tell(&mut self, result: Result<Written, DbError>) {
+        // Over before whoever waits goes on.
+        let span = std::mem::take(&mut self.span);
+        if let Err(error) = &result {
+            span.fail(error.label());
+        }
+        drop(span);
         match std::mem::replace(&mut self.answer, Answer::Nobody) {
             // A caller that left meanwhile does not care.
             Answer::Caller(caller) => drop(caller.send(result)),

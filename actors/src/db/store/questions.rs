@@ -29,13 +29,28 @@ use super::{
     },
     sqlite::{self, SqliteStore},
 };
-use crate::db::DbError;
+use crate::{
+    db::DbError,
+    trace::{Span, names},
+};
 
 /// Who answers a question: the database that is written to, or also a replica that has all of a scope.
 type Source = Option<Scope>;
 const PRIMARY: Source = None;
 
 pub(in crate::db) type Asked<T> = BoxFuture<'static, Result<T, DbError>>;
+
+/// Answers within a span of the caller's trace.
+async fn within_span<T>(
+    name: &'static str,
+    system: &'static str,
+    asked: impl Future<Output = Result<T, DbError>>,
+) -> Result<T, DbError> {
+    let span = Span::call(name);
+    span.tell(names::DB_SYSTEM, system);
+    let answer = span.around(asked).await;
+    answer.inspect_err(|error| span.fail(error.label()))
+}
 
 macro_rules! questions {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) -> $answer:ty = $module:ident::$statement:ident from $source:expr;)+) => {
@@ -45,18 +60,20 @@ macro_rules! questions {
 
         impl Questions for SqliteStore {
             $(fn $name(self: Arc<Self>, $($arg: $type),*) -> Asked<$answer> {
-                Box::pin(async move {
+                const NAME: &str = concat!("db.", stringify!($module), ".", stringify!($statement));
+                Box::pin(within_span(NAME, "sqlite", async move {
                     let mut cut = Cut::acquire(&self.readers).await?;
                     let answer = sqlite::$module::$statement(cut.connection()?, $($arg),*).await;
                     cut.keep();
                     answer
-                })
+                }))
             })+
         }
 
         impl Questions for PostgresStore {
             $(fn $name(self: Arc<Self>, $($arg: $type),*) -> Asked<$answer> {
-                Box::pin(async move {
+                const NAME: &str = concat!("db.", stringify!($module), ".", stringify!($statement));
+                Box::pin(within_span(NAME, "postgresql", async move {
                     let source: Source = $source;
                     if let Some(replica) = source.and_then(|scope| self.replica_with(scope)) {
                         let asked = async {
@@ -74,7 +91,7 @@ macro_rules! questions {
                     let answer = postgres::$module::$statement(cut.connection()?, $($arg),*).await;
                     cut.keep();
                     answer
-                })
+                }))
             })+
         }
 

@@ -108,6 +108,11 @@ impl UpstreamError {
         }
     }
 
+    /// Its word in metrics and traces.
+    pub const fn label(&self) -> &'static str {
+        Self::KINDS[self.kind()]
+    }
+
     /// Whether the server itself failed, as opposed to being busy, not liking the request, or breaking off what it had begun.
     pub const fn is_the_servers_own(&self) -> bool {
         match self {

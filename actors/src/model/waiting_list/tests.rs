@@ -44,6 +44,8 @@ fn job(user: UserId, priority: Priority, deadline: Option<Instant>) -> (Job, Rep
     let streams = 4;
     let _memory = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
     let job = Job {
+        carrier: crate::trace::Carrier::default(),
+        waiting: crate::trace::Span::default(),
         turn: fresh_id(),
         user,
         priority,

@@ -39,7 +39,7 @@ use tokio::{
 };
 
 use super::address::Address;
-use crate::model::provider::UpstreamError;
+use crate::{model::provider::UpstreamError, trace::tell_upstream};
 
 /// The most idle connections kept to one server; more than its slots would serve nobody.
 const IDLE_CONNECTIONS_MAX: usize = 32;
@@ -113,7 +113,7 @@ impl Client {
         Ok(Link { http: Some(http), sender, is_reused: false })
     }
 
-    /// The request of a chat with this body. No header of a caller is in it.
+    /// The request of a chat with this body. No header of a caller is in it; if the turn is traced, where.
     pub(super) fn chat_request(&self, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
@@ -123,6 +123,7 @@ impl Client {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/x-ndjson"));
         headers.insert(USER_AGENT, HeaderValue::from_static(super::USER_AGENT));
+        tell_upstream(headers);
         request
     }
 

@@ -25,6 +25,17 @@ fn buckets(keys: usize) -> (Buckets, ShardMetrics) {
     (Buckets::new(&config.into_live(), &metrics), metrics)
 }
 
+#[test]
+fn those_who_share_a_bucket_go_by_the_newest_limits() {
+    let live = RateLimitConfig { keys_per_shard: 1, ..config() }.into_live();
+    let mut buckets = Buckets::new(&live, &ShardMetrics::default());
+    buckets.take(Micros(0), &user(1, 1));
+    let shared = |buckets: &mut Buckets| buckets.take(Micros(0), &user(2, 1)).verdict;
+    assert_eq!((shared(&mut buckets).quota.burst, shared(&mut buckets).remaining), (10, 8));
+    live.rcu(|config| config.followed_by(&RateLimitConfig::new(60, 3)));
+    assert_eq!((shared(&mut buckets).quota.burst, shared(&mut buckets).remaining), (3, 1));
+}
+
 fn config() -> RateLimitConfig {
     RateLimitConfig::new(60, 10)
 }

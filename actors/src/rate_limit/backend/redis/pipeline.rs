@@ -22,6 +22,7 @@ use crate::rate_limit::{
     metrics::RedisMetrics,
     turn::Kept,
 };
+use crate::trace::{Span, names};
 
 /// Questions in one batch: it takes the server a few milliseconds at most.
 const BATCH: usize = 128;
@@ -71,7 +72,8 @@ impl Pipeline {
                 Some(command) => {
                     until.get_or_insert(deadline);
                     commands.push(command);
-                    asked.push(question);
+                    let span = question.carrier().call(question.span_name());
+                    asked.push((question, span));
                 }
                 None => self.fall_back(question),
             }
@@ -82,15 +84,27 @@ impl Pipeline {
             Ok(replies) => replies,
             Err(_) => Err(Failure::Late),
         };
+        let batch_size = asked.len();
+        let ended = |span: Span, is_answered: bool| {
+            span.tell(names::DB_SYSTEM, "redis");
+            span.tell(names::DB_BATCH_SIZE, batch_size as i64);
+            if !is_answered {
+                span.fail("unanswered");
+            }
+        };
         match replies {
             Ok(replies) => {
-                for (question, reply) in asked.into_iter().zip(replies) {
+                for ((question, span), reply) in asked.into_iter().zip(replies) {
+                    ended(span, true);
                     self.pass_on(&live, question, reply);
                 }
             }
             Err(failure) => {
                 self.link.failed(&live, &failure);
-                asked.into_iter().for_each(|question| self.fall_back(question));
+                for (question, span) in asked {
+                    ended(span, false);
+                    self.fall_back(question);
+                }
             }
         }
     }

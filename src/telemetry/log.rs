@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
+use super::line::{JsonLine, TextLine};
 use crate::config::{LogConfig, LogFormat};
 
-/// Targets whose lines say again, in a dependency's words and many times, what a supervisor says in its one line per exit and
-/// the db and ops rooms in one line per outage.
-const SILENCED: [&str; 2] = ["ractor=off", "sqlx_core::pool=off"];
+/// What dependencies say that is said better elsewhere: exits of actors, by their supervisor in one line each; outages of the
+/// database, by the db and ops rooms in one; and the exporter's connection, by whoever exports.
+const SILENCED: [&str; 3] = ["ractor=off", "sqlx_core::pool=off", "tonic=off"];
 
 /// Changes what is logged while the process runs; clones change the same.
 #[derive(Clone, Debug)]
@@ -41,16 +42,13 @@ fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
 pub fn init(config: &LogConfig) -> anyhow::Result<LogFilter> {
     let (filter, handle) = reload::Layer::new(filter(&config.filter)?);
     let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     let installed = match config.format {
         LogFormat::Text => {
             let is_terminal = std::io::stderr().is_terminal();
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal)).try_init()
+            registry.with(lines.with_ansi(is_terminal).event_format(TextLine)).try_init()
         }
-        LogFormat::Json => registry
-            .with(
-                fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(std::io::stderr),
-            )
-            .try_init(),
+        LogFormat::Json => registry.with(lines.event_format(JsonLine)).try_init(),
     };
     if installed.is_ok() {
         actors::supervisor::silence_panic_hook();
