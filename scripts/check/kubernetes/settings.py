@@ -6,14 +6,6 @@ import re
 
 KEYS = pathlib.Path(__file__).parents[3] / "src/config/keys.rs"
 SCALE = {"DAY": 86_400, "MIB": 1 << 20}
-# Of changes that are merged beside this one.
-NEXT = {
-    "OPS_TOKEN": ("Secret", ""),
-    "MIGRATE_DATABASE_URL": ("Secret", ""),
-    "OTEL_EXPORTER_OTLP_ENDPOINT": ("Text", ""),
-    "OTEL_SERVICE_NAME": ("Text", "deepersensor"),
-    "OTEL_TRACES_SAMPLER_ARG": ("Text", "1"),
-}
 
 
 class Settings:
@@ -21,7 +13,7 @@ class Settings:
         text = text or KEYS.read_text(encoding="utf-8")
         kind = r"Choice\(&\[[^\]]*\]\)|List\([\w:]+\)|Whole \{[^}]*\}|\w+"
         entry = re.compile(rf'^        ([A-Z][A-Z0-9_]*) Kind::({kind}),\s*"([^"]*)",', re.MULTILINE)
-        self.kinds = NEXT | {name: (kind, default) for name, kind, default in entry.findall(text)}
+        self.kinds = {name: (kind, default) for name, kind, default in entry.findall(text)}
         assert len(self.kinds) > 40 and "INSTANCE_COUNT" in self.kinds, "the table of settings reads otherwise than it did"
 
     def default(self, name):

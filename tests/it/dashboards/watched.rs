@@ -45,7 +45,8 @@ impl Watched {
             .set("REDIS_URL", redis.url())
             .set("MODEL_SLOTS", format!("{ENDLESS}=1"))
             .set("MODEL_QUEUE_LIMIT", 6)
-            .set("MODEL_QUEUE_PER_USER", 4);
+            .set("MODEL_QUEUE_PER_USER", 4)
+            .reloadable();
         let app = TestApp::start(options).await;
         let user = app.sign_up_and_in("ada@example.org").await;
         let other = app.sign_up_and_in("bob@example.org").await;

@@ -13,7 +13,7 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
     time::{Instant, timeout},
 };
@@ -36,12 +36,13 @@ pub(crate) struct Call {
     addr: SocketAddr,
     request: http::request::Builder,
     body: Bytes,
+    socket: Ipv4Addr,
 }
 
 impl Call {
     pub(crate) fn new(addr: SocketAddr, method: &str, path: &str) -> Self {
         let request = Request::builder().method(method).uri(path).header("host", addr.to_string());
-        Self { addr, request, body: Bytes::new() }
+        Self { addr, request, body: Bytes::new(), socket: Ipv4Addr::UNSPECIFIED }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -52,6 +53,12 @@ impl Call {
     /// Calls from this address instead of one [`elsewhere`].
     pub(crate) fn from(self, address: impl Into<IpAddr>) -> Self {
         self.header(FORWARDED_FOR, &address.into().to_string())
+    }
+
+    /// Connects from this address of the machine itself: what a proxy in between sees, whatever headers say.
+    pub(crate) fn over(mut self, socket: Ipv4Addr) -> Self {
+        self.socket = socket;
+        self
     }
 
     pub(crate) fn bearer(self, token: &str) -> Self {
@@ -75,12 +82,11 @@ impl Call {
     /// Sends the request and reads the reply's head; dropping the result hangs up.
     pub(crate) async fn open(self) -> Opened {
         let is_somewhere = self.request.headers_ref().is_some_and(|set| set.contains_key(FORWARDED_FOR));
-        let Self { addr, request, body } = if is_somewhere { self } else { self.from(elsewhere()) };
+        let Self { addr, request, body, socket } = if is_somewhere { self } else { self.from(elsewhere()) };
         let request = request.body(Full::new(body)).unwrap();
         let what = format!("{} {}", request.method(), request.uri());
         let opening = async {
-            let stream = TcpStream::connect(addr).await.unwrap();
-            stream.set_nodelay(true).unwrap();
+            let stream = connect(socket, addr).await;
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
             let mut connections = JoinSet::new();
             connections.spawn(async move {
@@ -103,6 +109,15 @@ impl Call {
         };
         timeout(PATIENCE, opening).await.unwrap_or_else(|_| panic!("no reply to {what} in time"))
     }
+}
+
+/// A connection from one address of this machine to another.
+pub(crate) async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let stream = socket.connect(to).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// A whole reply.
@@ -220,18 +235,31 @@ impl Opened {
         Reply::new(self.what, self.status, self.headers, self.raw.into())
     }
 
-    /// Reads on; `false` at the end.
-    async fn more(&mut self) -> bool {
-        let what = &self.what;
-        let next = timeout(PATIENCE, self.body.frame()).await;
-        match next.unwrap_or_else(|_| panic!("the reply to {what} stopped coming")) {
-            None => false,
-            Some(Err(error)) => panic!("the reply to {what} broke off: {error}"),
-            Some(Ok(piece)) => {
-                self.raw.extend_from_slice(&piece.into_data().unwrap_or_default());
-                true
+    /// Reads all that comes of the body; `false` if it breaks off.
+    pub(crate) async fn is_whole(&mut self) -> bool {
+        loop {
+            match self.read_on().await {
+                Ok(true) => {}
+                Ok(false) => return true,
+                Err(_) => return false,
             }
         }
+    }
+
+    /// Reads on; `false` at the end.
+    async fn more(&mut self) -> bool {
+        let next = self.read_on().await;
+        next.unwrap_or_else(|error| panic!("the reply to {} broke off: {error}", self.what))
+    }
+
+    async fn read_on(&mut self) -> hyper::Result<bool> {
+        let next = timeout(PATIENCE, self.body.frame()).await;
+        let piece = match next.unwrap_or_else(|_| panic!("the reply to {} stopped coming", self.what)) {
+            None => return Ok(false),
+            Some(piece) => piece?,
+        };
+        self.raw.extend_from_slice(&piece.into_data().unwrap_or_default());
+        Ok(true)
     }
 }
 

@@ -12,7 +12,7 @@ mod snapshot;
 mod store;
 
 pub(crate) use app::{MODEL, Options, PASSWORD, SECRET, Session, TestApp};
-pub(crate) use http::{Call, Frame, Opened, Reply};
+pub(crate) use http::{Call, Frame, Opened, Reply, connect};
 pub(crate) use proof::{asked, start_process};
 pub(crate) use raw::Raw;
 pub(crate) use snapshot::snapshot;

@@ -1,6 +1,6 @@
 //! A connection on which every byte is ours, for requests that no client library would send.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PATIENCE, Reply, http};
+use super::{PATIENCE, Reply, connect, http};
 
 pub(crate) struct Raw {
     stream: TcpStream,
@@ -18,22 +18,42 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, read: Vec::new() }
+        Self::connect_over(Ipv4Addr::UNSPECIFIED, addr).await
+    }
+
+    /// The same from this address of the machine itself.
+    pub(crate) async fn connect_over(socket: Ipv4Addr, addr: SocketAddr) -> Self {
+        Self { stream: connect(socket, addr).await, read: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("it is read").unwrap();
     }
 
+    /// Sends on a connection that the peer may have closed; `false` if it is known to.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.expect("it is read").is_ok()
+    }
+
     /// Reads one reply, which has a `Content-Length`.
     pub(crate) async fn reply(&mut self) -> Reply {
+        self.reply_or_end().await.expect("closed without a reply")
+    }
+
+    /// The same; `None` when the peer closes the connection in place of one.
+    pub(crate) async fn reply_or_end(&mut self) -> Option<Reply> {
         let head_end = loop {
             if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end;
             }
-            assert!(self.more().await, "closed without a reply: {:?}", String::from_utf8_lossy(&self.read));
+            if !self.more().await {
+                assert!(
+                    self.read.is_empty(),
+                    "closed within a head: {:?}",
+                    String::from_utf8_lossy(&self.read)
+                );
+                return None;
+            }
         };
         let head = String::from_utf8(self.read.drain(..head_end + 4).collect()).unwrap();
         let mut lines = head.trim_end().split("\r\n");
@@ -46,7 +66,7 @@ impl Raw {
             assert!(self.more().await, "closed within a reply: {head}");
         }
         let body = self.read.drain(..length).collect::<Vec<_>>().into();
-        Reply::new(status_line.to_owned(), status, headers, body)
+        Some(Reply::new(status_line.to_owned(), status, headers, body))
     }
 
     /// What comes before the peer closes the connection.

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use chrono::DateTime;
 
 /// Time since 1970 by the machine's clock; comparable between processes of one machine.
+#[must_use]
 #[expect(clippy::disallowed_methods, reason = "a fake server stamps its replies, as the real one does")]
-pub(crate) fn now() -> Duration {
+pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

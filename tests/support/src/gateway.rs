@@ -89,6 +89,11 @@ impl Gateway {
         Ok((status, asked.elapsed()))
     }
 
+    /// Ends it at once, as a power cut does.
+    pub fn kill(self) {
+        self.service.kill();
+    }
+
     /// All it has written so far.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 //! Nothing here depends on the project's other crates, so every one of them may use it in its tests.
 
 pub mod client;
-mod clock;
+pub mod clock;
 mod door;
 pub mod fake_ollama;
 pub mod fault_proxy;

@@ -59,6 +59,23 @@ pub fn free_port() -> io::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Several of them, no two the same.
+///
+/// # Errors
+///
+/// As [`free_port`].
+pub fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    // Held together, so that the kernel gives out no port twice.
+    let mut held = Vec::new();
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
 /// A user that servers run as which refuse to be root, or should not be.
 #[derive(Debug, Clone, Copy)]
 pub struct Account {

@@ -2,29 +2,18 @@
 //!
 //! Small in the suite, where running answers have a short grace; `scripts/prove restart` runs the same with the usual one.
 
-use std::{collections::BTreeSet, env, net::SocketAddr, process::Command, time::Duration};
+use std::{collections::BTreeSet, env, time::Duration};
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
-use support::{
-    fake_ollama::{self, FakeOllama, Model},
-    gateway::Gateway,
-    nginx::{Nginx, rolling_sse_proxy},
-    process::Scratch,
-};
+use support::{gateway::Gateway, nginx::Proxy};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep},
 };
 
-use crate::{
-    harness::{Call, Database, MODEL, PASSWORD, SECRET, Store},
-    turn::{Streamed, prompt},
-};
-
-/// Its answers outlast every grace.
-const ENDLESS: &str = "llama3.2:latest";
+use super::instances::{AFTER_GRACE, Client, ENDLESS, Ground, Instance};
+use crate::{harness::MODEL, turn::prompt};
 
 /// Clients that ask one short question after the other: some for the whole answer, some for a stream.
 const WHOLE_ASKERS: usize = 4;
@@ -36,9 +25,6 @@ const ENDLESS_STREAMS: usize = 4;
 
 /// How long the load goes on before and after each restart.
 const BETWEEN: Duration = Duration::from_millis(500);
-
-/// What an instance may take after its grace (D7: 35 s in all with the usual one).
-const AFTER_GRACE: Duration = Duration::from_secs(5);
 
 /// How large a proof is.
 struct Size {
@@ -61,108 +47,35 @@ impl Size {
     }
 }
 
-/// One of the two, with a directory of its own.
-struct Instance {
-    gateway: Gateway,
-    scratch: Scratch,
+/// Ends an instance and starts it again where it was; returns how long the end took.
+async fn restart(ground: &Ground, instance: Instance, grace: Duration) -> (Instance, Duration) {
+    let Instance { gateway, scratch } = instance;
+    let port = gateway.addr.port();
+    let (status, took) = gateway.terminate(grace + 2 * AFTER_GRACE).await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(took <= grace + AFTER_GRACE, "{took:?}");
+    let gateway = Gateway::start_on(ground.command(), &scratch, port).await.unwrap();
+    (Instance { gateway, scratch }, took)
 }
 
-struct Ground {
-    ollama: FakeOllama,
-    database: Database,
-    grace: Option<u64>,
-    _scratch: Scratch,
-}
-
-impl Ground {
-    async fn lay(size: &Size) -> Self {
-        let scratch = Scratch::new("restart", None).unwrap();
-        let short = Model::new(MODEL).parallel(16).tokens(8).tokens_per_s(80.0);
-        let endless = Model::new(ENDLESS).parallel(16).tokens(1_000_000).tokens_per_s(50.0);
-        let ollama = FakeOllama::start(fake_ollama::Config::with([short, endless])).await.unwrap();
-        let database = Database::make(Store::Postgres, scratch.path()).await;
-        Self { ollama, database, grace: size.grace, _scratch: scratch }
+/// Asks short questions until `over`, each of them once; returns the ids of the answers. None may fail.
+async fn ask(client: Client, streams: bool, over: watch::Receiver<()>) -> Vec<String> {
+    let mut answers = Vec::new();
+    // An error means that the other end is gone.
+    while over.has_changed().is_ok() {
+        let question = format!("{} asks for the {}th time", client.name, answers.len());
+        let answer = if streams {
+            let done = client.stream(MODEL, &question).await.last().await;
+            assert_eq!(done.event, "done", "{question}: {done:?}");
+            done.data
+        } else {
+            client.post("/v1/chat", &prompt(MODEL, &question)).send().await.expect_status(200).json()
+        };
+        assert_eq!(answer["stored"], true, "{question}");
+        answers.push(answer["message_id"].as_str().unwrap().to_owned());
+        sleep(PAUSE).await;
     }
-
-    /// As both instances are configured. Each has half of the slots: more than all clients need.
-    fn command(&self) -> Command {
-        let Database::Postgres { url, .. } = &self.database else { panic!("two instances share a Postgres") };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deepersensor"));
-        command.env_clear().env("JWT_SECRET", SECRET).env("TRUSTED_PROXY_IPS", "127.0.0.1/32");
-        command.env("DATABASE_URL", url).env("OLLAMA_BASE_URL", format!("http://{}", self.ollama.addr()));
-        command
-            .env("INSTANCE_COUNT", "2")
-            .env("OLLAMA_NUM_PARALLEL", "16")
-            .env("RATE_LIMIT_ENABLED", "false");
-        if let Some(seconds) = self.grace {
-            command.env("SHUTDOWN_GRACE_SECS", seconds.to_string());
-        }
-        command
-    }
-
-    async fn start(&self) -> Instance {
-        let scratch = Scratch::new("instance", None).unwrap();
-        let gateway = Gateway::start(self.command(), &scratch).await.unwrap();
-        Instance { gateway, scratch }
-    }
-
-    /// Ends an instance and starts it again where it was; returns how long the end took.
-    async fn restart(&self, instance: Instance, grace: Duration) -> (Instance, Duration) {
-        let Instance { gateway, scratch } = instance;
-        let port = gateway.addr.port();
-        let (status, took) = gateway.terminate(grace + 2 * AFTER_GRACE).await.unwrap();
-        assert!(status.success(), "{status}");
-        assert!(took <= grace + AFTER_GRACE, "{took:?}");
-        let gateway = Gateway::start_on(self.command(), &scratch, port).await.unwrap();
-        (Instance { gateway, scratch }, took)
-    }
-}
-
-/// Somebody who talks to the service as the proxy shows it.
-#[derive(Clone)]
-struct Client {
-    proxy: SocketAddr,
-    name: String,
-    access: String,
-}
-
-impl Client {
-    async fn sign_up(proxy: SocketAddr, name: &str) -> Self {
-        let credentials = json!({"email": format!("{name}@example.org"), "password": PASSWORD});
-        let post = |path: &str| Call::new(proxy, "POST", path).json(&credentials).send();
-        post("/v1/auth/signup").await.expect_status(201);
-        let tokens = post("/v1/auth/login").await.expect_status(200).json();
-        Self { proxy, name: name.to_owned(), access: tokens["access_token"].as_str().unwrap().to_owned() }
-    }
-
-    fn post(&self, path: &str, body: &Value) -> Call {
-        Call::new(self.proxy, "POST", path).bearer(&self.access).json(body)
-    }
-
-    async fn stream(&self, model: &str, text: &str) -> Streamed {
-        let call = self.post("/v1/chat/stream", &prompt(model, text));
-        Streamed::new(call.open().await.expect_status(200))
-    }
-
-    /// Asks short questions until `over`, each of them once; returns the ids of the answers. None may fail.
-    async fn ask(self, streams: bool, over: watch::Receiver<()>) -> Vec<String> {
-        let mut answers = Vec::new();
-        // An error means that the other end is gone.
-        while over.has_changed().is_ok() {
-            let question = format!("{} asks for the {}th time", self.name, answers.len());
-            let answer = if streams {
-                let done = self.stream(MODEL, &question).await.last().await;
-                assert_eq!(done.event, "done", "{question}: {done:?}");
-                done.data
-            } else {
-                self.post("/v1/chat", &prompt(MODEL, &question)).send().await.expect_status(200).json()
-            };
-            assert_eq!(answer["stored"], true, "{question}");
-            answers.push(answer["message_id"].as_str().unwrap().to_owned());
-            sleep(PAUSE).await;
-        }
-        answers
-    }
+    answers
 }
 
 /// Endless answers: each the id of its message and its text, once somebody cut it short.
@@ -203,31 +116,31 @@ impl Tally {
 #[tokio::test(flavor = "multi_thread")]
 async fn d07_a_rolling_restart_fails_no_request_and_tells_every_stream_it_cuts() {
     let size = Size::asked();
-    let ground = Ground::lay(&size).await;
+    let ground = Ground::lay(size.grace).await;
     let mut instances = vec![ground.start().await, ground.start().await];
     let addresses = [instances[0].gateway.addr, instances[1].gateway.addr];
-    let nginx = Nginx::start(&rolling_sse_proxy(addresses)).await.unwrap();
-    let client = async |name: &str| Client::sign_up(nginx.addr(), name).await;
+    let proxy = Proxy::start(&addresses).await.unwrap();
+    let client = async |name: &str| Client::sign_up(proxy.addr(), name).await;
     let listeners = [client("lea").await, client("leo").await];
     let (going_on, over) = watch::channel(());
     let mut askers = JoinSet::new();
     for number in 0..WHOLE_ASKERS + STREAM_ASKERS {
         let client = client(&format!("asker-{number}")).await;
         let (streams, over) = (number >= WHOLE_ASKERS, over.clone());
-        askers.spawn(async move { (streams, client.ask(streams, over).await) });
+        askers.spawn(async move { (streams, ask(client, streams, over).await) });
     }
 
     let (began, mut tally) = (Instant::now(), Tally::default());
     for round in 0..2 * size.rounds {
         sleep(BETWEEN).await;
         let streams = endless(&listeners, round).await;
-        let (instance, took) = ground.restart(instances.remove(0), size.grace()).await;
+        let (instance, took) = restart(&ground, instances.remove(0), size.grace()).await;
         instances.push(instance);
         tally.ends.push(took);
         tally.see(streams);
         // Before the end nobody stops asking but who failed.
         let failed = askers.try_join_next();
-        assert!(failed.is_none(), "{failed:?}\n{}", nginx.error_log());
+        assert!(failed.is_none(), "{failed:?}\n{}", proxy.error_log());
     }
     sleep(BETWEEN).await;
     drop((going_on, over));

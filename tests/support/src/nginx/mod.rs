@@ -1,7 +1,10 @@
-//! A real nginx with a configuration of the test's own, as it stands before the service in production.
+//! A real nginx, as it stands before the service in production: with a configuration of the test's own, or with the one
+//! that is shipped ([`Proxy`]).
 //!
-//! It runs in the foreground in a temporary directory, on a free port, unprivileged (as `www-data` or `nobody` when
+//! It runs in the foreground in a temporary directory, on free ports, unprivileged (as `www-data` or `nobody` when
 //! we are root), and ends with the test process.
+
+mod shipped;
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,6 +16,8 @@ use anyhow::{Context as _, Result, bail};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+pub use self::shipped::Proxy;
+
 use crate::process::{self, Account, Scratch, Service};
 
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +27,6 @@ const RETRY_EVERY: Duration = Duration::from_millis(10);
 
 /// Where everything nginx writes goes; without it, it wants directories of its package.
 const PLACES: &str = "\
-pid {dir}/pid;
 error_log {dir}/error.log warn;
 worker_processes 1;
 events { worker_connections 8192; }
@@ -40,8 +44,14 @@ const HTTP_PLACES: &str = "\
 pub struct Nginx {
     service: Service,
     scratch: Scratch,
-    port: u16,
+    ports: Ports,
 }
+
+/// Where a configuration may listen; the first is where it must.
+type Ports = [u16; 4];
+
+/// Writes the configuration for these ports into a directory; returns its first file.
+type Prepare<'a> = &'a (dyn Fn(&Scratch, Ports) -> Result<PathBuf> + Sync);
 
 impl Nginx {
     /// Runs nginx with `template`, in which `{port}` stands for the port to listen on and `{dir}` for a directory it
@@ -51,11 +61,23 @@ impl Nginx {
     ///
     /// When nginx is not installed, with the package's name, or does not start, with what it said.
     pub async fn start(template: &str) -> Result<Self> {
+        let account = account()?;
+        let prepare = |scratch: &Scratch, [port, ..]: Ports| {
+            let dir = scratch.path().display().to_string();
+            let config = scratch.path().join("nginx.conf");
+            let text = template.replace("{port}", &port.to_string()).replace("{dir}", &dir);
+            fs::write(&config, text + &format!("\npid {dir}/pid;\n"))?;
+            Ok(config)
+        };
+        Self::start_as(account, &prepare, "daemon off;").await
+    }
+
+    /// Runs nginx on the configuration that `prepare` writes, with `globals` beside it.
+    async fn start_as(account: Option<Account>, prepare: Prepare<'_>, globals: &str) -> Result<Self> {
         let program = process::find_program("nginx", &[PathBuf::from("/usr/sbin")], "nginx")?;
-        let account = Account::for_servers(&["www-data"])?;
         let mut attempt = 1;
         loop {
-            match launch(&program, account, template).await {
+            match launch(&program, account, prepare, globals).await {
                 Err(_) if attempt < START_ATTEMPTS => attempt += 1,
                 started => return started,
             }
@@ -64,7 +86,7 @@ impl Nginx {
 
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.ports[0]).into()
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -86,28 +108,35 @@ impl Nginx {
     }
 }
 
-async fn launch(program: &PathBuf, account: Option<Account>, template: &str) -> Result<Nginx> {
+/// Whom nginx runs as.
+fn account() -> Result<Option<Account>> {
+    Account::for_servers(&["www-data"])
+}
+
+async fn launch(
+    program: &PathBuf,
+    account: Option<Account>,
+    prepare: Prepare<'_>,
+    globals: &str,
+) -> Result<Nginx> {
     let scratch = Scratch::new("nginx", account)?;
-    let port = process::free_port()?;
-    let dir = scratch.path().display().to_string();
-    let config = scratch.path().join("nginx.conf");
-    fs::write(&config, template.replace("{port}", &port.to_string()).replace("{dir}", &dir))?;
+    let ports = process::free_ports()?;
+    let config = prepare(&scratch, ports)?;
     let said = scratch.path().join("stderr");
     let mut command = Command::new(program);
+    command.arg("-c").arg(&config).arg("-e").arg(scratch.path().join("error.log"));
     command
-        .arg("-p")
-        .arg(scratch.path())
-        .arg("-c")
-        .arg(&config)
-        .arg("-e")
-        .arg(scratch.path().join("error.log"));
-    command
-        .args(["-g", "daemon off;"])
+        .args(["-g", &globals.replace("{dir}", &scratch.path().display().to_string())])
         .stdout(File::create(scratch.path().join("stdout"))?)
         .stderr(File::create(&said)?);
     let service = Service::start(command, account, &scratch, "TERM")?;
-    let mut nginx = Nginx { service, scratch, port };
+    let mut nginx = Nginx { service, scratch, ports };
     let give_up = Instant::now() + START_PATIENCE;
+    // Written when all sockets are open: without it, somebody else may be at the port.
+    let pid = nginx.scratch.path().join("pid");
+    while !pid.exists() && nginx.service.ended()?.is_none() && Instant::now() < give_up {
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
     loop {
         let connected = TcpStream::connect(nginx.addr()).await;
         if let Some(status) = nginx.service.ended()? {
@@ -121,33 +150,15 @@ async fn launch(program: &PathBuf, account: Option<Account>, template: &str) -> 
     }
 }
 
-/// The configuration recommended before the service: nothing buffered, long reads, connections to it kept.
+/// A plain proxy before a model server, to compare with: nothing buffered, long reads, connections to it kept.
 #[must_use]
 pub fn plain_sse_proxy(upstream: SocketAddr) -> String {
-    sse_proxy(&format!("server {upstream}; keepalive 64;"))
-}
-
-/// The same before two instances, of which one may be restarting.
-///
-/// An instance that stops accepts for two seconds more, on connections that end with their reply. Those kept idle here
-/// give up sooner, so that none is left which the instance could close under a request. Whoever is refused a connection
-/// asks the other instance; a request that was sent is never sent again. An instance is not avoided after a refusal,
-/// since a refusal costs nothing and the other instance may be the next to go.
-#[must_use]
-pub fn rolling_sse_proxy(upstreams: [SocketAddr; 2]) -> String {
-    let [one, other] = upstreams;
-    sse_proxy(&format!(
-        "server {one} max_fails=0; server {other} max_fails=0; keepalive 64; keepalive_timeout 1s;"
-    ))
-}
-
-fn sse_proxy(upstreams: &str) -> String {
     format!(
         "{PLACES}
 http {{
 {HTTP_PLACES}
   access_log off;
-  upstream gateway {{ {upstreams} }}
+  upstream gateway {{ server {upstream}; keepalive 64; }}
   server {{
     listen 127.0.0.1:{{port}};
     location / {{
