@@ -9,7 +9,7 @@
 #   DATA_DIR                                      otherwise SQLite: deepersensor-TIME.db, made by `deepersensor backup`
 #   DEEPERSENSOR                                  that program, if it is not in the PATH
 #
-# Each has its SHA-256 beside it. It appears under its name only when it is whole, readable and on the disk; no file is ever
+# The directory belongs to whoever calls. Each backup has its SHA-256 beside it. It appears under its name only when it is whole, readable and on the disk; no file is ever
 # overwritten. Prints the name. Statuses: 0 done; 1 failed; 2 called or configured wrongly; 3 another backup is being made there.
 # JWT_SECRET is in no backup: keep it elsewhere.
 set -euo pipefail
@@ -23,7 +23,10 @@ keep=${BACKUP_KEEP:-14}
 need_commands sha256sum flock
 mkdir -p -- "$directory" || end "$MISUSED" "cannot make $directory"
 
-exec {lock}>"$directory/.lock"
+# Whoever else owns it could put links there, also in place of the lock.
+[[ -O $directory ]] || end "$MISUSED" "$directory belongs to somebody else"
+[[ ! -L $directory/.lock ]] || end "$MISUSED" "$directory/.lock is a link"
+exec {lock}>>"$directory/.lock"
 flock --nonblock "$lock" || end "$IN_THE_WAY" "another backup is being made in $directory"
 
 url=$(setting MIGRATE_DATABASE_URL)

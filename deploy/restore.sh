@@ -7,8 +7,9 @@
 # that nobody is connected to. Make it with deploy/postgres/roles.sql if roles are used. All of the backup is put there or nothing.
 # A .db goes into DATA_DIR, which no service may be using; the store that was there stays beside it.
 #
-#   DEEPERSENSOR    the program `deepersensor`, if it is not in the PATH; it brings an older schema up to date. Where there is none,
-#                   run `deepersensor migrate` before the service.
+#   DEEPERSENSOR    the program `deepersensor`, if it is not in the PATH; it brings an older schema up to date, and takes back what the
+#                   app role must not do. Where there is none, that role may change and remove entries of the audit trail until
+#                   `deepersensor migrate` has run: run it before the service.
 #
 # Prints how many rows there are. Statuses: 0 done; 1 failed; 2 called or configured wrongly; 3 something is in the way.
 set -euo pipefail
@@ -45,9 +46,14 @@ load() {
     pg_restore --exit-on-error --single-transaction --no-owner --no-acl --no-password --dbname="$database" "$file" ||
         end "$FAILED" 'pg_restore failed, and nothing was put into the database'
     if command -v "$deepersensor" >/dev/null; then
+        # The service's own address is no concern of the schema's.
+        [[ $(setting DATABASE_URL) ]] || export DATABASE_URL=$url
         "$deepersensor" migrate >/dev/null || end "$FAILED" 'the rows are there, but deepersensor migrate failed'
     else
-        echo 'restore.sh: run deepersensor migrate before the service' >&2
+        cat >&2 <<'END'
+restore.sh: WARNING: deepersensor is not here, so nothing was taken back from the app role: it may change and remove entries of
+restore.sh: audit_log until `deepersensor migrate` has run with MIGRATE_DATABASE_URL. Run that before the service.
+END
     fi
     for table in users conversations messages turns audit_log; do
         echo "$table $(ask "SELECT count(*) FROM $table")"

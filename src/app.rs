@@ -140,23 +140,34 @@ async fn stop_system(system: Arc<System>, patience: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::Duration};
+    use std::{path::Path, sync::mpsc, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
+        sync::oneshot,
+        time::timeout,
     };
 
     use super::*;
-    use crate::config::Sources;
+    use crate::config::{Problems, Sources};
 
-    fn config(data_dir: &Path) -> Config {
+    /// Longer than anything here takes on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn setup(data_dir: &Path) -> (Config, Setup) {
         let data_dir = data_dir.display().to_string();
         let flags = [("DATA_DIR", data_dir.as_str()), ("APP_PORT", "0"), ("DEMO_MODEL", "true")];
         let flags = flags.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec();
-        let mut config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
+        let sources = Sources { flags, ..Sources::default() };
+        let (settings, config) = Config::examine(&sources);
+        let mut config = config.unwrap();
         config.http.drain_accept = Duration::ZERO;
-        config
+        (config, Setup { sources, settings, log: None })
+    }
+
+    fn config(data_dir: &Path) -> Config {
+        setup(data_dir).0
     }
 
     async fn answers(address: SocketAddr) -> bool {
@@ -189,6 +200,45 @@ mod tests {
             assert!(TcpStream::connect(address).await.is_err(), "{address} still listens");
         }
         App::start(config(&first)).await.unwrap().stop().await;
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn d07_a_file_that_hangs_keeps_a_service_neither_from_stopping_nor_from_giving_up_its_rooms() {
+        let dir = std::env::temp_dir().join(format!("deepersensor-app-{}", uuid::Uuid::now_v7()));
+        let (config, setup) = setup(&dir);
+        let app = App::start_from(config.clone(), Some(setup)).await.unwrap();
+        let (reads, reading) = oneshot::channel();
+        let (let_go, hangs) = mpsc::channel::<()>();
+        let hung = app.control.reload_from(&app.system, Administrator::default(), false, move |_| {
+            reads.send(()).unwrap();
+            let _ = hangs.recv();
+            Err(Problems(Vec::new()))
+        });
+        tokio::select! {
+            told = hung => panic!("it does not hang: {told:?}"),
+            begun = timeout(PATIENCE, reading) => begun.unwrap().unwrap(),
+        }
+        let (control, system) = (app.control.clone(), Arc::downgrade(&app.system));
+        timeout(PATIENCE, app.stop()).await.expect("a stop that waits for a file");
+        assert_eq!(system.strong_count(), 0, "somebody still holds the rooms");
+        // The store is free again.
+        let next = App::start(config).await.unwrap();
+        let reload = || control.reload(&next.system, Administrator::default(), false);
+        let another = reload().await;
+        assert!(matches!(another, Err(Refusal::UnderWay)), "{another:?}");
+        drop(let_go);
+        let late = async {
+            loop {
+                match reload().await {
+                    Err(Refusal::UnderWay) => tokio::task::yield_now().await,
+                    told => break told,
+                }
+            }
+        };
+        let late = timeout(PATIENCE, late).await.unwrap();
+        assert!(matches!(late, Err(Refusal::Stopping)), "{late:?}");
+        next.stop().await;
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

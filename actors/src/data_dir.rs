@@ -75,6 +75,11 @@ pub(crate) fn tighten(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the directory is there and belongs to another user: what we make there could not be opened by its owner.
+pub(crate) fn is_anothers(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|found| !is_ours(&found)) && Path::new("/proc/self").exists()
+}
+
 fn is_ours(found: &Metadata) -> bool {
     // Our own entry in /proc belongs to who we are; where there is none, nobody knows.
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == found.uid())

@@ -127,7 +127,9 @@ async fn every_exit_is_one_line_that_says_who_why_and_what_next() {
     ids.push(where_is("exit_lines/who_and_why").unwrap().get_id().to_string());
     root.stop().await;
 
-    let lines = lines_with("actor", "who_and_why");
+    let mut lines = lines_with("actor", "who_and_why");
+    let returns: Vec<_> = lines.extract_if(.., |(_, fields)| fields["event"] == "actor_returned").collect();
+    assert_eq!(returns.len(), 3, "each that fell is back: {returns:?}");
     let expected = [
         (Level::ERROR, "panicked: the bomb went off at", "restart", "100", "1"),
         (Level::ERROR, "the bomb is wet", "restart", "200", "2"),

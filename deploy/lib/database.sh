@@ -21,26 +21,49 @@ setting() {
     fi
 }
 
-# Sets `database`, an address without its password, and PGPASSWORD: arguments can be read by every user of the machine.
+# What is percent-encoded, decoded as the service does it: a % without two digits after it is one.
+decoded() {
+    local rest=$1 byte
+    decoded=
+    while [[ $rest == *%* ]]; do
+        decoded+=${rest%%\%*}
+        rest=${rest#*%}
+        byte=%
+        if [[ $rest =~ ^[0-9A-Fa-f]{2} ]]; then
+            printf -v byte '%b' "\\x${rest:0:2}"
+            rest=${rest:2}
+        fi
+        decoded+=$byte
+    done
+    decoded+=$rest
+}
+
+# Sets `database`, an address without its password, and PGPASSWORD: arguments can be read by every user of the machine. An address
+# whose password cannot be told from the rest is refused, and not shown.
 connect_to() {
     local url=$1 rest authority user
+    [[ $url =~ ^postgres(ql)?:// ]] || end "$MISUSED" 'the address of the database must begin with postgres://'
     rest=${url#*://}
     authority=${rest%%[/?]*}
-    if [[ ${rest#"$authority"} =~ [?\&]password= ]]; then
-        end "$MISUSED" 'the password must stand before the host: postgres://user:password@host/database'
+    rest=${rest#"$authority"}
+    if [[ $rest == *@* ]]; then
+        end "$MISUSED" 'behind the host there is an @: write / ? and @ of a password as %2F %3F and %40, any other @ as %40 too'
+    fi
+    # A name may be written in other ways only by percent.
+    if [[ $rest =~ [?\&](ssl)?password(=|\&|$) || $rest =~ [?\&][^=\&]*% ]]; then
+        end "$MISUSED" 'the password must stand before the host, postgres://user:password@host/database, and none behind it'
     fi
     user=
     if [[ $authority == *@* ]]; then
         user=${authority%@*}
         if [[ $user == *:* ]]; then
-            local password=${user#*:}
-            printf -v PGPASSWORD '%b' "${password//%/\\x}"
-            export PGPASSWORD
+            decoded "${user#*:}"
+            export PGPASSWORD=$decoded
             user=${user%%:*}
         fi
         user+=@
     fi
-    database=postgresql://$user${authority##*@}${rest#"$authority"}
+    database=postgresql://$user${authority##*@}$rest
     export PGAPPNAME=deepersensor-backup PGCONNECT_TIMEOUT=10
 }
 

@@ -13,6 +13,9 @@
 -- `audit_log` but neither change nor remove what is there. Tables of later migrations are covered by default privileges; what
 -- those give away too much of `audit_log` and `_sqlx_migrations`, `deepersensor migrate` takes back at once.
 --
+-- What an app role was granted before is taken from it. What it made with that is never handed to the owner, who would run it:
+-- the script refuses until it is dropped. Only where the app role ran the migrations itself, all that is in `public` is moved.
+--
 -- Either everything is done or nothing: the script is one transaction.
 
 \set ON_ERROR_STOP on
@@ -57,7 +60,8 @@ SET LOCAL log_statement = 'none';
 SET LOCAL log_min_duration_statement = -1;
 SET LOCAL log_min_error_statement = 'panic';
 
-SELECT format('DO $refusal$ BEGIN RAISE EXCEPTION %L; END $refusal$', 'connect to ' || :'database' || ' first')
+-- A refusal may name what somebody else has named: quoted twice, it is never read as a statement.
+SELECT format('DO %L', format('BEGIN RAISE EXCEPTION USING MESSAGE = %L; END', 'connect to ' || :'database' || ' first'))
 WHERE current_database() <> :'database'
 \gexec
 
@@ -68,33 +72,64 @@ ALTER ROLE :"owner" LOGIN PASSWORD :'owner_password';
 ALTER ROLE :"app" LOGIN PASSWORD :'app_password';
 
 -- A role that was there before may be mightier than it looks.
-SELECT format('DO $refusal$ BEGIN RAISE EXCEPTION %L; END $refusal$', rolname || ' has rights beyond this database: give another name')
+SELECT format('DO %L', format('BEGIN RAISE EXCEPTION USING MESSAGE = %L; END',
+    rolname || ' has rights beyond this database: give another name'))
 FROM pg_roles WHERE rolname IN (:'owner', :'app') AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)
 \gexec
-SELECT format('DO $refusal$ BEGIN RAISE EXCEPTION %L; END $refusal$', :'app' || ' is a member of ' || roleid::regrole || ': revoke that first')
+SELECT format('DO %L', format('BEGIN RAISE EXCEPTION USING MESSAGE = %L; END',
+    :'app' || ' is a member of ' || roleid::regrole || ': revoke that first'))
 FROM pg_auth_members WHERE member = (SELECT oid FROM pg_roles WHERE rolname = :'app')
 \gexec
 
 -- Who may come in, and what belongs to whom.
 ALTER DATABASE :"database" OWNER TO :"owner";
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+REVOKE ALL ON DATABASE :"database" FROM :"app" CASCADE;
 GRANT CONNECT ON DATABASE :"database" TO :"app";
+SELECT format('ALTER SCHEMA public OWNER TO %I', :'owner')
+FROM pg_namespace WHERE nspname = 'public' AND nspowner = quote_ident(:'app')::regrole
+\gexec
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
+REVOKE ALL ON SCHEMA public FROM :"app" CASCADE;
+-- Anybody may make a large object, and the owner's backup would fail on one that is not its own.
+REVOKE EXECUTE ON FUNCTION pg_catalog.lo_creat(integer), pg_catalog.lo_create(oid), pg_catalog.lo_from_bytea(oid, bytea) FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO :"owner";
 GRANT USAGE ON SCHEMA public TO :"app";
+SELECT coalesce((SELECT relowner = quote_ident(:'app')::regrole FROM pg_class WHERE oid = to_regclass('public._sqlx_migrations')), false)
+    AS app_migrated
+\gset
 SELECT format('ALTER TABLE public.%I OWNER TO %I', relname, :'owner')
 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
-    AND relowner <> (SELECT oid FROM pg_roles WHERE rolname = :'owner')
+    AND relowner <> quote_ident(:'owner')::regrole AND (relowner <> quote_ident(:'app')::regrole OR :'app_migrated')
     AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
 \gexec
 SELECT format('ALTER ROUTINE %s OWNER TO %I', oid::regprocedure, :'owner')
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-    AND proowner <> (SELECT oid FROM pg_roles WHERE rolname = :'owner')
+    AND proowner <> quote_ident(:'owner')::regrole AND (proowner <> quote_ident(:'app')::regrole OR :'app_migrated')
     AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype = 'e')
 \gexec
 
+-- Its own default privileges are nothing without objects of its own.
+SELECT format('DO %L', format('BEGIN RAISE EXCEPTION USING MESSAGE = %L; END',
+    :'app' || ' owns ' || pg_describe_object(classid, objid, objsubid) || ': drop it first, or give it to whom you trust'))
+FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = quote_ident(:'app')::regrole AND deptype = 'o'
+    AND dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    AND classid <> 'pg_default_acl'::regclass
+ORDER BY classid, objid LIMIT 1
+\gexec
+-- By grants of others than the owner, or in other schemas.
+SELECT format('DO %L', format('BEGIN RAISE EXCEPTION USING MESSAGE = %L; END',
+    :'app' || ' may make things in ' || place || ': revoke that first'))
+FROM (
+    SELECT 'the database' WHERE has_database_privilege(:'app', current_database(), 'CREATE, TEMPORARY')
+    UNION ALL
+    SELECT 'the schema ' || nspname FROM pg_namespace WHERE has_schema_privilege(:'app', oid, 'CREATE')
+) AS open (place) LIMIT 1
+\gexec
+
 -- Rows, now and in tables to come.
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM :"app";
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM :"app" CASCADE;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM :"app" CASCADE;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO :"app";
 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";

@@ -4,6 +4,7 @@ Reads them as `docker compose` does with an empty environment: variables have th
 Prints every promise that is broken, and then fails.
 """
 
+import ipaddress
 import json
 import pathlib
 import re
@@ -162,6 +163,32 @@ def judge_secrets(stack: dict) -> None:
     expect(holders == {"secrets", "migrate"}, "the owner's password is held by more than `migrate`")
 
 
+def size_in_mib(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([mg])", text).groups()
+    return int(number) * {"m": 1, "g": 1024}[unit]
+
+
+def judge_proxy(stack: dict) -> None:
+    """Whom the instances believe, and whether the bodies of a network have room."""
+    nginx = stack["services"]["nginx"]
+    config = stack["networks"]["app"]["ipam"]["config"][0]
+    subnet, given = ipaddress.ip_network(config["subnet"]), ipaddress.ip_network(config["ip_range"])
+    address = ipaddress.ip_address(nginx["networks"]["app"]["ipv4_address"])
+    trusted = stack["services"]["api"]["environment"]["TRUSTED_PROXY_IPS"]
+    expect(trusted == str(address), "the instances believe somebody else than the proxy's one address")
+    expect(given.subnet_of(subnet), "the addresses of the instances are not of their network")
+    gateway = subnet.network_address + 1
+    fits = address in subnet and address not in given and address != gateway
+    expect(fits, "the proxy's address is not of the network, or somebody else may be given it")
+
+    [cache] = [mount for mount in nginx["tmpfs"] if mount.startswith("/var/cache/nginx:")]
+    chat = pathlib.Path("nginx/chat.conf").read_text()
+    body = size_in_mib(re.search(r"^client_max_body_size (\w+);", chat, re.M)[1])
+    bodies = int(re.search(r"^limit_conn large_bodies (\d+);", chat, re.M)[1])
+    room = size_in_mib(re.search(r"size=(\w+)", cache)[1])
+    expect(room >= 16 * bodies * body, "sixteen networks fill what nginx keeps large bodies in")
+
+
 def judge(stack: dict) -> None:
     for name, service in stack["services"].items():
         judge_service(name, service, stack)
@@ -181,8 +208,7 @@ def judge(stack: dict) -> None:
     api = stack["services"]["api"]
     expect("ports" not in api, "api has a port of the machine, so it cannot be scaled")
     expect(not OPEN_NETWORKS & set(api["networks"]), "api reaches the world past the proxy")
-    subnet = stack["networks"]["app"]["ipam"]["config"][0]["subnet"]
-    expect(api["environment"]["TRUSTED_PROXY_IPS"] == subnet, "the proxy's network is not the one that is trusted")
+    judge_proxy(stack)
     unit = pathlib.Path("deploy/systemd/deepersensor.service").read_text()
     expect(f"TimeoutStopSec={api['stop_grace_period'].removesuffix('s')}\n" in unit, "compose and systemd wait for different times")
 

@@ -1,4 +1,4 @@
-# The systemd unit with its drop-in: by systemd-analyze verify, and by its score of exposure (0 to 10, less is better).
+# The systemd units with their drop-in: by systemd-analyze verify, and by its score of exposure (0 to 10, less is better).
 set -euo pipefail
 source scripts/lib/need.sh
 need systemd-analyze:systemd
@@ -11,12 +11,14 @@ install -D /bin/true "$work/usr/local/bin/deepersensor"
 install -D /bin/true "$work/bin/kill"
 units=$work/etc/systemd/system
 install -D -m 0644 deploy/systemd/deepersensor.service "$units/deepersensor.service"
+install -D /bin/true "$work/usr/local/lib/deepersensor/backup.sh"
+install -m 0644 deploy/systemd/deepersensor-backup.{service,timer} "$units/"
 install -D -m 0644 deploy/systemd/secrets.conf "$units/deepersensor.service.d/secrets.conf"
-for unit in basic.target network-online.target sysinit.target shutdown.target multi-user.target; do
+for unit in basic.target network-online.target sysinit.target shutdown.target multi-user.target timers.target time-set.target time-sync.target; do
     printf '[Unit]\nDescription=%s\n' "$unit" >"$units/$unit"
 done
 # It passes what it does not know with no more than a word about it.
-systemd-analyze verify --root="$work" --man=no --generators=no deepersensor.service >"$work/said" 2>&1 || echo "status $?" >>"$work/said"
+systemd-analyze verify --root="$work" --man=no --generators=no deepersensor.service deepersensor-backup.{service,timer} >"$work/said" 2>&1 || echo "status $?" >>"$work/said"
 if [[ -s $work/said ]]; then
     sed 's/^/systemd: /' "$work/said" >&2
     exit 1

@@ -120,7 +120,7 @@ pub(crate) async fn run(verb: AdminVerb, config: Config, terminal: Terminal) -> 
             terminal.line(code.reveal())?;
         }
         AdminVerb::List { search } => {
-            let system = store::to_look_at(system);
+            let system = store::to_look_at(system)?;
             with_accounts(system, clock, async |auth| list(auth, search, terminal).await).await?;
         }
     }

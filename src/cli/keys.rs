@@ -43,7 +43,7 @@ pub(crate) async fn run(verb: KeysVerb, config: Config, terminal: Terminal) -> a
         }
         KeysVerb::List => {
             let list = async |auth: &AuthHandle| Ok(auth.signing_keys().await?);
-            let system = store::to_look_at(config.system);
+            let system = store::to_look_at(config.system)?;
             let keys = with_accounts::<_, AdminError>(system, Clock::system(), list).await?;
             terminal.write(table(&keys))?;
         }

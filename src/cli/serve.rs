@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use actors::model::UpstreamKind;
+use actors::model::{UpstreamConfig, UpstreamKind};
 use http::Uri;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -85,30 +85,43 @@ fn first_steps(address: SocketAddr, code: &str) -> String {
     )
 }
 
-/// Serves until a signal or the tree's failure, then stops gracefully.
-pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
-    let (signal, failure) = loop {
-        let asked = tokio::select! {
-            asked = signals.asked() => asked,
-            cause = app.failed() => break (None, Some(cause)),
-        };
-        let signal = match asked {
-            Asked::End(name) => Some(name),
-            // Files that hang must not keep a service from ending.
-            Asked::Reload => tokio::select! {
-                () = app.reload() => None,
-                name = signals.next() => Some(name),
-            },
-        };
-        if signal.is_some() {
-            break (signal, None);
+/// Why a service ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// By the signal of this name.
+    Asked(&'static str),
+    /// The tree gave itself up, for this cause.
+    Failed(String),
+}
+
+/// Resolves when the service should end; until then each SIGHUP has its settings read again. A reload that hangs delays
+/// neither.
+async fn end(signals: &mut Signals, reload: impl AsyncFn(), failed: impl Future<Output = String>) -> End {
+    let asked = async {
+        loop {
+            match signals.asked().await {
+                Asked::End(name) => break name,
+                Asked::Reload => tokio::select! {
+                    () = reload() => {}
+                    name = signals.next() => break name,
+                },
+            }
         }
     };
-    if let Some(signal) = signal {
-        info!(signal, "stopping; a second signal leaves at once");
+    tokio::select! {
+        name = asked => End::Asked(name),
+        cause = failed => End::Failed(cause),
     }
-    if let Some(cause) = &failure {
-        error!(cause, "the supervision tree gave itself up; the process ends with status 1");
+}
+
+/// Serves until a signal or the tree's failure, then stops gracefully.
+pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
+    let end = end(signals, async || app.reload().await, app.failed()).await;
+    match &end {
+        End::Asked(signal) => info!(signal, "stopping; a second signal leaves at once"),
+        End::Failed(cause) => {
+            error!(cause, "the supervision tree gave itself up; the process ends with status 1");
+        }
     }
     // The stop keeps its own time: this one only ends a stop that hangs.
     let limit = app.stops_within() + LEAVE / 2;
@@ -127,26 +140,17 @@ pub(crate) async fn until_over(app: App, signals: &mut Signals) -> ExitCode {
     } else {
         error!(seconds = limit.as_secs_f64(), "stopping took too long: leaving");
     }
-    if stopped && failure.is_none() { ExitCode::SUCCESS } else { ExitCode::from(STATUS_FAILED) }
+    if stopped && matches!(end, End::Asked(_)) { ExitCode::SUCCESS } else { ExitCode::from(STATUS_FAILED) }
 }
 
 /// The first line: what this instance is about to be.
 fn announce(config: &Config) {
     let store = if config.system.db.database_url.is_some() { "postgres" } else { "sqlite" };
-    let upstreams: Vec<&str> = config
-        .system
-        .model
-        .upstreams
-        .iter()
-        .map(|upstream| match &upstream.kind {
-            UpstreamKind::Ollama { base_url } => base_url.as_str(),
-            UpstreamKind::Demo => "demo model",
-        })
-        .collect();
+    let upstreams = &config.system.model.upstreams;
     info!(
         address = %config.http.bind,
         store,
-        upstreams = upstreams.join(", "),
+        upstreams = upstreams.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         data_dir = %config.data_dir().display(),
         version = env!("CARGO_PKG_VERSION"),
         "starting"
@@ -154,12 +158,13 @@ fn announce(config: &Config) {
     for upstream in upstreams.iter().filter(|upstream| is_exposed(upstream)) {
         // Hundreds of thousands of Ollama servers stand open in the internet (CVE-2026-7482): ours should not be one
         // of them.
-        warn!(upstream, "this model server has a public address: put it on loopback or a private network");
+        warn!(%upstream, "this model server has a public address: put it on loopback or a private network");
     }
 }
 
 /// Whether the upstream is named by an address that the whole internet can reach.
-fn is_exposed(base_url: &str) -> bool {
+fn is_exposed(upstream: &UpstreamConfig) -> bool {
+    let UpstreamKind::Ollama { base_url } = &upstream.kind else { return false };
     let host = base_url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
     match host.and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok()) {
         Some(IpAddr::V4(ip)) => {
@@ -185,7 +190,11 @@ fn raise_open_files(connections: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use actors::system::STOP_PATIENCE;
+    use support::process::signal;
+    use tokio::{sync::Notify, time::timeout};
 
     use super::*;
     use crate::http::{HttpConfig, STOP_AFTER_GRACE};
@@ -200,6 +209,23 @@ mod tests {
         assert!(LEAVE / 2 + FLUSH_LEAST < LEAVE, "the last traces leave the process no time to end");
     }
 
+    #[tokio::test]
+    async fn a_tree_that_gives_itself_up_is_noticed_while_a_reload_hangs() {
+        let mut signals = Signals::install().unwrap().with_reload().unwrap();
+        signal("HUP", &[std::process::id()]).unwrap();
+        let begun = Notify::new();
+        let hangs = async || {
+            begun.notify_one();
+            pending().await
+        };
+        let failed = async {
+            begun.notified().await;
+            "it failed too often".to_owned()
+        };
+        let end = timeout(Duration::from_secs(20), end(&mut signals, hangs, failed)).await;
+        assert_eq!(end.unwrap(), End::Failed("it failed too often".to_owned()));
+    }
+
     #[test]
     fn a18_the_first_start_tells_how_to_become_its_administrator() {
         let text = first_steps("127.0.0.1:8080".parse().unwrap(), "dsi_code");
@@ -210,17 +236,15 @@ mod tests {
 
     #[test]
     fn g05_a_model_server_on_a_public_address_is_noticed() {
+        let server = |kind| UpstreamConfig { name: "any".to_owned(), kind };
+        let ollama = |url: &str| server(UpstreamKind::Ollama { base_url: url.to_owned() });
         for url in ["http://8.8.8.8:11434", "http://[2001:4860::1]:11434"] {
-            assert!(is_exposed(url), "{url}");
+            assert!(is_exposed(&ollama(url)), "{url}");
         }
-        for url in [
-            "http://127.0.0.1:11434",
-            "http://10.1.2.3",
-            "http://[::1]:11434",
-            "http://ollama:11434",
-            "demo model",
-        ] {
-            assert!(!is_exposed(url), "{url}");
+        for url in ["http://127.0.0.1:11434", "http://10.1.2.3", "http://[::1]:11434", "http://ollama:11434"]
+        {
+            assert!(!is_exposed(&ollama(url)), "{url}");
         }
+        assert!(!is_exposed(&server(UpstreamKind::Demo)));
     }
 }

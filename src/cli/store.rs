@@ -27,10 +27,18 @@ pub(crate) fn announce_existing(config: &DbConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same store, of which nothing is changed by being looked at: not its schema either.
-pub(crate) fn to_look_at(mut config: SystemConfig) -> SystemConfig {
+/// The same store, of which nothing is changed by being looked at: not its schema either, and no secret is drawn for it.
+///
+/// # Errors
+///
+/// The service's secret is not here: these are not its settings.
+pub(crate) fn to_look_at(mut config: SystemConfig) -> anyhow::Result<SystemConfig> {
+    if !config.auth.has_secret() {
+        let place = config.auth.data_dir.display();
+        bail!("JWT_SECRET is not set, and {place} holds none: run this with the settings of the service");
+    }
     config.db.old_schema = OldSchema::Refused;
-    config
+    Ok(config)
 }
 
 /// The kind of store and where it is, without credentials.

@@ -160,7 +160,7 @@ keys! {
         DATABASE_READ_URL Kind::Secret, "",
             "A streaming replica of it, for lists that may be up to 5 seconds behind; while it is away or further behind, `DATABASE_URL` answers.";
         DATABASE_READERS Kind::Whole { min: 1, max: 256 }, "4",
-            "Connections of an instance for reads; to the replica there are as many again.";
+            "Connections of an instance for reads; to the replica there are as many again, and one.";
         DATABASE_WRITERS Kind::Whole { min: 1, max: 64 }, "4",
             "Connections of an instance for writes; SQLite always has one.";
         REDIS_URL Kind::Secret, "",

@@ -51,7 +51,7 @@ use domain::{
 use self::reader::Reader;
 use crate::{
     http::{HttpConfig, OpsDoor},
-    telemetry::TraceConfig,
+    telemetry::{self, TraceConfig},
 };
 
 /// What an instance is for.
@@ -171,7 +171,7 @@ pub(crate) fn is_log_filter(text: &str) -> bool {
 
 /// Directives that the log's filter understands.
 fn log_filter(text: &str) -> Result<String, reader::Bad> {
-    tracing_subscriber::EnvFilter::try_new(text)
+    telemetry::log::parse(text)
         .map(|_| text.to_owned())
         .map_err(|_| reader::Bad::new("is no log filter", "give a level such as info, or info,actors=debug"))
 }

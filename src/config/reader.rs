@@ -227,6 +227,10 @@ pub(crate) fn origin(item: &str) -> Result<PageOrigin, Bad> {
 /// The base address of a model server, without a slash at its end.
 pub(crate) fn upstream(item: &str) -> Result<String, Bad> {
     let bad = |what: &str, fix: &str| Bad::new(format!("contains {item:?}, {what}"), fix.to_owned());
+    // Wherever it stands, mistyped ones included: from here on the address is shown.
+    if item.contains('@') {
+        return Err(Bad::new("contains credentials", "give the address alone"));
+    }
     let uri = item
         .parse::<Uri>()
         .map_err(|_| bad("which is no URL", "give addresses such as http://127.0.0.1:11434"))?;
@@ -239,9 +243,6 @@ pub(crate) fn upstream(item: &str) -> Result<String, Bad> {
             ));
         }
         _ => return Err(bad("which does not start with http://", "put http:// in front of it")),
-    }
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(Bad::new("contains credentials", "give the address alone"));
     }
     if uri.host().is_none_or(str::is_empty) || uri.query().is_some() || item.contains('#') {
         return Err(bad("which is no base address", "give scheme, host and port only"));

@@ -92,7 +92,10 @@ impl fmt::Display for Change {
 
 #[cfg(test)]
 mod tests {
+    use actors::auth::AccountRules;
+
     use super::*;
+    use crate::http::Front;
 
     fn sources(pairs: &[(&str, &str)]) -> Sources {
         let environment = pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
@@ -122,6 +125,115 @@ mod tests {
         let again = Config::reload(&fresh, &reload.settings).unwrap();
         assert!(again.changed.is_empty());
         assert_eq!(again.needs_restart.len(), 2);
+    }
+
+    /// What both instances of a pair share, so that each other value is valid beside it.
+    const BASE: [(&str, &str); 2] = [
+        ("DATABASE_URL", "postgres://ada:four-other-words@db/x"),
+        ("JWT_SECRET", "Zk7rQ2vX9mB4tL8sW1yC6hN3dF5gJ0pA-it"),
+    ];
+
+    /// Of every key a value that is neither its default nor in [`BASE`].
+    const OTHER: &[(&str, &str)] = &[
+        ("APP_ENV", "test"),
+        ("APP_HOST", "127.0.0.2"),
+        ("APP_PORT", "8081"),
+        ("OPS_BIND", "127.0.0.1:9465"),
+        ("OPS_TOKEN", "hV2kQ9wZ4tR7mX1cL8bN5sF3dG6jP0yA-ops"),
+        ("DATA_DIR", "/elsewhere"),
+        ("RUST_LOG", "info,actors=debug"),
+        ("LOG_FORMAT", "json"),
+        ("SHUTDOWN_GRACE_SECS", "20"),
+        ("INSTANCE_COUNT", "2"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317"),
+        ("OTEL_SERVICE_NAME", "another"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        ("DATABASE_URL", "postgres://ada:four-other-words@db/y"),
+        ("MIGRATE_DATABASE_URL", "postgres://eve:four-other-words@db/x"),
+        ("DATABASE_READ_URL", "postgres://ada:four-other-words@replica/x"),
+        ("DATABASE_READERS", "5"),
+        ("DATABASE_WRITERS", "5"),
+        ("REDIS_URL", "redis://cache/0"),
+        ("JWT_SECRET", "qX3vN8rT1zLk5WbYc0JhMf7UeD2sPaGo9iRt"),
+        ("JWT_ALGORITHM", "EdDSA"),
+        ("JWT_ISSUER", "another"),
+        ("JWT_ACCESS_TTL_SECS", "600"),
+        ("JWT_REFRESH_TTL_SECS", "86400"),
+        ("SESSION_MAX_SECS", "1296000"),
+        ("SIGNUP_MODE", "closed"),
+        ("PASSWORD_MIN_LENGTH", "15"),
+        ("PASSWORD_HASH_MEMORY_KIB", "20000"),
+        ("PASSWORD_HASH_PASSES", "3"),
+        ("PASSWORD_HASH_LANES", "2"),
+        ("PASSWORD_WORKERS", "3"),
+        ("ALLOWED_ORIGINS", "https://chat.example.org"),
+        ("BROWSER_SESSIONS", "true"),
+        ("TRUSTED_PROXY_IPS", "10.0.0.0/8"),
+        ("MAX_REQUEST_SIZE_BYTES", "4096"),
+        ("MAX_INFLIGHT_REQUESTS", "7"),
+        ("MAX_CONNECTIONS", "7"),
+        ("MAX_CONNECTIONS_PER_IP", "7"),
+        ("RATE_LIMIT_ENABLED", "false"),
+        ("RATE_LIMIT_REQUESTS_PER_MINUTE", "7"),
+        ("RATE_LIMIT_BURST", "7"),
+        ("RATE_LIMIT_MODEL_REQUESTS_PER_MINUTE", "7"),
+        ("RATE_LIMIT_TOKENS_PER_MINUTE", "7"),
+        ("RATE_LIMIT_RESERVE_TOKENS", "7"),
+        ("STREAMS_PER_USER", "7"),
+        ("LOG_IN_PER_MINUTE", "7"),
+        ("LOG_IN_BURST", "7"),
+        ("SIGN_UP_PER_HOUR", "7"),
+        ("SIGN_UP_BURST", "7"),
+        ("OLLAMA_BASE_URL", "http://127.0.0.1:11435"),
+        ("OLLAMA_NUM_PARALLEL", "7"),
+        ("OLLAMA_MAX_LOADED_MODELS", "7"),
+        ("MODEL_MIN_RESIDENCE_SECS", "7"),
+        ("MODEL_SLOTS", "llama3.2=7"),
+        ("MODEL_ADAPTIVE", "llama3.2"),
+        ("DEMO_MODEL", "true"),
+        ("ALLOW_CLOUD_MODELS", "true"),
+        ("MODEL_QUEUE_LIMIT", "128"),
+        ("MODEL_QUEUE_PER_USER", "7"),
+        ("REPLY_BUDGET_BYTES", "16777216"),
+        ("PROMPT_BUDGET_BYTES", "16777216"),
+        ("UPSTREAM_FIRST_BYTE_TIMEOUT_SECS", "7"),
+        ("UPSTREAM_IDLE_TIMEOUT_SECS", "7"),
+    ];
+
+    /// What a service goes by that was started with `was` and is told to go by `new`, as each of its rooms and the front end
+    /// understand that.
+    fn in_force(was: &Config, new: &Config) -> String {
+        let front = Front::new(was.http.clone());
+        front.reconfigure(&new.http);
+        let models = was.system.model.followed_by(new.system.model.clone());
+        let limits = was.system.rate_limit.followed_by(&new.system.rate_limit);
+        let accounts = AccountRules::of(&new.system.auth);
+        format!("{:#?}", (models, limits, accounts, &front.terms().config, &new.log.filter))
+    }
+
+    #[test]
+    fn a_reload_changes_what_the_table_of_keys_says_it_changes_and_nothing_else() {
+        let named: Vec<_> = OTHER.iter().map(|(name, _)| *name).collect();
+        assert_eq!(named, keys::ALL.iter().map(|key| key.name).collect::<Vec<_>>());
+        let (running, was) = Config::examine(&sources(&BASE));
+        let was = was.unwrap();
+        let before = in_force(&was, &was);
+        for (key, other) in keys::ALL.iter().zip(OTHER) {
+            let fresh = sources(&[&BASE[..], &[*other]].concat());
+            let reload = Config::reload(&fresh, &running).unwrap();
+            let (changed, pending) = if key.reload.is_some() {
+                (&reload.changed, &reload.needs_restart)
+            } else {
+                (&reload.needs_restart, &reload.changed)
+            };
+            assert_eq!(changed.iter().map(Change::name).collect::<Vec<_>>(), [key.name]);
+            assert!(pending.is_empty(), "{}: {pending:?}", key.name);
+            // The rooms choose rightly by themselves, too, when everything new is laid before them.
+            for new in [reload.config, Config::load(&fresh).unwrap()] {
+                let after = in_force(&was, &new);
+                assert_eq!(after != before, key.reload.is_some(), "{}:\n{after}", key.name);
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,11 @@
 //! Each source is read into plain pairs of name and text; a later one wins. Names that mean nothing are problems in
 //! every source that is ours alone. The environment is full of other people's names: there only a misspelt one of ours is
 //! a problem, because it would leave open what somebody meant to close.
+//!
+//! # When it breaks
+//!
+//! A file that is missing, no regular file, or not understood is a problem like any other. One on storage that hangs keeps its
+//! reader for as long as that does.
 
 use std::{
     collections::BTreeMap,
@@ -184,9 +189,15 @@ fn stranger(name: &str, text: &str, origin: &Origin) -> Option<Problem> {
     Some(Problem::new(name, "is not a configuration key", fix))
 }
 
+/// Looks at a file before it is opened: whoever opens a pipe or a device may wait there for ever.
+fn regular(path: &Path) -> io::Result<fs::Metadata> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() { Ok(metadata) } else { Err(io::Error::other("it is no regular file")) }
+}
+
 fn read_secret(path: &Path) -> Result<String, String> {
     let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
-    let length = fs::metadata(path).map_err(cannot)?.len();
+    let length = regular(path).map_err(cannot)?.len();
     if length > SECRET_FILE_MAX_BYTES {
         return Err(format!("{} is larger than {SECRET_FILE_MAX_BYTES} bytes", path.display()));
     }
@@ -197,7 +208,7 @@ fn read_secret(path: &Path) -> Result<String, String> {
 
 fn read_toml(path: &Path, problems: &mut Vec<Problem>) -> Vec<(String, String)> {
     let shown = path.display().to_string();
-    let text = match fs::read_to_string(path) {
+    let text = match regular(path).and_then(|_| fs::read_to_string(path)) {
         Ok(text) => text,
         Err(error) => {
             problems.push(Problem::new(
@@ -249,7 +260,7 @@ fn scalar(value: &toml::Value) -> Option<String> {
 }
 
 fn read_env_file(path: &Path, problems: &mut Vec<Problem>) -> Vec<(String, String)> {
-    let lines = match dotenvy::from_path_iter(path) {
+    let lines = match regular(path).map_err(dotenvy::Error::Io).and_then(|_| dotenvy::from_path_iter(path)) {
         Ok(lines) => lines,
         Err(error) if error.not_found() => return Vec::new(),
         Err(error) => {

@@ -1,4 +1,4 @@
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, process::Command, sync::mpsc};
 
 use super::*;
 
@@ -179,6 +179,27 @@ fn a_secret_comes_from_a_file_as_well() {
     assert_eq!(Config::load(&sources).unwrap().system.auth.secret.unwrap().reveal(), GOOD_SECRET);
     let sources = Sources { flags: vec![("APP_PORT_FILE".into(), "x".into())], ..Sources::default() };
     assert!(problems(&sources)[0].what.contains("is not a configuration key"));
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_unopened() {
+    let scratch = Scratch::new();
+    let pipe = scratch.0.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let secret = environment(&[("JWT_SECRET_FILE", pipe.to_str().unwrap())]);
+    let file = Sources { file: Some(pipe.clone()), ..Sources::default() };
+    let env_file = Sources { env_file: Some(pipe), ..Sources::default() };
+    // Whoever opens the pipe never comes back.
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        [secret, file, env_file].map(|sources| tell.send(problems(&sources)).unwrap())
+    });
+    for _ in 0..3 {
+        let problems = told.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].what.ends_with("it is no regular file"), "{}", problems[0]);
+        assert_ne!(problems[0].fix, "");
+    }
 }
 
 #[test]
@@ -379,7 +400,7 @@ fn f04_no_problem_and_no_report_repeats_a_secret() {
         ..environment(&[
             ("DATABASE_URL", CANARY),
             ("JWT_SECRET", CANARY),
-            ("OLLAMA_BASE_URL", &format!("http://u:{CANARY}@h")),
+            ("OLLAMA_BASE_URL", &format!("http://u:a/{CANARY}@h")),
         ])
     };
     let (settings, config) = Config::examine(&sources);

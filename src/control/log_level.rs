@@ -8,6 +8,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::telemetry::log::LogFilter;
 
+/// What a filter for a while cannot hide: what administrators do. Whoever has the machine can, by `RUST_LOG`.
+const KEPT: &str = "actors::auth::audit=info,deepersensor::control=info";
+
 pub(super) struct LogLevel {
     filter: Option<LogFilter>,
     state: Mutex<State>,
@@ -42,7 +45,7 @@ impl LogLevel {
     /// Filters by `filter` for `span`, then as usual.
     pub(super) fn filter_for(self: &Arc<Self>, filter: &str, span: Duration) -> anyhow::Result<()> {
         let mut state = self.state.lock();
-        self.set(filter)?;
+        self.set(&format!("{filter},{KEPT}"))?;
         if let Some(earlier) = state.fall_back.take() {
             earlier.abort();
         }
@@ -64,7 +67,7 @@ impl LogLevel {
             return;
         }
         state.fall_back = None;
-        // It was in force before, so it parses.
+        // The settings were judged before one of them got here, so it parses; it may never have been in force.
         let _ = self.set(&state.usual);
         drop(state);
         tracing::info!(event = "log_filter_fell_back", "the log is filtered as usual again");

@@ -24,7 +24,8 @@ impl ReloadMetrics {
         let metrics = Self { reloads: Family::default(), reloaded_at: Gauge::default() };
         let help = "Times the settings were read again, by what came of it. Worry at refused: the file is wrong and the service goes by the old one";
         registry.register("deepersensor_config_reloads", help, metrics.reloads.clone());
-        let help = "When the settings in force were last found valid, by a start or a reload, in seconds since 1970";
+        let help =
+            "When the settings in force were last found valid, by a start or a reload, in seconds since 1970";
         registry.register(
             "deepersensor_config_reloaded_timestamp_seconds",
             help,

@@ -8,9 +8,11 @@
 //!
 //! # When it breaks
 //!
-//! Everything that can fail comes before the first change. Reloads run one at a time, on the blocking pool, since they read
-//! files; one whose caller left runs to its end, and says so in the log. While the store is away a reload works, and its entry
-//! in the audit trail is lost, but its line in the log is not.
+//! Everything that can fail comes before the first change. Reloads run one at a time; one whose caller left runs to its end,
+//! and says so in the log. Files are read on the blocking pool: one that hangs keeps a thread there and has all other reloads
+//! refused, but holds up nothing else, and a service that stops leaves it behind. While the store is away a reload works, and
+//! its entry in the audit trail is lost. Its line in the log is written if the filter lets it through that is in force by then:
+//! `RUST_LOG=off` does not.
 
 mod log_level;
 mod metrics;
@@ -18,15 +20,16 @@ mod reload;
 
 use std::{sync::Arc, time::Duration};
 
-use actors::{auth::Administrator, system::System};
+use actors::{auth::Administrator, system::System, trace::Carrier};
 use domain::audit::AuditEvent;
 use parking_lot::Mutex;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::reload::{Refusal, Told};
 use self::{log_level::LogLevel, metrics::ReloadMetrics};
 use crate::{
-    config::{Config, Settings, Sources, is_log_filter},
+    config::{Config, Problems, Reload, Settings, Sources, is_log_filter},
     http::Front,
     telemetry::log::LogFilter,
 };
@@ -55,11 +58,14 @@ pub struct Control(Option<Arc<Inner>>);
 
 struct Inner {
     sources: Sources,
-    /// The settings in force; held by the one reload under way.
+    /// The settings in force.
     running: Mutex<Settings>,
+    /// Held by the one reload under way.
+    only_one: Arc<Semaphore>,
     front: Arc<Front>,
     log: Arc<LogLevel>,
     metrics: ReloadMetrics,
+    closing: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -82,9 +88,11 @@ impl Control {
         Self(Some(Arc::new(Inner {
             sources,
             running: Mutex::new(settings),
+            only_one: Arc::new(Semaphore::new(1)),
             front,
             log: LogLevel::new(log, config.log.filter.clone(), tasks.clone()),
             metrics,
+            closing: CancellationToken::new(),
             tasks,
         })))
     }
@@ -96,9 +104,21 @@ impl Control {
         by: Administrator,
         is_dry: bool,
     ) -> Result<Told, Refusal> {
+        let Some(inner) = self.0.clone() else { return Err(Refusal::NothingToRead) };
+        self.reload_from(system, by, is_dry, move |running| Config::reload(&inner.sources, running)).await
+    }
+
+    /// The same, by what `read` finds for the settings in force.
+    pub(crate) async fn reload_from(
+        &self,
+        system: &Arc<System>,
+        by: Administrator,
+        is_dry: bool,
+        read: impl FnOnce(&Settings) -> Result<Reload, Problems> + Send + 'static,
+    ) -> Result<Told, Refusal> {
         let Some(inner) = &self.0 else { return Err(Refusal::NothingToRead) };
-        let (inner, system) = (Arc::clone(inner), Arc::clone(system));
-        let work = inner.tasks.clone().spawn_blocking(move || inner.reload(&system, &by, is_dry));
+        let work = Arc::clone(inner).reload(Arc::clone(system), by, is_dry, read);
+        let work = inner.tasks.spawn(Carrier::here().around(work));
         work.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
     }
 
@@ -120,16 +140,14 @@ impl Control {
         if !(1..=FILTER_SECS_MAX).contains(&seconds) {
             return Err(BadFilter::OutOfBounds);
         }
-        inner.log.filter_for(filter, Duration::from_secs(seconds)).map_err(|_| BadFilter::Malformed)?;
+        // Said by the filter that held until now: the next one may be to hide it.
         tracing::warn!(
             event = AuditEvent::SysLogFilterChanged.as_str(),
-            user_id = by.user.map(tracing::field::display),
-            ip = by.origin.address.map(tracing::field::display),
-            request_id = by.origin.request_id,
             filter,
             seconds,
             "the log is filtered otherwise for a while"
         );
+        inner.log.filter_for(filter, Duration::from_secs(seconds)).map_err(|_| BadFilter::Malformed)?;
         let detail = format!("{filter} for {seconds} s");
         system.auth.record_operation(by, AuditEvent::SysLogFilterChanged, detail);
         Ok(())
@@ -140,9 +158,10 @@ impl Control {
         self.0.as_ref().map(|inner| inner.log.usual()).unwrap_or_default()
     }
 
-    /// Resolves when nothing is under way, and nothing more will be.
+    /// Resolves when nothing is under way that changes anything, and nothing more will be. Waits for nobody who reads.
     pub(crate) async fn close(&self) {
         if let Some(inner) = &self.0 {
+            inner.closing.cancel();
             inner.log.close();
             inner.tasks.close();
             inner.tasks.wait().await;

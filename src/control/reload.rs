@@ -1,12 +1,13 @@
 //! One reload: read, judge, prepare, and only then change; told once, in the log and to the audit trail.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use actors::{auth::Administrator, system::System};
 use domain::audit::AuditEvent;
+use tokio::task::spawn_blocking;
 
 use super::Inner;
-use crate::config::{Change, Config, Problem, Problems, Reload, keys};
+use crate::config::{Change, Problem, Problems, Reload, Settings, keys};
 
 /// Characters of the names of settings in an entry of the audit trail.
 const DETAIL_CHARS_MAX: usize = 1_000;
@@ -43,6 +44,8 @@ impl Outcome {
 pub(crate) enum Refusal {
     Invalid(Problems),
     UnderWay,
+    /// The service stopped before everything was read.
+    Stopping,
     /// The service was not started from sources.
     NothingToRead,
     Internal(String),
@@ -53,6 +56,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Invalid(problems) => problems.fmt(f),
             Self::UnderWay => f.write_str("another reload is under way"),
+            Self::Stopping => f.write_str("the service is shutting down"),
             Self::NothingToRead => f.write_str("this service was not started from sources"),
             Self::Internal(text) => f.write_str(text),
         }
@@ -60,16 +64,36 @@ impl fmt::Display for Refusal {
 }
 
 impl Inner {
-    pub(super) fn reload(&self, system: &System, by: &Administrator, is_dry: bool) -> Result<Told, Refusal> {
-        let Some(mut running) = self.running.try_lock() else { return Err(Refusal::UnderWay) };
-        let reload = match Config::reload(&self.sources, &running) {
-            Ok(reload) => reload,
-            Err(problems) => return Err(self.refused(system, by, is_dry, problems)),
+    /// Reads and judges on the blocking pool, without the rooms; all that follows waits for nothing.
+    pub(super) async fn reload(
+        self: Arc<Self>,
+        system: Arc<System>,
+        by: Administrator,
+        is_dry: bool,
+        read: impl FnOnce(&Settings) -> Result<Reload, Problems> + Send + 'static,
+    ) -> Result<Told, Refusal> {
+        let Ok(only_one) = Arc::clone(&self.only_one).try_acquire_owned() else {
+            return Err(Refusal::UnderWay);
         };
-        if is_dry {
-            let Reload { changed, needs_restart, .. } = reload;
-            return Ok(Told { outcome: Outcome::Dry, changed, needs_restart });
+        let running = self.running.lock().clone();
+        // Whoever hangs there stays the only one, also when nobody waits for it any more.
+        let reading = spawn_blocking(move || (read(&running), only_one));
+        let (read, _only_one) = tokio::select! {
+            biased;
+            () = self.closing.cancelled() => return Err(Refusal::Stopping),
+            read = reading => read.map_err(|error| Refusal::Internal(error.to_string()))?,
+        };
+        match read {
+            Ok(Reload { changed, needs_restart, .. }) if is_dry => {
+                Ok(Told { outcome: Outcome::Dry, changed, needs_restart })
+            }
+            Ok(reload) => self.put_in_force(&system, &by, reload),
+            Err(problems) if is_dry => Err(Refusal::Invalid(problems)),
+            Err(problems) => Err(self.refused(&system, &by, problems)),
         }
+    }
+
+    fn put_in_force(&self, system: &System, by: &Administrator, reload: Reload) -> Result<Told, Refusal> {
         let Reload { settings, config, changed, needs_restart } = reload;
         let outcome = if changed.is_empty() { Outcome::Unchanged } else { Outcome::Applied };
         if outcome == Outcome::Applied {
@@ -80,39 +104,33 @@ impl Inner {
                 Ok(prepared) => prepared,
                 Err(error) => {
                     let problems = unfit(&keys::OLLAMA_BASE_URL, error.to_string());
-                    return Err(self.refused(system, by, is_dry, problems));
+                    return Err(self.refused(system, by, problems));
                 }
             };
             if let Err(error) = self.log.set_usual(config.log.filter) {
                 let problems = unfit(&keys::RUST_LOG, error.to_string());
-                return Err(self.refused(system, by, is_dry, problems));
+                return Err(self.refused(system, by, problems));
             }
             // Nothing fails from here on.
             system.reconfigure(prepared);
             self.front.reconfigure(&config.http);
         }
-        *running = settings;
-        drop(running);
+        *self.running.lock() = settings;
         self.metrics.reloaded(outcome.as_str(), system.clock().now());
         let told = Told { outcome, changed, needs_restart };
         tell(system, by, &told);
         Ok(told)
     }
 
-    fn refused(&self, system: &System, by: &Administrator, is_dry: bool, problems: Problems) -> Refusal {
-        if !is_dry {
-            self.metrics.refused();
-            let names: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
-            tracing::error!(
-                event = AuditEvent::SysConfigRefused.as_str(),
-                user_id = by.user.map(tracing::field::display),
-                ip = by.origin.address.map(tracing::field::display),
-                request_id = by.origin.request_id,
-                problems = in_one_line(&problems),
-                "the settings were read again and refused: nothing has changed"
-            );
-            system.auth.record_operation(by, AuditEvent::SysConfigRefused, cut(&names.join(", ")));
-        }
+    fn refused(&self, system: &System, by: &Administrator, problems: Problems) -> Refusal {
+        self.metrics.refused();
+        let names: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
+        tracing::error!(
+            event = AuditEvent::SysConfigRefused.as_str(),
+            problems = in_one_line(&problems),
+            "the settings were read again and refused: nothing has changed"
+        );
+        system.auth.record_operation(by, AuditEvent::SysConfigRefused, cut(&names.join(", ")));
         Refusal::Invalid(problems)
     }
 }
@@ -126,9 +144,6 @@ fn tell(system: &System, by: &Administrator, told: &Told) {
             tracing::$level!(
                 event = AuditEvent::SysConfigReloaded.as_str(),
                 outcome = told.outcome.as_str(),
-                user_id = by.user.map(tracing::field::display),
-                ip = by.origin.address.map(tracing::field::display),
-                request_id = by.origin.request_id,
                 changed,
                 needs_restart,
                 $words

@@ -100,11 +100,13 @@ impl Report {
 
     /// Whether the line is worth reading where nobody looks for this request.
     fn is_telling(&self) -> bool {
-        let Some(status) = self.status else { return self.method != "GET" };
-        match status.as_u16() {
-            500 | 502 => true,
-            400.. => false,
-            _ => !matches!(self.method, "GET" | "HEAD" | "OPTIONS"),
+        let is_change = !matches!(self.method, "GET" | "HEAD" | "OPTIONS");
+        match self.status.map(|status| status.as_u16()) {
+            // Somebody unknown who hangs up has paid for nothing yet.
+            None => is_change && self.errand.user().is_some(),
+            Some(500 | 502) => true,
+            Some(400..) => false,
+            Some(_) => is_change,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::{chown, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -156,6 +157,73 @@ both_stores! {
 }
 
 #[tokio::test]
+async fn b13_no_piece_of_a_password_stands_among_the_arguments_of_a_backup() {
+    let told = |url: &str| {
+        let mut command = Command::new("bash");
+        let shown =
+            r#"source deploy/lib/database.sh; connect_to "$URL"; printf '%s %s' "$database" "$PGPASSWORD""#;
+        command.args(["-c", shown]).current_dir(env!("CARGO_MANIFEST_DIR")).env("URL", url);
+        run(command)
+    };
+    for (authority, password) in [
+        ("u:plain@h:5", "plain"),
+        (r"u:a\n\x41%5c%5C@h:5", r"a\n\x41\\"),
+        ("u:100%@h:5", "100%"),
+        ("u:%2525%c3%a4%2F@h:5", "%25\u{e4}/"),
+        ("u:a@b:c@h:5", "a@b:c"),
+        ("u:@h:5", ""),
+    ] {
+        let done = told(&format!("postgres://{authority}/db?sslmode=require")).await;
+        assert!(done.status.success(), "{authority}: {}", said(&done));
+        assert_eq!(said(&done), format!("postgresql://u@h:5/db?sslmode=require {password}"), "{authority}");
+    }
+    for url in [
+        "postgres://u:pa/zz@h/db",
+        "postgres://u:pa?zz@h/db",
+        "postgres://u@h/db?password=zz",
+        "postgres://u@h?a=b&password=zz",
+        "postgres://u@h/db?sslpassword=zz",
+        "postgres://u@h/db?%70assword=zz",
+        "postgres://u@h/db?a=b&p%61ssword=zz",
+        "host=h user=u password=zz",
+    ] {
+        let refused = told(url).await;
+        assert_eq!(refused.status.code(), Some(2), "{url}: {}", said(&refused));
+        assert!(!said(&refused).contains("zz"), "{url}: {}", said(&refused));
+    }
+}
+
+#[tokio::test]
+async fn a_backup_follows_no_link_and_goes_into_nobody_elses_directory() {
+    let app = TestApp::on(Store::Sqlite).await;
+    let scratch = Scratch::new("backup", None).unwrap();
+    let target = scratch.path().join("target");
+    fs::write(&target, "theirs").unwrap();
+    let ours = scratch.path().join("ours");
+    fs::create_dir(&ours).unwrap();
+    symlink(&target, ours.join(".lock")).unwrap();
+    // Only root can give a directory away; to anybody else root's own is somebody else's.
+    let given = scratch.path().join("given");
+    fs::create_dir(&given).unwrap();
+    let foreign = if chown(&given, Some(65_534), None).is_ok() { given.as_path() } else { Path::new("/") };
+    for (directory, why) in [(ours.as_path(), "is a link"), (foreign, "belongs to somebody else")] {
+        let mut command = on_store_of(&app, "backup.sh");
+        command.arg(directory);
+        let refused = run(command).await;
+        assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+        assert!(said(&refused).contains(why), "{}", said(&refused));
+    }
+    assert_eq!(fs::read_to_string(&target).unwrap(), "theirs");
+
+    let lock = ours.join(".lock");
+    fs::remove_file(&lock).unwrap();
+    fs::write(&lock, "kept").unwrap();
+    backed_up(&app, &ours).await;
+    assert_eq!(fs::read_to_string(&lock).unwrap(), "kept");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_sqlite_store_that_was_replaced_stays_beside_the_one_that_came_back() {
     let mut app = TestApp::on(Store::Sqlite).await;
     app.sign_up_and_in("ada@example.org").await;
@@ -199,5 +267,23 @@ async fn a_sqlite_store_that_was_replaced_stays_beside_the_one_that_came_back() 
     let refused = verb(&["restore", "--from", text.to_str().unwrap()]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(app.database.number("SELECT count(*) FROM users").await, 1, "{}", said(&refused));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_store_is_not_restored_by_somebody_whose_files_its_owner_could_not_open() {
+    let app = TestApp::on(Store::Sqlite).await;
+    let scratch = Scratch::new("owner", None).unwrap();
+    let backup = backed_up(&app, scratch.path()).await;
+    let theirs = scratch.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    // Only root may give a directory away; elsewhere there is nothing to refuse.
+    if chown(&theirs, Some(65_534), Some(65_534)).is_ok() {
+        let mut command = script("restore.sh");
+        command.env("DATA_DIR", &theirs).arg(&backup);
+        let done = run(command).await;
+        assert!(!done.status.success() && said(&done).contains("another user"), "{}", said(&done));
+        assert_eq!(fs::read_dir(&theirs).unwrap().count(), 0, "nothing was made there");
+    }
     app.finish().await;
 }

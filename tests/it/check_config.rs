@@ -9,7 +9,7 @@ use support::{
 };
 use tokio::task::spawn_blocking;
 
-use crate::harness::{Database, MODEL, SECRET, Store, TestApp, both_stores};
+use crate::harness::{Database, MODEL, SECRET, Store, TestApp, both_stores, scripts::Roles};
 
 /// Its status, and what it says on either of its outputs.
 async fn check(scratch: &Scratch, settings: &[(&str, &str)], more: &[&str]) -> (Option<i32>, String) {
@@ -62,8 +62,54 @@ both_stores! {
         let (status, said) = check(&scratch, &settings, &["--connect"]).await;
         assert_eq!(status, Some(0), "{said}");
         assert!(said.contains("answers, schema ") && !said.contains("warning"), "{said}");
+
+        // Of a later release, on which this one works.
+        app.database.texts(&later_migration(store)).await;
+        let (status, said) = check(&scratch, &settings, &["--connect"]).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("answers, schema 9999, newer than this binary's 3, which works on it"), "{said}");
+        assert!(!said.contains("warning"), "{said}");
+
+        app.database.texts("UPDATE _sqlx_migrations SET success = false WHERE version = 9999").await;
+        let (status, said) = check(&scratch, &settings, &["--connect"]).await;
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains("the service does not start on its schema: migration 9999"), "{said}");
         app.finish().await;
     }
+}
+
+fn later_migration(store: Store) -> String {
+    let (checksum, time) = match store {
+        Store::Postgres => ("'\\x01'::bytea", "now()"),
+        Store::Sqlite => ("x'01'", "CURRENT_TIMESTAMP"),
+    };
+    format!(
+        "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time)
+         VALUES (9999, 'of a later release', {time}, true, {checksum}, 0)"
+    )
+}
+
+#[tokio::test]
+async fn e06_an_older_schema_is_told_with_who_may_bring_it_up_to_date() {
+    let scratch = Scratch::new("check", None).unwrap();
+    let ollama = FakeOllama::start(fake_ollama::Config::with([Model::new(MODEL)])).await.unwrap();
+    let database = Database::make(Store::Postgres, &scratch.path().join("data")).await;
+    let Database::Postgres { name, .. } = &database else { unreachable!() };
+    let roles = Roles::make(name, scratch.path()).await;
+    database.texts("DELETE FROM _sqlx_migrations WHERE version = 3").await;
+    let ollama = ollama.url();
+    let app: &[_] = &[("OLLAMA_BASE_URL", &*ollama), ("DATABASE_URL", &roles.app)];
+    let with_owner = [app, &[("MIGRATE_DATABASE_URL", &*roles.owner)]].concat();
+    let owner = [("OLLAMA_BASE_URL", &*ollama), ("DATABASE_URL", &roles.owner)];
+    for settings in [&with_owner[..], &owner] {
+        let (status, said) = check(&scratch, settings, &["--connect"]).await;
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("warning: its schema is older than this binary: the next start, or"), "{said}");
+    }
+    let (status, said) = check(&scratch, app, &["--connect"]).await;
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("the service does not start before `deepersensor migrate`"), "{said}");
+    database.remove().await;
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod conversations;
 mod dashboards;
 mod database;
 mod design;
+mod docs;
 mod faults;
 mod frozen;
 mod harness;

@@ -1,6 +1,10 @@
 //! Settings read again while the service works: by an administrator, and by SIGHUP in a process of its own.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 use support::{
@@ -269,10 +273,11 @@ async fn pages_of_an_origin_are_let_in_by_a_reload() {
 struct Process {
     gateway: Gateway,
     file: PathBuf,
+    secret: PathBuf,
     access: String,
     _ollama: FakeOllama,
     database: Database,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Process {
@@ -282,16 +287,42 @@ impl Process {
         let ollama = FakeOllama::start(fake_ollama::Config::with(endless())).await.unwrap();
         let file = scratch.path().join("settings.toml");
         fs::write(&file, settings).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deepersensor"));
-        command.arg("--config").arg(&file).env_clear().env("JWT_SECRET", SECRET);
+        let secret = scratch.path().join("secret");
+        fs::write(&secret, SECRET).unwrap();
+        let mut command = Self::command(&file, &secret);
         command.env("OLLAMA_BASE_URL", ollama.url());
         let gateway = Gateway::start(command, &scratch).await.unwrap();
         let credentials = json!({"email": "ada@example.org", "password": PASSWORD});
-        let post = |path: &str| Call::new(gateway.addr, "POST", path).json(&credentials).send();
-        post("/v1/auth/signup").await.expect_status(201);
-        let tokens = post("/v1/auth/login").await.expect_status(200).json();
-        let access = tokens["access_token"].as_str().unwrap().to_owned();
-        Self { gateway, file, access, _ollama: ollama, database, _scratch: scratch }
+        let created = Call::new(gateway.addr, "POST", "/v1/auth/signup").json(&credentials).send().await;
+        created.expect_status(201);
+        let mut process =
+            Self { gateway, file, secret, access: String::new(), _ollama: ollama, database, scratch };
+        process.access = process.log_in("ada@example.org").await;
+        process
+    }
+
+    fn command(file: &Path, secret: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_deepersensor"));
+        command.arg("--config").arg(file).env_clear().env("JWT_SECRET_FILE", secret);
+        command
+    }
+
+    async fn log_in(&self, email: &str) -> String {
+        let credentials = json!({"email": email, "password": PASSWORD});
+        let call = Call::new(self.gateway.addr, "POST", "/v1/auth/login").json(&credentials);
+        let tokens = call.send().await.expect_status(200).json();
+        tokens["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes an administrator by the command line, and returns what it signs in with.
+    async fn administrator(&self, email: &str) -> String {
+        let password = self.scratch.path().join("password");
+        fs::write(&password, PASSWORD).unwrap();
+        let mut command = Self::command(&self.file, &self.secret);
+        command.args(["admin", "create", "--email", email, "--password-file"]).arg(password);
+        let output = command.current_dir(self.scratch.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.log_in(email).await
     }
 
     /// Sends SIGHUP, and returns the line of the log about what came of it.
@@ -361,6 +392,59 @@ async fn sighup_raises_a_limit_refuses_what_is_invalid_and_changes_the_log_while
 
     stream.until("chunk").await;
     drop(stream);
+    let (status, _) = process.gateway.terminate(PATIENCE).await.unwrap();
+    assert!(status.success(), "{status}");
+    process.database.remove().await;
+}
+
+#[tokio::test]
+async fn d07_a_secret_whose_file_became_a_pipe_is_refused_and_the_service_still_stops() {
+    let process = Process::start("").await;
+    fs::remove_file(&process.secret).unwrap();
+    assert!(Command::new("mkfifo").arg(&process.secret).status().unwrap().success());
+    let line = process.hang_up("", "sys_config_refused").await;
+    let problems = line["problems"].as_str().unwrap();
+    assert!(problems.starts_with("JWT_SECRET_FILE ("), "{line:#}");
+    assert!(problems.contains("it is no regular file; fix: "), "{line:#}");
+    assert_eq!(process.me().await, 200);
+    let (status, _) = process.gateway.terminate(PATIENCE).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    process.database.remove().await;
+}
+
+#[tokio::test]
+async fn b13_the_log_names_who_had_settings_read_again_and_nobody_after_a_signal() {
+    let process = Process::start("").await;
+    let access = process.administrator("root@example.org").await;
+    let call = |method: &'static str, path: &'static str| {
+        Call::new(process.gateway.addr, method, path).bearer(&access)
+    };
+    let me = call("GET", "/v1/auth/me").send().await.expect_status(200).json()["id"].clone();
+    let told = |reply: &Reply, event: &str| {
+        let line = process.lines(event).pop().unwrap();
+        let request = json!(reply.header("x-request-id").unwrap());
+        assert_eq!(
+            [&line["user_id"], &line["ip"], &line["request_id"]],
+            [&me, &json!("127.0.0.1"), &request],
+            "{line:#}"
+        );
+    };
+    fs::write(&process.file, "RATE_LIMIT_BURST = 0").unwrap();
+    told(&call("POST", "/v1/admin/reload").send().await.expect_status(422), "sys_config_refused");
+    fs::write(&process.file, "RATE_LIMIT_BURST = 30").unwrap();
+    told(&call("POST", "/v1/admin/reload").send().await.expect_status(200), "sys_config_reloaded");
+    let filter = json!({"filter": "info"});
+    let set = call("POST", "/v1/admin/log-filter").json(&filter).send().await;
+    told(&set.expect_status(200), "sys_log_filter_changed");
+
+    for (settings, event) in
+        [("RATE_LIMIT_BURST = 0", "sys_config_refused"), ("RATE_LIMIT_BURST = 40", "sys_config_reloaded")]
+    {
+        let line = process.hang_up(settings, event).await;
+        for name in ["user_id", "ip", "request_id"] {
+            assert_eq!(line.get(name), None, "{line:#}");
+        }
+    }
     let (status, _) = process.gateway.terminate(PATIENCE).await.unwrap();
     assert!(status.success(), "{status}");
     process.database.remove().await;

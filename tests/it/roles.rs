@@ -8,7 +8,7 @@ use support::{postgres::Cluster, process::Scratch};
 
 use crate::{
     harness::{
-        MODEL, Options, Store, TestApp,
+        MODEL, Options, SECRET, Store, TestApp,
         scripts::{Roles, run, said},
     },
     turn::prompt,
@@ -101,6 +101,8 @@ async fn a19_the_whole_service_works_by_a_role_that_can_neither_change_the_schem
         "DROP FUNCTION refuse_audit_change()",
         "TRUNCATE users CASCADE",
         "SET session_replication_role = replica",
+        "SELECT lo_create(0)",
+        "SELECT lo_from_bytea(0, 'x')",
         "UPDATE audit_log SET event = 'nothing'",
         "DELETE FROM audit_log",
         "TRUNCATE audit_log",
@@ -158,6 +160,9 @@ async fn e06_by_the_app_role_an_old_schema_ends_the_start_with_what_to_do() {
         assert!(told.contains("run `deepersensor migrate` with MIGRATE_DATABASE_URL"), "{verb}: {told}");
     }
     let looked = run(command("admin list", &scratch, &alone)).await;
+    assert!(said(&looked).contains("JWT_SECRET is not set"), "looking draws no secret: {}", said(&looked));
+    let with_secret = [alone[0], ("JWT_SECRET", SECRET)];
+    let looked = run(command("admin list", &scratch, &with_secret)).await;
     assert!(said(&looked).contains("run `deepersensor migrate` first"), "{}", said(&looked));
 
     let other = empty("roles_other", &scratch).await;
@@ -177,4 +182,87 @@ async fn roles_that_are_mightier_than_they_look_are_refused() {
     assert!(refused.contains("roles_mighty_app has rights beyond this database"), "{refused}");
     let made = "SELECT count(*) FROM pg_roles WHERE rolname = 'roles_mighty_owner'";
     assert_eq!(number(&cluster.url("postgres"), made).await, 0, "all or nothing");
+}
+
+/// As superuser in the database.
+async fn by_superuser(database: &str, sql: &str) {
+    let mut db = PgConnection::connect(&Cluster::shared().await.unwrap().url(database)).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a19_what_an_older_app_role_was_granted_is_taken_from_it() {
+    let scratch = Scratch::new("roles", None).unwrap();
+    let cluster = Cluster::shared().await.unwrap();
+    cluster.create_database("roles_granted").await.unwrap();
+    cluster.run("CREATE ROLE roles_granted_app; CREATE ROLE roles_granted_friend").await.unwrap();
+    let granted = "GRANT ALL ON DATABASE roles_granted TO roles_granted_app WITH GRANT OPTION; \
+                   GRANT ALL ON SCHEMA public TO roles_granted_app WITH GRANT OPTION; \
+                   SET ROLE roles_granted_app; \
+                   GRANT CREATE ON SCHEMA public TO roles_granted_friend; \
+                   ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO roles_granted_friend";
+    by_superuser("roles_granted", granted).await;
+    let roles = Roles::make("roles_granted", scratch.path()).await;
+    for ddl in [
+        "CREATE TABLE mine (id int)",
+        "CREATE TEMPORARY TABLE mine (id int)",
+        "CREATE SCHEMA mine",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ] {
+        assert_eq!(refusal(&roles.app, ddl).await, INSUFFICIENT_PRIVILEGE, "{ddl}");
+    }
+
+    // By what else it could make things.
+    by_superuser("roles_granted", "CREATE SCHEMA other; GRANT CREATE ON SCHEMA other TO PUBLIC").await;
+    let refused = Roles::try_make("roles_granted", scratch.path()).await.err().unwrap();
+    assert!(refused.contains("roles_granted_app may make things in the schema other"), "{refused}");
+}
+
+#[tokio::test]
+async fn a19_what_an_older_app_role_made_is_refused_and_never_handed_to_the_owner() {
+    let scratch = Scratch::new("roles", None).unwrap();
+    Cluster::shared().await.unwrap().create_database("roles_made").await.unwrap();
+    let roles = Roles::make("roles_made", scratch.path()).await;
+    let both = [("DATABASE_URL", roles.app.as_str()), ("MIGRATE_DATABASE_URL", &roles.owner)];
+    assert!(run(command("migrate", &scratch, &both)).await.status.success());
+    for (made, what) in [
+        ("CREATE TABLE public.mine (id int)", "table mine"),
+        ("CREATE VIEW public.mine AS SELECT 1", "view mine"),
+        // Names are no statements of the superuser who runs the script.
+        (
+            r#"CREATE TABLE public."$refusal$; %'\ COMMIT; --" (id int)"#,
+            r#"table "$refusal$; %'\ COMMIT; --""#,
+        ),
+        ("CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'", "function mine()"),
+        ("CREATE SCHEMA mine", "schema mine"),
+        ("SELECT lo_create(4711)", "large object 4711"),
+    ] {
+        let able = "GRANT ALL ON DATABASE roles_made TO roles_made_app; GRANT ALL ON SCHEMA public TO roles_made_app; \
+                    GRANT EXECUTE ON FUNCTION lo_create(oid) TO roles_made_app; SET ROLE roles_made_app; ";
+        by_superuser("roles_made", &format!("{able}{made}")).await;
+        let refused = Roles::try_make("roles_made", scratch.path()).await.err().unwrap();
+        assert!(refused.contains(&format!("roles_made_app owns {what}: drop it first")), "{refused}");
+        by_superuser("roles_made", "DROP OWNED BY roles_made_app").await;
+    }
+    let roles = Roles::make("roles_made", scratch.path()).await;
+    assert_eq!(rights(&roles.app, "audit_log").await, "SELECT INSERT");
+}
+
+#[tokio::test]
+async fn a19_a_database_that_one_role_served_so_far_goes_over_to_the_owner() {
+    let scratch = Scratch::new("roles", None).unwrap();
+    let cluster = Cluster::shared().await.unwrap();
+    cluster.create_database("roles_single").await.unwrap();
+    cluster.run("CREATE ROLE roles_single_app LOGIN").await.unwrap();
+    by_superuser("roles_single", "ALTER DATABASE roles_single OWNER TO roles_single_app").await;
+    by_superuser("roles_single", "ALTER SCHEMA public OWNER TO roles_single_app").await;
+    let url = cluster.url("roles_single").replace("postgres@", "roles_single_app@");
+    let migrated = run(command("migrate", &scratch, &[("DATABASE_URL", &url)])).await;
+    assert!(migrated.status.success(), "{}", said(&migrated));
+    let roles = Roles::make("roles_single", scratch.path()).await;
+    let owned = "SELECT count(*) FROM pg_class WHERE relowner = current_user::regrole AND relkind = 'r'";
+    assert_eq!(number(&roles.app, owned).await, 0);
+    assert!(number(&roles.owner, owned).await > 0);
+    assert_eq!(rights(&roles.app, "audit_log").await, "SELECT INSERT");
+    assert_eq!(refusal(&roles.app, "CREATE TABLE mine (id int)").await, INSUFFICIENT_PRIVILEGE);
 }

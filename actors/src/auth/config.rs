@@ -58,13 +58,14 @@ pub struct AuthConfig {
 }
 
 /// The settings that can change while the room lives.
-pub(super) struct AccountRules {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountRules {
     pub(super) sign_up: SignUp,
     pub(super) password_min_chars: usize,
 }
 
 impl AccountRules {
-    pub(super) const fn of(config: &AuthConfig) -> Self {
+    pub const fn of(config: &AuthConfig) -> Self {
         Self { sign_up: config.sign_up, password_min_chars: config.password_min_chars }
     }
 }
@@ -77,6 +78,11 @@ pub(super) struct Lifetimes {
 }
 
 impl AuthConfig {
+    /// Whether there is a master secret already; a start would draw one otherwise.
+    pub fn has_secret(&self) -> bool {
+        self.secret.is_some() || self.data_dir.join(secret::FILE).exists()
+    }
+
     pub fn new(data_dir: PathBuf) -> Self {
         Self {
             secret: None,

@@ -73,7 +73,7 @@ use self::{
     actor::AuthActor,
     audit::ToldLately,
     check::Freshness,
-    config::{AccountRules, Lifetimes},
+    config::Lifetimes,
     error::store_failed,
     key_set::KeySets,
     key_set_actor::{KeySetActor, Lookout},
@@ -88,7 +88,7 @@ use self::{
 pub use self::{
     administration::Administrator,
     api_key::KeyRequest,
-    config::{AuthConfig, SignUp},
+    config::{AccountRules, AuthConfig, SignUp},
     error::AuthError,
     invites::InviteRequest,
     key_times::KeyState,

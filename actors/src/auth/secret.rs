@@ -30,7 +30,7 @@ const MIN_DISTINCT_BYTES: usize = 10;
 /// Neighbours such as `1234`, `fedc` or `aaaa`: so many in a row are a run.
 const RUN_BYTES: usize = 4;
 
-const FILE: &str = "secret";
+pub(super) const FILE: &str = "secret";
 
 /// Phrases of secrets that people think up or copy, compared without case and punctuation. Random text in base64 contains
 /// one of them less than once in a million times, in hex never.

@@ -21,7 +21,7 @@ pub struct DbConfig {
     pub data_dir: PathBuf,
     /// Whether this process must be the only service on `data_dir`; admin verbs work beside one and say `false`.
     pub exclusive: bool,
-    /// DbWorkers, and connections for reads; to a replica there are as many again.
+    /// DbWorkers, and connections for reads; to a replica there are as many again, and one more.
     pub readers: usize,
     /// Lanes of writes, each with a connection of its own, on Postgres; SQLite has one.
     pub writers: usize,

@@ -135,5 +135,6 @@ over_both! {
         e6_two_rooms_that_start_together_migrate_once
         what_was_written_is_there_after_a_restart
         e06_a_schema_that_is_newer_is_worked_on
+        e06_a_look_at_a_schema_foretells_the_start
         who_only_looks_changes_no_schema;
 }

@@ -68,16 +68,12 @@ impl Lane {
         &self.bell
     }
 
-    /// Takes a place ahead of the job that will need it.
-    ///
-    /// # Errors
-    ///
-    /// [`DbError::Overloaded`] when all places are taken.
-    pub(super) fn reserve(&self) -> Result<Permit, DbError> {
-        self.gate.try_enter().ok_or(DbError::Overloaded)
+    /// Takes a place ahead of the job that will need it; `None` when all places are taken.
+    pub(super) fn reserve(&self) -> Option<Permit> {
+        self.gate.try_enter()
     }
 
-    /// Queues a change and wakes the writer. A lane that was shut answers at once.
+    /// Queues a change and wakes the writer. A lane that was shut drops it at once.
     pub(super) fn place(&self, mut job: Job) {
         job.count(&self.unsettled);
         let (refused, is_due) = {
@@ -85,7 +81,7 @@ impl Lane {
             if queue.is_open() { (None, queue.push(job)) } else { (Some(job), false) }
         };
         if let Some(job) = refused {
-            self.give_up(job, &shut());
+            self.lose(job, "the service is stopping");
         }
         if is_due {
             self.bell.ring();
@@ -123,12 +119,12 @@ impl Lane {
     }
 
     /// Puts back what a dying writer had in hand: what may run twice goes to the head of the queue, what may not is
-    /// answered with an unknown outcome.
+    /// dropped, and its outcome is unknown.
     pub(super) fn put_back(&self, jobs: impl DoubleEndedIterator<Item = Job>) {
         let (again, unknown): (Vec<_>, Vec<_>) = jobs.partition(|job| job.write.is_repeatable());
         self.queue.lock().push_front(again);
         for job in unknown {
-            job.answer(Err(DbError::Unavailable("the writer died with the change in hand".into())));
+            self.lose(job, "the writer died with the change in hand");
         }
         self.bell.ring();
     }
@@ -162,8 +158,21 @@ impl Lane {
         self.queue.lock().kept_is_due(Instant::now());
     }
 
-    /// Answers a change that will not be written; operators must see the settlements and audit entries among them.
+    /// Answers a change that will not be written, for what the database made of it.
     pub(super) fn give_up(&self, job: Job, error: &DbError) {
+        self.count_lost(&job, error);
+        job.answer(Err(error.clone()));
+    }
+
+    /// Ends a change of which the database says nothing.
+    fn lose(&self, job: Job, why: &str) {
+        let error = DbError::Unavailable(why.to_owned());
+        self.count_lost(&job, &error);
+        job.lose(error);
+    }
+
+    /// Operators must see the settlements and audit entries among what is not written.
+    fn count_lost(&self, job: &Job, error: &DbError) {
         match &job.write {
             Write::Settle(settlement) => {
                 self.metrics.lost_settlements.inc();
@@ -174,7 +183,6 @@ impl Lane {
             }
             _ => {}
         }
-        job.answer(Err(error.clone()));
     }
 
     #[cfg(test)]
@@ -200,13 +208,9 @@ impl Lane {
             waiting.into_iter().chain(queue.take_kept()).collect::<Vec<_>>()
         };
         for job in left {
-            self.give_up(job, &shut());
+            self.lose(job, "the service is stopping");
         }
     }
-}
-
-fn shut() -> DbError {
-    DbError::Unavailable("the service is stopping".into())
 }
 
 /// A batch between queue and answer. Dropped with jobs still in it, because its writer was killed or panicked, it puts

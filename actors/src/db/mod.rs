@@ -35,7 +35,7 @@ pub use self::{
     config::{DbConfig, OldSchema},
     error::{Ailment, DbError},
     handle::{NextKey, RotateSession, SetPassword, Touched, UserSearch},
-    store::{BackupError, Schema, back_up, migrate, restore},
+    store::{BackupError, Schema, Standing, back_up, migrate, restore},
 };
 
 use std::{sync::Arc, time::Duration};

@@ -13,7 +13,7 @@ use super::{
     metrics::{self, DbMetrics, Pools},
     replica_watch::ReplicaWatch,
     store::{self, Store},
-    worker::{DbWorker, ReadMessage, Refusal, WorkerState},
+    worker::{DbWorker, ReadMessage, WorkerState},
     writer::{DbWriter, WriterState},
     writing::Writing,
 };
@@ -153,7 +153,6 @@ fn readers(ctx: &RoomContext, count: usize, state: WorkerState, reads: &super::R
                 .num_initial_workers(count.max(1))
                 .router(QueuerRouting::<(), ReadMessage>::default())
                 .queue(DefaultQueue::<(), ReadMessage>::default())
-                .discard_handler(Arc::new(Refusal))
                 .build();
             let factory = spawn_child(&supervisor, name, Factory::default(), arguments).await?;
             slot.publish(factory.clone());

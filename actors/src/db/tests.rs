@@ -13,8 +13,10 @@ use super::{
     Ailment, DbConfig, DbError,
     contract::samples::{account, audit, begin, checkpoint, settlement, settling},
     lane::RETRY_BACKOFF,
+    message::Write,
+    room::PATH,
 };
-use crate::clock::fresh_id;
+use crate::{clock::fresh_id, handle::AskError, supervisor::child_path};
 
 fn config() -> DbConfig {
     DbConfig::new("unused".into())
@@ -209,6 +211,41 @@ async fn a_store_that_never_answers_costs_the_call_timeout() {
     store.release();
     store.written(1).await;
     assert_eq!(store.batches(), [["settle"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_never_reached_the_database_says_nothing_about_it() {
+    let Room { db, .. } = room(DbConfig { lane_capacity: 1, ..config() }).await;
+    let place = db.reserve_settlement(fresh_id()).unwrap();
+    assert_eq!(db.ping().await, None, "the lane is full");
+    drop(place);
+
+    // As in the restart of a writer.
+    db.lanes[0].shut();
+    assert_eq!(db.ping().await, None, "nobody takes it");
+    db.lanes[0].open();
+
+    let writer = child_path(PATH, "writer-0");
+    while !db.tree.is_degraded(PATH) {
+        db.tree.worker_exit(&writer, "killed");
+    }
+    assert_eq!(db.ping().await, None, "the room crashes too often");
+
+    let Room { db, .. } = room(config()).await;
+    assert_eq!(db.ping().await, Some(Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_dies_with_a_sign_of_life_in_hand_says_nothing_about_the_database() {
+    let Room { db, store, .. } = room(config()).await;
+    store.hold();
+    let written = db.change(uuid::Uuid::nil(), Write::Probe);
+    let kill = async {
+        store.begun(1).await;
+        db.lanes[0].bell().slot().load().unwrap().kill();
+    };
+    let (written, ()) = tokio::join!(written, kill);
+    assert_eq!(written, Err(AskError::Died));
 }
 
 #[tokio::test(start_paused = true)]

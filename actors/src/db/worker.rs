@@ -1,12 +1,13 @@
 //! DbWorker: answers reads. A query rides to it as a closure that knows its own reply port, so a new query is one
-//! method of the store and one line of the handle.
+//! method of the store and one line of the handle. A read that its factory drops unasked, because it stops, drops the port
+//! with it, which tells the caller.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use ractor::{
     ActorProcessingErr, ActorRef, RpcReplyPort,
-    factory::{DiscardHandler, DiscardReason, FactoryMessage, Job, Worker, WorkerId},
+    factory::{FactoryMessage, Job, Worker, WorkerId},
 };
 use tokio::time::{Instant, timeout};
 
@@ -16,7 +17,6 @@ use crate::handle::Permit;
 /// Asks the store and answers whoever wanted to know.
 trait Question: Send {
     fn ask(self: Box<Self>, state: WorkerState) -> BoxFuture<'static, ()>;
-    fn refuse(self: Box<Self>, error: DbError);
 }
 
 struct Read<T, Q> {
@@ -43,10 +43,6 @@ where
             // The caller may have left meanwhile.
             let _ = reply.send(result);
         })
-    }
-
-    fn refuse(self: Box<Self>, error: DbError) {
-        let _ = self.reply.send(Err(error));
     }
 }
 
@@ -100,16 +96,5 @@ impl Worker for DbWorker {
             question.ask(state.clone()).await;
         }
         Ok(())
-    }
-}
-
-/// Answers reads that the factory drops unasked, because it stops.
-pub(super) struct Refusal;
-
-impl DiscardHandler<(), ReadMessage> for Refusal {
-    fn discard(&self, _: DiscardReason, job: &mut Job<(), ReadMessage>) {
-        if let Some(question) = job.msg.0.take() {
-            question.refuse(DbError::Unavailable("the service is stopping".into()));
-        }
     }
 }

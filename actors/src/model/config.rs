@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
@@ -23,6 +24,16 @@ pub enum UpstreamKind {
     },
     /// The built-in deterministic model; never in production.
     Demo,
+}
+
+/// As people know it.
+impl fmt::Display for UpstreamConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            UpstreamKind::Ollama { base_url } => write!(f, "Ollama {base_url}"),
+            UpstreamKind::Demo => f.write_str("demo model"),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -104,7 +115,8 @@ impl ModelConfig {
 
 impl ModelConfig {
     /// These settings, with those of `new` that can change while the room lives.
-    pub(super) fn followed_by(&self, new: Self) -> Self {
+    #[must_use]
+    pub fn followed_by(&self, new: Self) -> Self {
         let timeouts = Timeouts {
             first_byte: new.timeouts.first_byte,
             idle: new.timeouts.idle,

@@ -104,7 +104,7 @@ impl Collector for Depths {
         let models: Vec<Shown<'_>> = table
             .0
             .iter()
-            .map(|(model, route)| Shown { model: model.as_str(), metrics: &route.metrics })
+            .map(|(model, route)| Shown { model: model.as_str(), metrics: route.list.metrics() })
             .collect();
         metrics::encode(&mut encoder, &models)
     }

@@ -162,7 +162,7 @@ impl ModelHandle {
             room.routing.db.clone(),
             permit,
             room.leases.clock.clone(),
-            route.metrics.clone(),
+            route.list.metrics().clone(),
         ));
 
         if let Some(stored) = stored {

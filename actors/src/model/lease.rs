@@ -5,7 +5,13 @@
 //! It remembers nothing: its successor renews at once. If the store is away, leases run out at worst, and a turn that
 //! is still running is marked interrupted until its settlement overrules that (a settlement may follow `interrupted`).
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use chrono::TimeDelta;
 use domain::id::InstanceId;
@@ -28,6 +34,8 @@ pub(super) struct Leases {
     pub db: DbHandle,
     pub clock: Clock,
     pub tracker: TaskTracker,
+    /// Whether the last renewal failed: an outage is told of once.
+    pub fails: Arc<AtomicBool>,
 }
 
 pub(super) struct LeaseActor;
@@ -71,8 +79,13 @@ impl Leases {
 
     async fn renew_and_sweep(self) {
         if let Err(error) = self.db.renew_leases(self.instance, self.until()).await {
-            tracing::warn!(error = %error, "leases of running turns were not renewed");
+            if !self.fails.swap(true, Relaxed) {
+                tracing::warn!(error = %error, "leases of running turns are not renewed");
+            }
             return;
+        }
+        if self.fails.swap(false, Relaxed) {
+            tracing::info!("leases of running turns are renewed again");
         }
         match self.db.sweep_expired_turns(self.clock.now()).await {
             Ok(0) => {}

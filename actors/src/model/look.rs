@@ -1,7 +1,7 @@
 //! A model server asked what it is, before the room uses it.
 
 use super::{
-    Timeouts, UpstreamConfig, UpstreamKind,
+    Timeouts, UpstreamConfig,
     provider::{AnyProvider, Provider as _},
 };
 
@@ -9,14 +9,6 @@ use super::{
 pub(crate) struct Found {
     pub what: String,
     pub warning: Option<String>,
-}
-
-/// The server as people know it.
-pub(crate) fn shown(server: &UpstreamConfig) -> String {
-    match &server.kind {
-        UpstreamKind::Ollama { base_url } => format!("Ollama {base_url}"),
-        UpstreamKind::Demo => "demo model".to_owned(),
-    }
 }
 
 /// Asks for its version and its models.

@@ -63,7 +63,7 @@ pub use self::{
     live::PreparedModels,
 };
 pub(crate) use self::{
-    look::{look, shown},
+    look::look,
     room::{build, is_one_models},
 };
 use crate::reply::ReplyReader;

@@ -85,6 +85,7 @@ pub(super) fn build_over(
         db: db.clone(),
         clock: ctx.clock.clone(),
         tracker: ctx.tracker.clone(),
+        fails: Arc::default(),
     };
     let budget = ReplyBudget::new(config.reply_budget_bytes);
     let prompts = Arc::new(Semaphore::new(config.prompt_budget_bytes >> 10));
@@ -171,13 +172,17 @@ impl ModelHandle {
 
     /// Waits, for a bounded time, for the first catalogue, so that a service that says it is ready can name its models.
     pub(crate) async fn first_catalogue(&self) {
-        let routing = &self.0.routing;
-        let listed = async {
+        let routing = self.0.routing.clone();
+        // A task of its own: a refresh that is cut may leave workers to a queue that nobody finds.
+        let listing = self.0.routing.tracker.spawn(async move {
             let _only_one = routing.refreshing.lock().await;
             // Whatever the router found while the tree was still starting, its workers may have found no supervisor.
-            routing.refresh().await;
-        };
-        if tokio::time::timeout(FIRST_REFRESH_LIMIT, listed).await.is_err() {
+            tokio::select! {
+                () = routing.halt.cancelled() => {}
+                () = routing.refresh() => {}
+            }
+        });
+        if tokio::time::timeout(FIRST_REFRESH_LIMIT, listing).await.is_err() {
             tracing::warn!("no model server answered in time; the catalogue fills when one does");
         }
     }
@@ -191,9 +196,8 @@ impl ModelHandle {
 
     /// Resolves when no turn has a slot.
     pub(crate) async fn all_slots_free(&self) {
-        let table = self.0.routing.table.load_full();
-        for route in table.0.values() {
-            route.list.all_slots_free().await;
+        for list in self.0.routing.lists() {
+            list.all_slots_free().await;
         }
     }
 
@@ -201,9 +205,8 @@ impl ModelHandle {
     pub(crate) async fn halt(&self, patience: Duration) {
         let routing = &self.0.routing;
         routing.halt.cancel();
-        let table = routing.table.load_full();
-        for route in table.0.values() {
-            route.list.close(FailureCode::ServerShuttingDown);
+        for list in routing.lists() {
+            list.close(FailureCode::ServerShuttingDown);
         }
         if tokio::time::timeout(patience, self.all_slots_free()).await.is_err() {
             tracing::warn!("slots were still busy when the model room was stopped");

@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use domain::model_name::CanonicalName;
 
-use super::{
-    Model, ModelState, catalogue::CatalogueModel, metrics::ModelMetrics, waiting_list::WaitingList,
-    worker::Seat,
-};
+use super::{Model, ModelState, catalogue::CatalogueModel, waiting_list::WaitingList, worker::Seat};
 
 /// An immutable snapshot; the router publishes a new one when the catalogue changed.
 #[derive(Default)]
@@ -19,7 +16,6 @@ pub(super) struct Route {
     pub list: Arc<WaitingList>,
     pub seats: Arc<[Arc<Seat>]>,
     /// What was counted of it.
-    pub metrics: Arc<ModelMetrics>,
     /// Where its workers are found in the tree.
     pub tree_path: Arc<str>,
 }

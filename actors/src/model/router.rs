@@ -13,7 +13,7 @@
 //! backoff. A model server that does not answer keeps its models in the table, marked unreachable.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -58,7 +58,7 @@ pub(super) struct Routing {
     pub db: DbHandle,
     pub halt: CancellationToken,
     /// Models whose old workers have not all stopped yet; they come back only after that.
-    pub retiring: parking_lot::Mutex<HashSet<CanonicalName>>,
+    pub retiring: parking_lot::Mutex<HashMap<CanonicalName, Arc<WaitingList>>>,
     /// Servers that were taken out of the configuration and may still have turns: one that comes back is the same.
     pub former: parking_lot::Mutex<Vec<(UpstreamKind, Weak<Upstream>)>>,
     /// Held by the one refresh under way, whichever router began it.
@@ -132,7 +132,7 @@ impl Routing {
         for model in catalogue.models() {
             let route = match old.0.get(&model.name) {
                 Some(known) => self.seat(live, model, known.list.clone(), &known.seats),
-                None if self.retiring.lock().contains(&model.name) => continue,
+                None if self.retiring.lock().contains_key(&model.name) => continue,
                 None => {
                     let metrics = Arc::<ModelMetrics>::default();
                     let list = WaitingList::new(live.limits(&model.name), Vec::new(), metrics);
@@ -149,6 +149,13 @@ impl Routing {
         }
         self.known.store(Arc::new(Known { catalogue, upstreams: live.upstreams.clone() }));
         self.table.store(Arc::new(table));
+    }
+
+    /// The queues of all models, those that are just being retired included.
+    pub fn lists(&self) -> Vec<Arc<WaitingList>> {
+        let table = self.table.load();
+        let offered = table.0.values().map(|route| route.list.clone());
+        offered.chain(self.retiring.lock().values().cloned()).collect()
     }
 
     /// One line when a model server goes away, one when it is back.
@@ -177,7 +184,7 @@ impl Routing {
 
     /// Ends a model that is no longer offered: its queue is told, its workers stop after the turns in hand.
     fn retire(self: &Arc<Self>, route: Arc<Route>) {
-        self.retiring.lock().insert(route.model.name.clone());
+        self.retiring.lock().insert(route.model.name.clone(), route.list.clone());
         route.list.close(FailureCode::ModelNotFound);
         let routing = self.clone();
         self.tracker.spawn(async move {

@@ -52,8 +52,7 @@ impl Routing {
             self.see_off(model.name.clone(), list.clone(), leaving);
         }
         let tree_path = child_path(self.room, model.name.as_str()).into();
-        let metrics = list.metrics().clone();
-        Arc::new(Route { model: model.clone(), list, seats: seated.into(), metrics, tree_path })
+        Arc::new(Route { model: model.clone(), list, seats: seated.into(), tree_path })
     }
 
     fn new_seat(

@@ -265,7 +265,7 @@ impl WaitingList {
             if std::mem::replace(&mut inner.waits_no_more, true) {
                 return;
             }
-            let free = if is_served { inner.limit().saturating_sub(inner.running()) } else { 0 };
+            let free = if is_served { inner.free() } else { 0 };
             let is_late =
                 |(job, position): &(&Job, usize)| *position > free || inner.holds.contains(job.user);
             let line = inner.backlogs.positions(&inner.holds);
@@ -306,13 +306,7 @@ impl WaitingList {
 
     /// Resolves when no turn has a slot.
     pub async fn all_slots_free(&self) {
-        loop {
-            let freed = self.slot_freed.notified();
-            if self.running() == 0 {
-                return;
-            }
-            freed.await;
-        }
+        self.until(|_| self.running() == 0).await;
     }
 
     /// How many turns are given out at once now.
@@ -387,7 +381,7 @@ impl Inner {
 
     /// Whether the turns in slots leave room for so many more.
     fn has_slot_for(&self, places: usize) -> bool {
-        self.running() + places <= self.limit()
+        places <= self.free()
     }
 
     /// Between the ends of two turns, while all slots are busy; `None` before the first measurement.
@@ -402,8 +396,7 @@ impl Inner {
     }
 
     fn after(&self, ahead: usize, completion: Duration) -> Duration {
-        let free = self.limit().saturating_sub(self.running());
-        completion.saturating_mul(u32::try_from((ahead + 1).saturating_sub(free)).unwrap_or(u32::MAX))
+        after(ahead, self.free(), completion)
     }
 
     /// Promises a place.
@@ -432,24 +425,29 @@ impl Inner {
 
     /// Tells everyone who waits where they stand now; a turn whose position did not change is not woken.
     fn tell_positions(&self, now: Instant) {
-        let completion = self.completion(now);
+        let (completion, free) = (self.completion(now), self.free());
         for (job, position) in self.backlogs.positions(&self.holds) {
             job.writer.notice(Notice {
                 loading: false,
                 position: u32::try_from(position).unwrap_or(u32::MAX),
-                eta: completion.map(|completion| self.after(position - 1, completion)),
+                eta: completion.map(|completion| after(position - 1, free, completion)),
             });
         }
     }
 
     /// The workers to wake: one for each turn that waits and may run, and no more than `most`.
     fn wake(&mut self, most: usize) -> Vec<Bell<WorkerMessage>> {
-        let free = self.limit().saturating_sub(self.running());
+        let free = self.free();
         let ready = self.backlogs.waiting() - self.holds.held_back(&self.backlogs);
         let may_run = most.min(free).min(ready);
         let idle = self.idle.split_off(self.idle.len().saturating_sub(may_run));
         idle.into_iter().filter_map(|index| self.bell(index)).collect()
     }
+}
+
+/// How long a turn waits that has so many ahead of it, while so many slots are free.
+fn after(ahead: usize, free: usize, completion: Duration) -> Duration {
+    completion.saturating_mul(u32::try_from((ahead + 1).saturating_sub(free)).unwrap_or(u32::MAX))
 }
 
 impl Place {
@@ -481,7 +479,7 @@ impl Place {
             if bells.is_empty() || inner.holds.contains(user) {
                 inner.tell_positions(Instant::now());
             }
-            let free = inner.limit().saturating_sub(inner.running());
+            let free = inner.free();
             ((ahead + 1).saturating_sub(free), bells)
         };
         ring(bells);
@@ -530,7 +528,7 @@ impl Running {
         let mut inner = self.list.inner.lock();
         inner.backlogs.settle(self.user, self.priority, self.charged, cost.tokens);
         inner.service.measured(cost.service_time);
-        let running = u32::try_from(inner.running()).unwrap_or(u32::MAX);
+        let running = u32::try_from(inner.running_here()).unwrap_or(u32::MAX);
         if let (Some(gradient), Some(first_token)) = (&mut inner.gradient, cost.first_token) {
             gradient.measured(first_token, running);
         }

@@ -1,7 +1,8 @@
 //! Looks around once a second and publishes what it saw; awaits nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -29,6 +30,8 @@ pub(super) struct Sources {
     pub ping: Ping,
     pub around: LookAround,
     pub published: Published,
+    /// A spell of refusals outlives whoever told of its beginning.
+    pub doors: Arc<Mutex<GateWatch>>,
     /// Whether the database has ever answered.
     pub heard: watch::Sender<bool>,
 }
@@ -36,20 +39,18 @@ pub(super) struct Sources {
 pub(super) struct State {
     sources: Sources,
     database: Database,
-    doors: GateWatch,
 }
 
 impl State {
     fn new(sources: Sources) -> Self {
         let database = Database::new(sources.ping.clone(), sources.tracker.clone());
-        let doors = GateWatch::new(&sources.gates.snapshot());
-        Self { sources, database, doors }
+        Self { sources, database }
     }
 
     fn look(&mut self, me: ActorRef<OpsMessage>) {
         self.database.ask(me);
         self.sources.tree.notice_recoveries();
-        self.doors.look(&self.sources.gates.snapshot(), self.sources.tree.news());
+        self.sources.doors.lock().look(&self.sources.gates.snapshot(), self.sources.tree.news());
         self.publish();
     }
 

@@ -16,7 +16,7 @@ pub(super) type Ping = Arc<dyn Fn() -> BoxFuture<'static, Option<Result<(), Ailm
 /// How long one question may take.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
 /// An answer says nothing any more after this long.
-pub(super) const STALE_AFTER: Duration = Duration::from_secs(5);
+pub(super) const UNHEARD_AFTER: Duration = Duration::from_secs(5);
 
 /// What came of one question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Database {
     pub(super) fn check(&self) -> Check {
         let (ok, detail) = match &self.seen {
             None => (false, "not seen yet".to_owned()),
-            Some(seen) if seen.at.elapsed() > STALE_AFTER => {
+            Some(seen) if seen.at.elapsed() > UNHEARD_AFTER => {
                 (false, format!("no news for {} s", seen.at.elapsed().as_secs()))
             }
             Some(Seen { state: State::Well, .. }) => (true, "answers".to_owned()),

@@ -45,6 +45,7 @@ pub use self::{
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,7 @@ use uuid::Uuid;
 use self::{
     actor::{OpsActor, Sources},
     database::Ping,
+    gates::GateWatch,
     message::OpsMessage,
     process::Process,
     published::Published,
@@ -162,6 +164,7 @@ fn build_on(ctx: &RoomContext, ping: Ping, around: LookAround) -> (OpsHandle, Su
         ping,
         around,
         published: published.clone(),
+        doors: Arc::new(Mutex::new(GateWatch::new(&ctx.gates.snapshot()))),
         heard: sign,
     };
     let (id, slot) = ("actor", actor.slot().clone());

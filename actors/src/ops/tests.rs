@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::{actor::LOOK_INTERVAL, database::STALE_AFTER, *};
+use super::{actor::LOOK_INTERVAL, database::UNHEARD_AFTER, *};
 use crate::{
     clock::Clock,
     db::{Ailment, DbError},
@@ -227,8 +227,8 @@ async fn a_question_that_did_not_get_there_is_no_news_of_the_database_and_old_ne
     room.until("database", true, SOON).await;
     *room.mood.lock() = Mood::Unheard;
     let unheard = Instant::now();
-    let check = room.until("database", false, STALE_AFTER + ONE_LOOK).await;
-    assert!(unheard.elapsed() > STALE_AFTER - ONE_LOOK, "it was not taken for a failure");
+    let check = room.until("database", false, UNHEARD_AFTER + ONE_LOOK).await;
+    assert!(unheard.elapsed() > UNHEARD_AFTER - ONE_LOOK, "it was not taken for a failure");
     assert!(check.detail.starts_with("no news for "), "{}", check.detail);
     room.supervisor.stop().await;
 }

@@ -87,7 +87,8 @@ impl RateLimitConfig {
     }
 
     /// These settings, with those of `new` that can change while the room lives.
-    pub(super) fn followed_by(&self, new: &Self) -> Self {
+    #[must_use]
+    pub fn followed_by(&self, new: &Self) -> Self {
         Self {
             user: new.user,
             address: new.address,

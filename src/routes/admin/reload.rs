@@ -84,6 +84,7 @@ pub(crate) async fn reload(system: Arc<System>, mut call: Call, control: Control
             ApiError::settings_refused(problems.0.into_iter().map(Fault::from).collect())
         }
         Refusal::UnderWay => ApiError::reload_under_way(),
+        Refusal::Stopping => ApiError::shutting_down(),
         Refusal::NothingToRead => ApiError::no_sources(),
         Refusal::Internal(cause) => ApiError::internal(cause),
     })?;

@@ -8,7 +8,7 @@ use super::{
     CLIENT,
     recorder::{Recorder, values},
 };
-use crate::harness::Call;
+use crate::harness::{Call, Raw};
 
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const CLOSED: [&str; 9] = [
@@ -35,12 +35,28 @@ async fn g12_administration_metrics_and_the_tree_are_closed_from_outside_however
         call(path, OUTSIDE).await.expect_error(403, "forbidden");
     }
     // What nginx would resolve to one path and the service to another is no path at all.
-    for path in
-        ["/v1/models/../admin/users", "/v1/admin/x/..", "/v1/%2e%2e/metrics", "/./metrics", "/v1/.%2E"]
-    {
+    for path in [
+        "/v1/models/../admin/users",
+        "/v1/admin/x/..",
+        "/v1/%2e%2e/metrics",
+        "/./metrics",
+        "/v1/.%2E",
+        "/v1/admin/users/../../../.error%20",
+        "/v1/admin/users/../../../.error%0a",
+        "/v1/admin/users/../../../.ERROR",
+        "/v1/admin/users/../../../.error/x",
+        "/v1/admin/users/a%2f..%2f..%2f..%2f..%2fx",
+        "/v1/admin/users/a%2F%2E%2E%2F../../../x",
+        "/v1/models/..?/x",
+    ] {
         call(path, OUTSIDE).await.expect_error(400, "invalid_request");
     }
-    call("/.error", OUTSIDE).await.expect_error(404, "not_found");
+    for path in ["/.error", "/v1/admin/../../.error"] {
+        call(path, OUTSIDE).await.expect_error(404, "not_found");
+    }
+    let mut raw = Raw::connect(proxy.addr()).await;
+    raw.send("GET /v1/admin/users/..#/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    raw.reply().await.expect_error(400, "invalid_request");
     assert!(recorder.heads().is_empty(), "{:?}", recorder.heads());
     for path in CLOSED {
         call(path, Ipv4Addr::new(10, 1, 2, 3)).await.expect_status(200);

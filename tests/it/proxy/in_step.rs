@@ -24,7 +24,7 @@ fn seconds(file: &str, directive: &str) -> Duration {
 #[test]
 fn b03_nginx_waits_for_the_slow_as_long_as_the_service_would() {
     let http = Config::load(&Sources::default()).unwrap().http;
-    assert_eq!(said("bounds.conf", "client_max_body_size"), format!("{}m", http.max_request_bytes >> 20));
+    assert_eq!(said("chat.conf", "client_max_body_size"), format!("{}m", http.max_request_bytes >> 20));
     assert_eq!(seconds("bounds.conf", "client_header_timeout"), http.header_read_timeout);
     assert_eq!(seconds("bounds.conf", "client_body_timeout"), http.body_progress_timeout);
     assert_eq!(seconds("bounds.conf", "send_timeout"), http.write_stall_timeout);

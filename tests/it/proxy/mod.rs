@@ -4,6 +4,7 @@
 //! nginx counts by address, so clients that must not be counted together call from addresses of their own; all of
 //! 127.0.0.0/8 is this machine.
 
+mod bodies;
 mod closed;
 mod compression;
 mod curl;

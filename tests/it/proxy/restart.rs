@@ -161,7 +161,8 @@ async fn d07_a_rolling_restart_fails_no_request_and_tells_every_stream_it_cuts()
     );
 
     assert!(answered.iter().all(|(_, answers)| !answers.is_empty()));
-    assert!(tally.cut.len() >= tally.ends.len(), "each restart cut something");
+    // Which instance a stream is on is the proxy's choice: a single restart may meet none.
+    assert!(!tally.cut.is_empty(), "no restart cut anything");
     let texts = async |sql: &str| ground.database.texts(sql).await;
     let complete =
         texts("SELECT id::text FROM messages WHERE role = 'assistant' AND status = 'complete'").await;

@@ -95,7 +95,7 @@ async fn b07_spoofed_headers_change_nothing_in_limiter_log_and_audit_trail() {
 }
 
 #[tokio::test]
-async fn b13_a_query_string_and_bytes_that_are_no_text_do_not_reach_the_access_log() {
+async fn b13_a_query_string_and_bytes_that_are_no_text_do_not_reach_a_log() {
     let proxy = Proxy::start(&["127.0.0.1:9".parse().unwrap()]).await.unwrap();
     let mut raw = crate::harness::Raw::connect(proxy.addr()).await;
     raw.send(b"GET /v1/a\"b\xff\xfe?token=secret HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
@@ -104,4 +104,14 @@ async fn b13_a_query_string_and_bytes_that_are_no_text_do_not_reach_the_access_l
     let line: Value = serde_json::from_str(&proxy.access_log()).unwrap();
     assert_eq!(line["path"], "/v1/a\"b");
     assert!(!proxy.access_log().contains("secret"));
+    assert!(!proxy.error_log().contains("secret"), "{}", proxy.error_log());
+
+    let mut raw = crate::harness::Raw::connect(proxy.addr()).await;
+    raw.send(format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(8_000))).await;
+    raw.reply().await.expect_error(502, "upstream_error");
+    let lines = || proxy.access_log().lines().map(str::to_owned).collect::<Vec<_>>();
+    until("nginx to log a long path", async || lines().len() == 2 && proxy.access_log().ends_with('\n'))
+        .await;
+    let line: Value = serde_json::from_str(&lines()[1]).unwrap();
+    assert_eq!(line["path"].as_str().unwrap().len(), 256, "{line}");
 }

@@ -3,7 +3,7 @@
 use domain::turn::Settlement;
 
 use super::{ground::Ground, samples::*};
-use crate::db::{DbError, OldSchema};
+use crate::db::{DbError, OldSchema, Standing};
 
 /// How many files each database has.
 const MIGRATIONS: i64 = 3;
@@ -45,17 +45,21 @@ pub(super) async fn what_was_written_is_there_after_a_restart(ground: Ground) {
     assert_eq!(room.db.user(user.id).await, Ok(Some(user)));
 }
 
-pub(super) async fn e06_a_schema_that_is_newer_is_worked_on(mut ground: Ground) {
-    ground.room().await.stop().await;
+/// What a later release's migration leaves in the book.
+fn later_migration(ground: &Ground) -> String {
     let (checksum, time) = match ground.config.database_url {
         Some(_) => ("'\\x01'::bytea", "now()"),
         None => ("x'01'", "CURRENT_TIMESTAMP"),
     };
-    let later = format!(
+    format!(
         "INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time)
          VALUES (9999, 'of a later release', {time}, true, {checksum}, 0)"
-    );
-    ground.execute(&later).await.unwrap();
+    )
+}
+
+pub(super) async fn e06_a_schema_that_is_newer_is_worked_on(mut ground: Ground) {
+    ground.room().await.stop().await;
+    ground.execute(&later_migration(&ground)).await.unwrap();
     for old_schema in [OldSchema::Migrated, OldSchema::Refused] {
         ground.config.old_schema = old_schema;
         let room = ground.room().await;
@@ -63,6 +67,42 @@ pub(super) async fn e06_a_schema_that_is_newer_is_worked_on(mut ground: Ground) 
         room.stop().await;
     }
     crate::db::migrate(&ground.config).await.unwrap();
+}
+
+/// What is told before a start is what the start then does.
+pub(super) async fn e06_a_look_at_a_schema_foretells_the_start(ground: Ground) {
+    let foretold = async || {
+        let schema = crate::db::schema(&ground.config).await.unwrap();
+        (schema.found, schema.standing, schema.is_migrated)
+    };
+    let starts = async || match ground.try_room().await {
+        Ok(room) => {
+            room.stop().await;
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    assert_eq!(foretold().await, (None, Ok(Standing::Older), true));
+    starts().await.unwrap();
+    assert_eq!(foretold().await, (Some(MIGRATIONS), Ok(Standing::Current), true));
+
+    ground.execute(&later_migration(&ground)).await.unwrap();
+    assert_eq!(foretold().await, (Some(9_999), Ok(Standing::Newer { by: 1 }), true));
+    starts().await.unwrap();
+
+    // Of another history, and half applied.
+    let first = if ground.config.database_url.is_some() { "'\\x01'::bytea" } else { "x'01'" };
+    let changes = [
+        format!("UPDATE _sqlx_migrations SET checksum = {first} WHERE version = 1"),
+        "UPDATE _sqlx_migrations SET success = false WHERE version = 9999".to_owned(),
+    ];
+    for change in changes {
+        ground.execute(&change).await.unwrap();
+        let (_, standing, _) = foretold().await;
+        let why = standing.unwrap_err();
+        let refused = starts().await.unwrap_err();
+        assert!(refused.contains(&why), "{refused}: {why}");
+    }
 }
 
 pub(super) async fn who_only_looks_changes_no_schema(mut ground: Ground) {

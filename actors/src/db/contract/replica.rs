@@ -109,21 +109,71 @@ async fn a_replica_answers_what_may_lag_until_it_is_behind_gone_or_its_own_maste
     room.stop().await;
 }
 
+/// Resolves when a first look was judged: the second began after that.
+async fn until_looked_at(room: &Running) {
+    let looks = || {
+        let metrics = room.metrics();
+        let count = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("deepersensor_db_acquire_seconds_count{pool=\"look\"} "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    let seen = async {
+        while looks() < 2 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, seen).await.expect("it is not looked at");
+}
+
 #[tokio::test]
-async fn a_server_that_is_no_standby_of_the_primary_is_never_asked() {
-    let (ground, stranger) = (Ground::postgres().await, Ground::postgres().await);
-    // The same cluster even, but another database, with a schema of its own.
-    crate::db::migrate(&stranger.config).await.unwrap();
-    let mut config = ground.config.clone();
-    config.read_url = stranger.config.database_url.clone();
-    let ground = Ground { config };
+async fn only_a_standby_of_the_same_database_is_asked() {
+    let cluster = Cluster::start_with(Options { fsync: false, max_connections: 40 }).await.unwrap();
+    let (ground, other) = (Ground::on(&cluster).await, Ground::on(&cluster).await);
+    let name = |ground: &Ground| {
+        ground.config.database_url.as_ref().unwrap().reveal().rsplit_once('/').unwrap().1.to_owned()
+    };
+    // Ada's conversation, stored before any room that is asked for it: nothing sends her to the primary.
     let room = ground.room().await;
     let ada = some_user(&room.db).await;
     converse(&room, &ada).await;
-    until_it_is(false, &room).await;
-    for _ in 0..20 {
-        assert_eq!(titles(&room, &ada).await.len(), 1);
+    room.stop().await;
+    // The other database has it under another title, so that whoever answers is known.
+    cluster.drop_database(&name(&other)).await.unwrap();
+    let copied = async {
+        // Until the server has seen the last session off.
+        while cluster.clone_database(&name(&ground), &name(&other)).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, copied).await.unwrap();
+    for (database, title) in [(&ground, "the primary's"), (&other, "the stranger's")] {
+        database.execute(&format!("UPDATE conversations SET title = $$ {title} $$")).await.unwrap();
     }
-    assert!(room.metrics().contains("deepersensor_db_replica_up 0\n"));
+    let standby = cluster.standby().await.unwrap();
+
+    let strangers = [
+        // In recovery, of the same cluster, and with the same tables.
+        standby.url(&name(&other)),
+        // The right database, and no standby.
+        cluster.url(&name(&ground)),
+    ];
+    for stranger in strangers {
+        let mut config = ground.config.clone();
+        config.read_url = Some(Secret::new(stranger.clone()));
+        let room = Ground { config }.room().await;
+        until_looked_at(&room).await;
+        assert!(room.metrics().contains("deepersensor_db_replica_up 0\n"), "{stranger}");
+        for _ in 0..20 {
+            assert_eq!(titles(&room, &ada).await, [" the primary's "], "{stranger}");
+        }
+        room.stop().await;
+    }
+
+    // What does lead to the same database is believed.
+    let mut config = ground.config.clone();
+    config.read_url = Some(Secret::new(standby.url(&name(&ground))));
+    let room = Ground { config }.room().await;
+    until_it_is(true, &room).await;
     room.stop().await;
 }

@@ -34,7 +34,7 @@ pub use self::{
 
 impl DbHandle {
     /// Asks the database for a sign of life: to answer and, unless the last change was written, to write one. `None` says
-    /// nothing about it: the question did not get there, because the room is busy or being restarted.
+    /// nothing about it: the question or the change did not get there, because the room is busy or being restarted.
     pub async fn ping(&self) -> Option<Result<(), Ailment>> {
         match self.ask(|store| store.ping()).await {
             Ok(Ok(())) => {}
@@ -45,9 +45,14 @@ impl DbHandle {
         if self.writing.works() {
             return Some(Ok(()));
         }
-        match self.write(Uuid::nil(), Write::Probe).await {
-            Err(DbError::Overloaded) => None,
-            written => Some(written.map_err(Ailment::Unwritable)),
+        // A room that crashes too often may have no writer left.
+        if self.refuse_if_degraded().is_err() {
+            return None;
+        }
+        match self.change(Uuid::nil(), Write::Probe).await {
+            Ok(written) => Some(written.map(drop).map_err(Ailment::Unwritable)),
+            Err(AskError::Timeout) => Some(Err(Ailment::Unwritable(DbError::Timeout))),
+            Err(AskError::Overloaded | AskError::Down | AskError::Died) => None,
         }
     }
 
@@ -57,11 +62,7 @@ impl DbHandle {
         Q: FnOnce(Arc<dyn Store>) -> BoxFuture<'static, Result<T, DbError>> + Send + 'static,
     {
         self.refuse_if_degraded()?;
-        self.ask(query).await.map_err(|error| match error {
-            AskError::Overloaded => DbError::Overloaded,
-            AskError::Timeout => DbError::Timeout,
-            AskError::Down | AskError::Died => DbError::Unavailable(error.to_string()),
-        })?
+        self.ask(query).await.map_err(unanswered)?
     }
 
     async fn ask<T, Q>(&self, query: Q) -> Result<Result<T, DbError>, AskError>
@@ -99,14 +100,23 @@ impl DbHandle {
         T: TryFrom<Written, Error = DbError>,
     {
         self.refuse_if_degraded()?;
+        self.change(lane, write).await.map_err(unanswered)??.try_into()
+    }
+
+    /// Has a change written, and says what the database made of it, or why nobody knows.
+    pub(super) async fn change(
+        &self,
+        lane: Uuid,
+        write: Write,
+    ) -> Result<Result<Written, DbError>, AskError> {
         let lane = self.lane(lane);
-        let permit = lane.reserve()?;
+        let permit = lane.reserve().ok_or(AskError::Overloaded)?;
         let (caller, answer) = oneshot::channel();
         lane.place(Job::new(write, Answer::Caller(caller), permit));
         match timeout(self.call_timeout, answer).await {
-            Ok(Ok(result)) => result?.try_into(),
-            Ok(Err(_)) => Err(DbError::Unavailable("the change was dropped unanswered".into())),
-            Err(_) => Err(DbError::Timeout),
+            Ok(Ok(written)) => Ok(written),
+            Ok(Err(_)) => Err(AskError::Died),
+            Err(_) => Err(AskError::Timeout),
         }
     }
 
@@ -122,5 +132,14 @@ impl DbHandle {
             return Err(DbError::Unavailable("the room crashes too often".into()));
         }
         Ok(())
+    }
+}
+
+/// What a caller is told whom the database did not answer.
+fn unanswered(error: AskError) -> DbError {
+    match error {
+        AskError::Overloaded => DbError::Overloaded,
+        AskError::Timeout => DbError::Timeout,
+        AskError::Down | AskError::Died => DbError::Unavailable(error.to_string()),
     }
 }

@@ -36,7 +36,7 @@ impl DbHandle {
     ///
     /// [`DbError::Overloaded`]: refuse the turn with 503.
     pub fn reserve_settlement(&self, turn: TurnId) -> Result<SettlePermit, DbError> {
-        Ok(SettlePermit(self.lane(turn.as_uuid()).reserve()?))
+        Ok(SettlePermit(self.lane(turn.as_uuid()).reserve().ok_or(DbError::Overloaded)?))
     }
 
     /// Hands a turn's end to its lane; synchronous and infallible, so that it can be called from `Drop`.

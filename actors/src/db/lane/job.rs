@@ -15,7 +15,8 @@ use crate::{
 };
 
 pub(in crate::db) enum Answer {
-    /// A caller waits; when it no longer does, the change is not begun.
+    /// A caller waits for what the database says; when it no longer does, the change is not begun. Dropped unanswered, the
+    /// change is lost, and whether it was written is unknown.
     Caller(oneshot::Sender<Result<Written, DbError>>),
     /// Called once; what happens to a settlement after that is between the lane and the database.
     Settled(OnSettled),
@@ -68,6 +69,14 @@ impl Job {
 
     pub(in crate::db) fn answer(mut self, result: Result<Written, DbError>) {
         self.tell(result);
+    }
+
+    /// Ends it without a word of the database's.
+    pub(super) fn lose(mut self, error: DbError) {
+        if matches!(self.answer, Answer::Caller(_)) {
+            self.answer = Answer::Nobody;
+        }
+        self.tell(Err(error));
     }
 
     /// Tells whoever has not been told yet.

@@ -44,6 +44,7 @@ pub(super) use pool::PoolUse;
 use postgres::PostgresStore;
 pub(super) use postgres::replica::Replica;
 pub(super) use questions::Questions;
+pub use schema::Standing;
 use sqlite::SqliteStore;
 pub use sqlite::{BackupError, back_up, restore};
 

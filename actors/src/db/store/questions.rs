@@ -77,7 +77,7 @@ macro_rules! questions {
                     let source: Source = $source;
                     if let Some(replica) = source.and_then(|scope| self.replica_with(scope)) {
                         let asked = async {
-                            let mut cut = Cut::acquire(&replica.pool).await?;
+                            let mut cut = replica.connection().await?;
                             let answer =
                                 postgres::$module::$statement(cut.connection()?, $(Clone::clone(&$arg)),*).await;
                             cut.keep();

@@ -7,7 +7,7 @@ use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migrator};
 
 /// How a schema stands to what this binary knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub enum Standing {
     Current,
     /// It has all that this binary knows, and more.
     Newer {
@@ -60,7 +60,7 @@ pub(super) fn forwards(known: &Migrator) -> Migrator {
 
 impl Standing {
     /// Whether this binary works on it; says when it is newer.
-    pub(super) fn suits(self) -> bool {
+    pub(in crate::db::store) fn suits(self) -> bool {
         if let Self::Newer { by } = self {
             tracing::info!(migrations = by, "the schema is newer than this binary, which works on it");
         }

@@ -86,7 +86,7 @@ impl WaitingList {
         self.slot_freed.notify_waiters();
     }
 
-    async fn until(&self, is_so: impl Fn(&Inner) -> bool) {
+    pub(super) async fn until(&self, is_so: impl Fn(&Inner) -> bool) {
         loop {
             let freed = self.slot_freed.notified();
             if is_so(&self.inner.lock()) {
@@ -141,9 +141,14 @@ impl Inner {
         self.posts.get(&index).map(|post| post.bell.clone())
     }
 
-    /// Turns in slots, as far as they count against the limit.
-    pub(super) fn running(&self) -> usize {
+    /// Turns in slots, but for those on servers that the list has no more slots on.
+    pub(super) fn running_here(&self) -> usize {
         self.posts.values().filter(|post| post.busy.is_some() && post.counts()).count()
+    }
+
+    /// How many turns may begin now.
+    pub(super) fn free(&self) -> usize {
+        self.limit().saturating_sub(self.running_here())
     }
 
     pub(super) fn busy_since(&self) -> impl Iterator<Item = Instant> {

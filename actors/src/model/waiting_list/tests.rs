@@ -495,7 +495,7 @@ fn check(list: &WaitingList, users: &[UserId], held: usize) {
     let inner = list.inner.lock();
     let (places, waiting) = (inner.backlogs.places(), inner.backlogs.waiting());
     assert_eq!(places, waiting + held, "a place leaked");
-    assert!(places <= inner.limits.places && inner.running() <= inner.open_posts());
+    assert!(places <= inner.limits.places && inner.running_here() <= inner.open_posts());
     assert_eq!(users.iter().map(|user| inner.backlogs.places_of(*user)).sum::<usize>(), places);
     assert!(users.iter().all(|user| inner.backlogs.places_of(*user) <= inner.limits.per_user));
     let line: Vec<(Priority, usize)> =

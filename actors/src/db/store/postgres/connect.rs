@@ -33,6 +33,11 @@ const SERVER_LIMITS: [(&str, &str); 6] = [
     ("tcp_keepalives_count", "3"),
 ];
 
+/// A change is acknowledged once it is on the server's disk, whatever the server, the database or the role is set to. So
+/// nothing that was acknowledged is lost with the server's memory, and nothing lies behind the end of the log, by which it
+/// is told what a replica has (see [`replica`](super::replica)).
+const COMMITS: [(&str, &str); 1] = [("synchronous_commit", "on")];
+
 /// How long a migration may wait for a lock, with everybody else behind it.
 const MIGRATION_LIMITS: [(&str, &str); 1] = [("lock_timeout", "30s")];
 
@@ -48,7 +53,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn options(url: &Secret<String>) -> Result<PgConnectOptions, OpenError> {
-    Ok(plain_options(url)?.options(SERVER_LIMITS))
+    Ok(plain_options(url)?.options(SERVER_LIMITS).options(COMMITS))
 }
 
 pub(super) fn pool(options: PgConnectOptions, size: usize, acquire_timeout: Duration) -> PgPool {
@@ -110,10 +115,24 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, OpenError> 
 }
 
 /// How the schema of this database stands to this binary.
-async fn standing(db: &mut PgConnection) -> Result<Standing, OpenError> {
-    let has_had: bool =
-        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(&mut *db).await?;
-    if has_had { Ok(schema::standing(db, &MIGRATIONS).await?) } else { Ok(Standing::Older) }
+pub(in crate::db::store) async fn standing(db: &mut PgConnection) -> Result<Standing, OpenError> {
+    if has_book(db).await? { Ok(schema::standing(db, &MIGRATIONS).await?) } else { Ok(Standing::Older) }
+}
+
+/// Whether there was a migration.
+pub(in crate::db::store) async fn has_book(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(db).await
+}
+
+/// Whether the role may change the schema: it owns what is there, or may make the first of it.
+pub(in crate::db::store) async fn may_migrate(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)
+                AND coalesce((SELECT pg_has_role(relowner, 'USAGE') FROM pg_class
+                              WHERE oid = to_regclass('_sqlx_migrations')), true)",
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Whether the role lacks the right to do this.

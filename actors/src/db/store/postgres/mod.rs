@@ -2,7 +2,7 @@
 //!
 //! Queries are checked while compiling, against `.sqlx` (`scripts/sqlx-prepare`). Readers and writers have pools of their
 //! own, so neither can starve the other: `readers + writers` connections per instance, and `readers` more to a replica, if
-//! there is one.
+//! there is one, with one to look at it.
 //!
 //! # When it breaks
 //!
@@ -25,6 +25,8 @@ pub(super) mod sessions;
 #[expect(clippy::duplicate_mod, reason = "said once, compiled over the statements of each store")]
 mod shared;
 pub(super) mod signing_keys;
+#[cfg(test)]
+mod tests;
 mod touch;
 mod turns;
 
@@ -116,7 +118,10 @@ impl Store for PostgresStore {
     }
 
     fn pools(&self) -> Vec<PoolUse<'_>> {
-        let replica = self.replica.as_ref().map(|replica| replica.pool.usage());
-        [self.writers.usage(), self.readers.usage()].into_iter().chain(replica).collect()
+        let replica = self.replica.as_ref().map(|replica| [replica.pool.usage(), replica.looks.usage()]);
+        [self.writers.usage(), self.readers.usage()]
+            .into_iter()
+            .chain(replica.into_iter().flatten())
+            .collect()
     }
 }

@@ -13,9 +13,10 @@
 //!
 //! # When it breaks
 //!
-//! A replica that refuses, is silent for [`PATIENCE`], falls behind, is promoted or belongs to another database is not asked
-//! any more until it has answered a look. Its callers get the primary's answer. Without looks the horizon grows old, and
-//! the primary answers.
+//! A replica that refuses, leaves a look unanswered for [`PATIENCE`], falls behind, is promoted or is another database's is
+//! not asked any more until it has answered a look. Its callers get the primary's answer. Without looks the horizon grows
+//! old, and the primary answers. A read that takes longer than [`PATIENCE`], or finds no connection free for that long, is
+//! asked of the primary and says nothing about the replica: looks have a connection of their own.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -38,6 +39,8 @@ use crate::db::{DbError, message::Write, store::OpenError};
 const LAG_MAX: Duration = Duration::from_secs(5);
 /// How long the replica may take to answer before the primary is asked.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Connections of the looks.
+const LOOK_CONNECTIONS: usize = 1;
 /// Marks kept: one each second, for as long as a horizon may be old.
 const MARKS_MAX: usize = 8;
 /// Accounts whose last write is remembered; when there are more, everybody is sent to the primary for as long as it takes.
@@ -55,18 +58,23 @@ pub(in crate::db::store) enum Scope {
 }
 
 pub(in crate::db) struct Replica {
-    pub(in crate::db::store) pool: Pool<Postgres>,
+    /// For reads.
+    pub(super) pool: Pool<Postgres>,
+    /// For looks, which must not wait behind the reads that they judge.
+    pub(super) looks: Pool<Postgres>,
     view: Mutex<View>,
     written: Mutex<Written>,
     up: Gauge,
 }
 
+/// A database of a cluster: the cluster's identifier, and the number that it gave the database. Standbys have both from
+/// their primary.
+type Identity = (i64, i64);
+
 /// What one look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    /// Of the primary's log.
-    end: i64,
-    /// Of what the replica has replayed; `None` when it is no standby of this primary.
+    /// How far the log was replayed; `None` where this is no standby of our primary, or another database of one.
     replayed: Option<i64>,
 }
 
@@ -97,8 +105,10 @@ struct Written {
 
 impl Replica {
     pub(super) fn new(url: &Secret<String>, size: usize) -> Result<Self, OpenError> {
+        let options = connect::options(url)?;
         Ok(Self {
-            pool: Pool::new("replica", connect::pool(connect::options(url)?, size, PATIENCE)),
+            pool: Pool::new("replica", connect::pool(options.clone(), size, PATIENCE)),
+            looks: Pool::new("look", connect::pool(options, LOOK_CONNECTIONS, PATIENCE)),
             view: Mutex::new(View { condition: Condition::New, marks: VecDeque::new(), horizon: None }),
             written: Mutex::default(),
             up: Gauge::default(),
@@ -111,6 +121,7 @@ impl Replica {
     }
 
     pub(super) async fn close(&self) {
+        self.looks.close().await;
         self.pool.close().await;
     }
 
@@ -128,6 +139,18 @@ impl Replica {
         self.written.lock().last(scope).is_none_or(|last| last < horizon)
     }
 
+    /// A connection for a read.
+    ///
+    /// # Errors
+    ///
+    /// [`DbError::Timeout`] when none came free.
+    pub(in crate::db::store) async fn connection(&self) -> Result<Cut<Postgres>, DbError> {
+        Cut::acquire(&self.pool).await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => DbError::Timeout,
+            other => other.into(),
+        })
+    }
+
     /// What the replica says, unless it fails, takes too long or finds nothing.
     pub(in crate::db::store) async fn answered<T: Answer>(
         &self,
@@ -136,12 +159,13 @@ impl Replica {
         match timeout(PATIENCE, asked).await.unwrap_or(Err(DbError::Timeout)) {
             Ok(answer) if answer.is_nothing() => None,
             Ok(answer) => Some(answer),
-            Err(error) => {
-                if error.is_away() {
-                    self.note(Err(error.to_string()));
-                }
+            // The connection broke, or there is nobody to connect to.
+            Err(error @ DbError::Unavailable(_)) => {
+                self.note(Err(error.to_string()));
                 None
             }
+            // Slow or busy, it may still answer others: that is for a look to say.
+            Err(_) => None,
         }
     }
 
@@ -149,14 +173,14 @@ impl Replica {
     pub(super) async fn look(&self, primary: &Pool<Postgres>) {
         let asked = Instant::now();
         // The primary's silence says nothing about the replica: without marks its horizon grows old.
-        let Ok(Ok((system, end))) = timeout(PATIENCE, ask(primary, end_of_log)).await else {
+        let Ok(Ok((primary, end))) = timeout(PATIENCE, ask(primary, end_of_log)).await else {
             self.up.set(self.covers(Scope::Trail).into());
             return;
         };
-        let replayed = timeout(PATIENCE, ask(&self.pool, replayed)).await.unwrap_or(Err(DbError::Timeout));
+        let replayed = timeout(PATIENCE, ask(&self.looks, replayed)).await.unwrap_or(Err(DbError::Timeout));
         self.view.lock().mark(asked, end);
         self.note(match replayed {
-            Ok((found, replayed)) => Ok(Seen { end, replayed: replayed.filter(|_| found == system) }),
+            Ok((found, replayed)) => Ok(Seen { replayed: replayed.filter(|_| found == primary) }),
             Err(error) => Err(error.to_string()),
         });
         self.written.lock().forget(asked);
@@ -184,7 +208,7 @@ impl Replica {
             }
             Some(Condition::Stranger) => {
                 tracing::warn!(
-                    "DATABASE_READ_URL leads to no standby of the primary: the primary answers all reads"
+                    "DATABASE_READ_URL leads to no standby of the primary, or to another database: the primary answers all reads"
                 );
             }
             Some(Condition::Away(cause)) => {
@@ -211,8 +235,8 @@ impl View {
 
     fn judge(&mut self, seen: Result<Seen, String>, now: Instant) -> Condition {
         let replayed = match seen {
-            Ok(Seen { replayed: Some(replayed), .. }) => replayed,
-            Ok(Seen { replayed: None, .. }) => {
+            Ok(Seen { replayed: Some(replayed) }) => replayed,
+            Ok(Seen { replayed: None }) => {
                 self.horizon = None;
                 return Condition::Stranger;
             }
@@ -330,28 +354,35 @@ async fn ask<T>(
     Ok(answer?)
 }
 
-/// Which cluster this is, and where its log ends.
-async fn end_of_log(db: &mut PgConnection) -> Result<(i64, i64), sqlx::Error> {
-    sqlx::query_as(
-        "SELECT system_identifier, (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint FROM pg_control_system()",
+/// Which database this is, and where the cluster's log ends. What was committed before is in the log up to there, because
+/// our commits wait for it to be written ([`connect`]).
+async fn end_of_log(db: &mut PgConnection) -> Result<(Identity, i64), sqlx::Error> {
+    let (cluster, database, end) = sqlx::query_as(
+        "SELECT system_identifier, (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
+                (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint
+         FROM pg_control_system()",
     )
     .fetch_one(db)
-    .await
+    .await?;
+    Ok(((cluster, database), end))
 }
 
-/// Which cluster this is, and how much of its log a standby has replayed.
-async fn replayed(db: &mut PgConnection) -> Result<(i64, Option<i64>), sqlx::Error> {
-    sqlx::query_as(
-        "SELECT system_identifier,
+/// Which database this is, and how much of the log a standby has replayed.
+async fn replayed(db: &mut PgConnection) -> Result<(Identity, Option<i64>), sqlx::Error> {
+    let (cluster, database, replayed) = sqlx::query_as(
+        "SELECT system_identifier, (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
                 CASE WHEN pg_is_in_recovery() THEN (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint END
          FROM pg_control_system()",
     )
     .fetch_one(db)
-    .await
+    .await?;
+    Ok(((cluster, database), replayed))
 }
 
 #[cfg(test)]
 mod tests {
+    use support::postgres::Cluster;
+
     use super::*;
     use crate::{
         clock::fresh_id,
@@ -364,21 +395,21 @@ mod tests {
         View { condition: Condition::New, marks: VecDeque::new(), horizon: None }
     }
 
-    fn seen(end: i64, replayed: i64) -> Result<Seen, String> {
-        Ok(Seen { end, replayed: Some(replayed) })
+    fn seen(replayed: i64) -> Result<Seen, String> {
+        Ok(Seen { replayed: Some(replayed) })
     }
 
     #[test]
     fn the_horizon_is_the_newest_mark_that_was_reached() {
         let (mut view, start) = (view(), Instant::now());
         view.mark(start, 100);
-        assert_eq!(view.judge(seen(100, 99), start), Condition::Behind);
+        assert_eq!(view.judge(seen(99), start), Condition::Behind);
         view.mark(start + SECOND, 200);
-        assert_eq!(view.judge(seen(200, 150), start + SECOND), Condition::Up);
+        assert_eq!(view.judge(seen(150), start + SECOND), Condition::Up);
         assert_eq!(view.horizon, Some(start));
         // At rest the log does not grow, and the replica has all of it.
         view.mark(start + SECOND * 2, 200);
-        assert_eq!(view.judge(seen(200, 200), start + SECOND * 2), Condition::Up);
+        assert_eq!(view.judge(seen(200), start + SECOND * 2), Condition::Up);
         assert_eq!(view.horizon, Some(start + SECOND * 2));
         assert!(view.marks.is_empty());
     }
@@ -387,26 +418,26 @@ mod tests {
     fn a_replica_that_stands_still_is_behind_after_some_seconds_and_its_marks_are_few() {
         let (mut view, start) = (view(), Instant::now());
         view.mark(start, 100);
-        assert_eq!(view.judge(seen(100, 100), start), Condition::Up);
+        assert_eq!(view.judge(seen(100), start), Condition::Up);
         for second in 1..100_u32 {
             let now = start + SECOND * second;
             view.mark(now, 100 + i64::from(second));
             let expected = if SECOND * second <= LAG_MAX { Condition::Up } else { Condition::Behind };
-            assert_eq!(view.judge(seen(200, 100), now), expected, "{second}");
+            assert_eq!(view.judge(seen(100), now), expected, "{second}");
             assert!(view.marks.len() <= MARKS_MAX);
         }
-        assert_eq!(view.judge(seen(200, 200), start + SECOND * 100), Condition::Up);
+        assert_eq!(view.judge(seen(200), start + SECOND * 100), Condition::Up);
     }
 
     #[test]
     fn a_stranger_and_silence_take_the_horizon_away() {
         for (answer, condition) in [
-            (Ok(Seen { end: 1, replayed: None }), Condition::Stranger),
+            (Ok(Seen { replayed: None }), Condition::Stranger),
             (Err("refused".to_owned()), Condition::Away("refused".to_owned())),
         ] {
             let (mut view, start) = (view(), Instant::now());
             view.mark(start, 1);
-            assert_eq!(view.judge(seen(1, 1), start), Condition::Up);
+            assert_eq!(view.judge(seen(1), start), Condition::Up);
             assert_eq!(view.judge(answer, start), condition);
             assert_eq!(view.horizon, None);
         }
@@ -438,5 +469,50 @@ mod tests {
         }
         assert_eq!(written.by.len(), 1);
         assert_eq!(written.last(Scope::Of(fresh_id())), Some(start));
+    }
+
+    /// On the shared cluster, with one connection for reads, and seen to have everything.
+    async fn up() -> (Replica, Pool<Postgres>) {
+        let url = Secret::new(Cluster::shared().await.unwrap().url("postgres"));
+        let replica = Replica::new(&url, 1).unwrap();
+        let now = Instant::now();
+        replica.view.lock().mark(now, 1);
+        replica.note(seen(1));
+        assert!(replica.covers(Scope::Trail) && replica.up.get() == 1);
+        let primary = Pool::new("read", connect::pool(connect::options(&url).unwrap(), 1, PATIENCE));
+        (replica, primary)
+    }
+
+    #[tokio::test]
+    async fn a_slow_read_and_a_full_pool_fall_back_and_are_no_verdict() {
+        let (replica, primary) = up().await;
+        let slow = replica.answered(std::future::pending::<Result<Vec<()>, _>>());
+        assert_eq!(slow.await, None);
+        let limited = replica.answered(async { Err::<Vec<()>, _>(DbError::Timeout) });
+        assert_eq!(limited.await, None);
+        let all = replica.connection().await.unwrap();
+        let crowded = replica.answered(async { replica.connection().await.map(|_| vec![()]) });
+        assert_eq!(crowded.await, None);
+        assert!(matches!(replica.connection().await, Err(DbError::Timeout)));
+        assert!(replica.covers(Scope::Trail) && replica.up.get() == 1, "it is asked again");
+
+        // With the pool still full a look gets its answer: that this is a primary.
+        replica.look(&primary).await;
+        assert_eq!(replica.view.lock().condition, Condition::Stranger);
+        all.keep();
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_is_a_verdict() {
+        let (replica, _) = up().await;
+        let broken = async {
+            let mut cut = replica.connection().await?;
+            let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+            sqlx::query(end).execute(cut.connection()?).await?;
+            Ok(vec![()])
+        };
+        assert_eq!(replica.answered(broken).await, None);
+        assert!(!replica.covers(Scope::Trail) && replica.up.get() == 0);
+        assert!(matches!(replica.view.lock().condition, Condition::Away(_)));
     }
 }

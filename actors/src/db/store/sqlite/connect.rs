@@ -45,11 +45,15 @@ pub(super) async fn prepare_schema(place: &Place, old_schema: OldSchema) -> Resu
 }
 
 /// How the schema of this database stands to this binary.
-async fn standing(db: &mut SqliteConnection) -> Result<Standing, OpenError> {
-    let had: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")
-        .fetch_one(&mut *db)
-        .await?;
-    if had == 0 { Ok(Standing::Older) } else { Ok(schema::standing(db, &MIGRATIONS).await?) }
+pub(in crate::db::store) async fn standing(db: &mut SqliteConnection) -> Result<Standing, OpenError> {
+    if has_book(db).await? { Ok(schema::standing(db, &MIGRATIONS).await?) } else { Ok(Standing::Older) }
+}
+
+/// Whether there was a migration.
+pub(in crate::db::store) async fn has_book(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_schema WHERE name = '_sqlx_migrations'")
+        .fetch_one(db)
+        .await
 }
 
 /// Whether a database has the history that ours have, however long.

@@ -2,7 +2,11 @@
 
 use std::{env, fs, iter, net::SocketAddr, path::Path, process::Command};
 
-use support::{gateway::Gateway, process::Scratch};
+use support::{
+    fake_ollama::{self, FakeOllama},
+    gateway::Gateway,
+    process::{Scratch, free_port},
+};
 
 /// A service with its demo model, and the directory in which the lines run.
 async fn serve() -> (Gateway, Scratch) {
@@ -43,14 +47,20 @@ fn typed(transcript: &str) -> String {
     text
 }
 
-/// Runs the script to its end beside the service, where it finds the command and the store, and returns what it said.
+/// Runs the script to its end, where it finds the command and the scripts of `deploy/`, and returns what it said. What it left
+/// running is ended.
 fn bash(script: &str, scratch: &Scratch, addr: SocketAddr) -> String {
     let command = Path::new(env!("CARGO_BIN_EXE_deepersensor")).parent().unwrap();
     let path = env::var_os("PATH").unwrap_or_default();
     let places = iter::once(command.to_owned()).chain(env::split_paths(&path));
     let mut bash = Command::new("bash");
-    bash.args(["-c", &format!("set -euo pipefail\n{script}")]).current_dir(scratch.path());
+    bash.args([
+        "-c",
+        &format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"),
+    ])
+    .current_dir(scratch.path());
     bash.env("BASE", format!("http://{addr}")).env("PATH", env::join_paths(places).unwrap());
+    bash.env("REPO", env!("CARGO_MANIFEST_DIR"));
     let output = bash.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -88,4 +98,19 @@ async fn the_first_calls_work_as_they_are_written() {
     let script = typed(&blocks(calls, "console")).replace("localhost:8080", &gateway.addr.to_string());
     let said = bash(&script, &scratch, gateway.addr);
     assert!(said.contains("event: done\n"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chapter_on_operations_works_as_it_is_written() {
+    let scratch = Scratch::new("operations", None).unwrap();
+    let ollama = FakeOllama::start(fake_ollama::Config::default()).await.unwrap();
+    let (port, ops_port) = (free_port().unwrap(), free_port().unwrap());
+    let script = blocks(&document("docs/operations.md"), "sh")
+        .replace("10.0.0.5:11434", &ollama.addr().to_string())
+        .replace("8080", &port.to_string())
+        .replace("9464", &ops_port.to_string());
+    let said = bash(&script, &scratch, ([127, 0, 0, 1], port).into());
+    for told in ["is back after", "Ada is back"] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
 }
