@@ -180,6 +180,14 @@ fn say(text: &str) -> Step {
     Step::Give(vec![Delta::Content(text.to_owned())])
 }
 
+/// An answer that says "still " and goes on with "here" when it is told to.
+fn held_up() -> (Vec<Step>, Arc<Notify>) {
+    let go = Arc::new(Notify::new());
+    let mut steps = vec![say("still "), Step::Await(go.clone())];
+    steps.extend(answer("here"));
+    (steps, go)
+}
+
 fn failed(code: FailureCode) -> impl Fn(&Outcome) -> bool {
     move |outcome| matches!(outcome, Outcome::Failed { code: failed, .. } if *failed == code)
 }
@@ -204,9 +212,7 @@ async fn a_panic_mid_stream_ends_its_own_turn_and_nobody_elses() {
     house.script.then(Ok(vec![say("first "), Step::Await(go.clone()), say("half"), Step::Panic]));
     let mut doomed = house.turn(&ada).await;
     until_open(&house.script, 1).await;
-    let other_go = Arc::new(Notify::new());
-    let mut steps = vec![say("still "), Step::Await(other_go.clone())];
-    steps.extend(answer("here"));
+    let (steps, other_go) = held_up();
     house.script.then(Ok(steps));
     let mut other = house.turn(&ada).await;
     until_open(&house.script, 2).await;
@@ -370,9 +376,7 @@ async fn a_full_reply_budget_refuses_new_turns() {
 
 #[tokio::test]
 async fn killing_the_router_leaves_streams_and_routes_alone() {
-    let go = Arc::new(Notify::new());
-    let mut steps = vec![say("still "), Step::Await(go.clone())];
-    steps.extend(answer("here"));
+    let (steps, go) = held_up();
     let house = House::open(Script::new(&["m"], steps), ModelConfig::default()).await;
     let ada = house.somebody().await;
     let mut turn = house.turn(&ada).await;
@@ -388,9 +392,7 @@ async fn killing_the_router_leaves_streams_and_routes_alone() {
 async fn a_model_that_is_gone_ends_its_queue_lets_its_turns_finish_and_may_come_back() {
     let house = House::open(Script::new(&["m"], answer("fine")), ModelConfig::default()).await;
     let ada = house.somebody().await;
-    let go = Arc::new(Notify::new());
-    let mut steps = vec![say("still "), Step::Await(go.clone())];
-    steps.extend(answer("here"));
+    let (steps, go) = held_up();
     house.script.then(Ok(steps));
     let mut running = house.turn(&ada).await;
     until_open(&house.script, 1).await;
@@ -423,9 +425,7 @@ async fn d02_prompts_that_wait_share_a_budget_and_give_it_back() {
     let config = ModelConfig { prompt_budget_bytes: 64 << 10, ..ModelConfig::default() };
     let house = House::open(Script::new(&["m"], answer("fine")), config).await;
     let ada = house.somebody().await;
-    let go = Arc::new(Notify::new());
-    let mut steps = vec![say("still "), Step::Await(go.clone())];
-    steps.extend(answer("here"));
+    let (steps, go) = held_up();
     house.script.then(Ok(steps));
     let start = |bytes| house.models.start_turn(&ada, ask(&"x".repeat(bytes)), STORED, TokenReserve::none());
     let mut running = start(40 << 10).await.unwrap();

@@ -36,9 +36,7 @@ async fn a_model_is_on_the_page_for_as_long_as_it_is_in_the_catalogue_and_a_late
     assert_eq!(house.sample(full), Some(0));
 
     let ada = house.somebody().await;
-    let go = Arc::new(Notify::new());
-    let mut steps = vec![say("still "), Step::Await(go.clone())];
-    steps.extend(answer("here"));
+    let (steps, go) = held_up();
     house.script.then(Ok(steps));
     let mut running = house.turn(&ada).await;
     until_open(&house.script, 1).await;
