@@ -12,6 +12,8 @@ use crate::{
 pub struct Conversation {
     pub id: ConversationId,
     pub title: String,
+    /// Put before every prompt in it.
+    pub system_prompt: Option<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
 }
@@ -29,6 +31,8 @@ pub struct StoredMessage {
     pub conversation: ConversationId,
     /// The turn that produced it; caller's messages carry the turn they were sent with.
     pub turn: TurnId,
+    /// What it follows: a message, or the conversation itself where it is its beginning; `None`: what was made before it.
+    pub parent: Option<uuid::Uuid>,
     pub message: ChatMessage,
     pub status: TurnStatus,
     pub created_at: DateTime<Utc>,

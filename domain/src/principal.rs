@@ -141,6 +141,14 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// The key they came with; `None` for a session.
+    pub const fn key(&self) -> Option<ApiKeyId> {
+        match self.credential {
+            Credential::Session(_) => None,
+            Credential::Key { id, .. } => Some(id),
+        }
+    }
+
     /// What a turn that asks for `asked` is served as: no more than account and key may have.
     pub fn priority(&self, asked: Priority) -> Priority {
         let by_account = self.limits.cap(asked);

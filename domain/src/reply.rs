@@ -79,6 +79,10 @@ impl FinishReason {
             Self::ToolCalls => "tool_calls",
         }
     }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Stop, Self::Length, Self::ToolCalls].into_iter().find(|reason| reason.as_str() == text)
+    }
 }
 
 /// Where token counts come from.
@@ -100,6 +104,10 @@ impl UsageSource {
             Self::Counted => "counted",
             Self::Estimated => "estimated",
         }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Reported, Self::Counted, Self::Estimated].into_iter().find(|source| source.as_str() == text)
     }
 }
 
@@ -149,6 +157,23 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
+    const ALL: [Self; 10] = [
+        Self::InvalidRequest,
+        Self::ModelNotFound,
+        Self::Overloaded,
+        Self::DeadlineExceeded,
+        Self::UpstreamError,
+        Self::UpstreamIncomplete,
+        Self::ReplyTooLarge,
+        Self::ServerShuttingDown,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",

@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::{
     conversation::NewMessage,
-    id::{ConversationId, InstanceId, MessageId, TurnId, UserId},
-    reply::{Answer, FailureCode, Timings, Usage},
+    id::{ApiKeyId, ConversationId, InstanceId, MessageId, TurnId, UserId},
+    reply::{Answer, FailureCode, FinishReason, Timings, Usage},
 };
 
 /// How a turn (and its assistant message) stands.
@@ -21,6 +22,14 @@ pub enum TurnStatus {
     Cancelled,
     /// The model server failed it.
     Failed,
+}
+
+impl BeginTurn {
+    /// Where its answer will be, if it is stored.
+    pub fn stored(&self) -> Option<StoredReply> {
+        let Exchange { conversation, reply, .. } = *self.exchange.as_ref()?;
+        Some(StoredReply { conversation, message: reply })
+    }
 }
 
 impl TurnStatus {
@@ -41,22 +50,73 @@ impl TurnStatus {
     }
 }
 
-/// The rows a stored turn is born with; committed together, before the model server is called.
+/// The rows a turn is born with; committed together, before the model server is called.
 #[derive(Debug, Clone)]
 pub struct BeginTurn {
     pub turn: TurnId,
     pub user: UserId,
-    pub conversation: ConversationId,
-    /// Creates the conversation with this title; `None` demands that it exists and belongs to `user`.
-    pub new_conversation_title: Option<String>,
-    /// What the caller said, in order; appended to the conversation.
-    pub messages: Vec<NewMessage>,
-    /// The assistant message that will hold the answer, stored as `streaming`.
-    pub reply: MessageId,
+    /// The key that asks; `None`: a session.
+    pub key: Option<ApiKeyId>,
+    /// What makes a second request like this one stand for this turn.
+    pub claim: Option<Claim>,
+    /// Where the answer goes; `None` opens only the ledger's row.
+    pub exchange: Option<Exchange>,
     pub model: String,
     pub owner: InstanceId,
     pub lease_until: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
+}
+
+/// What is said in a turn, and where.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    pub conversation: ConversationId,
+    /// Creates the conversation with this title; `None` demands that it exists and belongs to the user.
+    pub new_conversation_title: Option<String>,
+    /// The message that the first of `messages` (or, where there are none, the answer) follows, in the same conversation, or the
+    /// conversation's own id for its beginning. `None`: what was made before it.
+    pub parent: Option<Uuid>,
+    /// What the caller said, in order.
+    pub messages: Vec<NewMessage>,
+    /// The assistant message that will hold the answer, stored as `streaming`.
+    pub reply: MessageId,
+}
+
+/// A caller's `Idempotency-Key`, and what was asked with it: SHA-256 of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Claim {
+    pub key: [u8; 32],
+    pub request: [u8; 32],
+}
+
+/// What became of a turn that wanted to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    New,
+    /// Its key stands for this turn already, and nothing was written.
+    Exists {
+        turn: TurnId,
+        same_request: bool,
+    },
+}
+
+/// A turn as the ledger knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredTurn {
+    pub turn: TurnId,
+    pub user: UserId,
+    pub model: String,
+    /// `None` when the answer is not kept, or no more.
+    pub stored: Option<StoredReply>,
+    pub status: TurnStatus,
+    pub failure: Option<FailureCode>,
+    pub finish_reason: Option<FinishReason>,
+    pub usage: Usage,
+    pub timings: Timings,
+    /// The instance that runs it, or ran it.
+    pub owner: Option<InstanceId>,
+    pub created_at: DateTime<Utc>,
+    pub ended_at: Option<DateTime<Utc>>,
 }
 
 /// The answer so far, written while the turn runs; ignored unless `seq` is higher than the stored one.
@@ -74,11 +134,13 @@ pub struct Settlement {
     pub turn: TurnId,
     pub user: UserId,
     pub model: String,
+    /// The key that asked, as in [`BeginTurn`].
+    pub key: Option<ApiKeyId>,
     /// Where the answer goes; `None` writes only the usage row.
     pub stored: Option<StoredReply>,
     pub status: TurnStatus,
     pub failure: Option<FailureCode>,
-    pub finish_reason: Option<&'static str>,
+    pub finish_reason: Option<FinishReason>,
     pub answer: Answer,
     pub usage: Usage,
     pub timings: Timings,

@@ -25,6 +25,9 @@ pub(crate) struct ConversationView {
     id: ConversationId,
     object: &'static str,
     title: String,
+    /// Put before every prompt in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_prompt: Option<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -54,13 +57,15 @@ pub(crate) struct MessageView {
     status: &'static str,
     #[schema(value_type = Uuid)]
     turn_id: TurnId,
+    /// The message it follows, or the conversation itself where it is a beginning; `null`: what was made before it.
+    parent_id: Option<Uuid>,
     created_at: DateTime<Utc>,
 }
 
 impl From<Conversation> for ConversationView {
     fn from(conversation: Conversation) -> Self {
-        let Conversation { id, title, created_at, updated_at } = conversation;
-        Self { id, object: "conversation", title, created_at, updated_at }
+        let Conversation { id, title, system_prompt, created_at, updated_at } = conversation;
+        Self { id, object: "conversation", title, system_prompt, created_at, updated_at }
     }
 }
 
@@ -74,6 +79,7 @@ impl From<StoredMessage> for MessageView {
             tool_calls: stored.message.tool_calls.into_iter().map(ToolCallBody::from).collect(),
             status: stored.status.as_str(),
             turn_id: stored.turn,
+            parent_id: stored.parent,
             created_at: stored.created_at,
         }
     }

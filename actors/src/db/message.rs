@@ -151,7 +151,10 @@ impl Write {
         const TOUCHED_BYTES: usize = 64;
         ROW_BYTES
             + match self {
-                Self::BeginTurn(begin) => begin.messages.iter().map(|new| message_bytes(&new.message)).sum(),
+                Self::BeginTurn(begin) => {
+                    let said = begin.exchange.iter().flat_map(|exchange| &exchange.messages);
+                    said.map(|new| message_bytes(&new.message)).sum()
+                }
                 Self::Checkpoint(checkpoint) => answer_bytes(&checkpoint.answer),
                 Self::Settle(settlement) => answer_bytes(&settlement.answer),
                 Self::Touch(touched) => (touched.sessions.len() + touched.keys.len()) * TOUCHED_BYTES,

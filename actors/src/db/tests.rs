@@ -130,7 +130,7 @@ async fn a_lane_has_no_more_places_than_it_says() {
     db.checkpoint(checkpoint(&begin(fresh_id()), 1, "dropped"));
     assert_eq!(db.metrics.dropped_checkpoints.get(), 1);
     drop(reserved);
-    assert_eq!(db.begin_turn(begin(fresh_id())).await, Ok(()));
+    assert_eq!(db.begin_turn(begin(fresh_id())).await, Ok(domain::turn::Begun::New));
     assert_eq!(store.batches(), [["begin"]]);
 }
 
@@ -190,7 +190,7 @@ async fn a_caller_that_left_before_its_change_was_begun_writes_nothing() {
         store.release();
     };
     let (busy, ()) = tokio::join!(busy, leave);
-    assert_eq!(busy, Ok(()));
+    assert_eq!(busy, Ok(domain::turn::Begun::New));
     db.begin_turn(begin(fresh_id())).await.unwrap();
     assert_eq!(store.batches(), [["begin"], ["begin"]]);
     assert_eq!(db.lanes[0].in_use(), 0);

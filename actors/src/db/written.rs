@@ -5,6 +5,7 @@ use domain::{
     api_key::{KeyChanged, KeyHash},
     id::SessionId,
     session::Rotation,
+    turn::Begun,
 };
 
 use super::{DbError, NextKey};
@@ -47,6 +48,7 @@ written! {
     KeyChanged(KeyChanged)
     Revoked(KeyHash)
     Signs(NextKey)
+    Begun(Begun)
 }
 
 impl From<()> for Written {

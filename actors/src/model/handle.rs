@@ -9,7 +9,7 @@ use domain::{
     model_name::ModelName,
     principal::Principal,
     reply::FailureCode,
-    turn::{BeginTurn, StoredReply},
+    turn::{BeginTurn, Exchange, StoredReply},
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -150,6 +150,7 @@ impl ModelHandle {
             carrier: carrier.clone(),
             turn,
             user: principal.user,
+            key: principal.key(),
             priority,
             model: route.model.name.to_string(),
             stored,
@@ -169,10 +170,15 @@ impl ModelHandle {
             let begin = BeginTurn {
                 turn,
                 user: principal.user,
-                conversation: stored.conversation,
-                new_conversation_title: options.conversation.is_none().then_some(title),
-                messages: said,
-                reply: message,
+                key: principal.key(),
+                claim: None,
+                exchange: Some(Exchange {
+                    conversation: stored.conversation,
+                    new_conversation_title: options.conversation.is_none().then_some(title),
+                    parent: None,
+                    messages: said,
+                    reply: message,
+                }),
                 model: route.model.name.to_string(),
                 owner: room.leases.instance,
                 lease_until: room.leases.until(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    id::{TurnId, UserId},
+    id::{ApiKeyId, TurnId, UserId},
     limits::Priority,
     reply::{Answer, FailureCode},
     turn::{Settlement, StoredReply, TurnStatus},
@@ -26,6 +26,7 @@ use crate::{
 pub(super) struct Facts {
     pub turn: TurnId,
     pub user: UserId,
+    pub key: Option<ApiKeyId>,
     pub priority: Priority,
     pub model: String,
     pub stored: Option<StoredReply>,
@@ -59,13 +60,14 @@ pub(super) fn settle(
         }
         let outcome = end.into_outcome();
         let (failure, finish_reason) = match &outcome {
-            Outcome::Complete(reason) => (None, Some(reason.as_str())),
+            Outcome::Complete(reason) => (None, Some(*reason)),
             Outcome::Failed { code, .. } => (Some(*code), None),
         };
         told::ended(&facts.carrier, &facts.model, status, failure, finish_reason, usage, timings);
         let settlement = Settlement {
             turn: facts.turn,
             user: facts.user,
+            key: facts.key,
             model: facts.model,
             stored: facts.stored,
             status,

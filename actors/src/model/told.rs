@@ -3,7 +3,7 @@
 use domain::{
     id::TurnId,
     model_name::CanonicalName,
-    reply::{FailureCode, Timings, Usage},
+    reply::{FailureCode, FinishReason, Timings, Usage},
     turn::{StoredReply, TurnStatus},
 };
 use opentelemetry::{Array, StringValue, Value};
@@ -58,7 +58,7 @@ pub(super) fn ended(
     model: &str,
     status: TurnStatus,
     failure: Option<FailureCode>,
-    finish_reason: Option<&'static str>,
+    finish_reason: Option<FinishReason>,
     usage: Usage,
     timings: Timings,
 ) {
@@ -70,7 +70,10 @@ pub(super) fn ended(
     }
     request.tell(names::TURN_STATUS, status.as_str());
     if let Some(reason) = finish_reason {
-        request.tell(names::GEN_AI_FINISH, Value::Array(Array::String(vec![StringValue::from(reason)])));
+        request.tell(
+            names::GEN_AI_FINISH,
+            Value::Array(Array::String(vec![StringValue::from(reason.as_str())])),
+        );
     }
     costs(usage, timings, |name, value| request.tell(name, value));
 }

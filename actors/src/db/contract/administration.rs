@@ -218,7 +218,7 @@ pub(super) async fn nothing_that_begins_during_a_deletion_outlives_it(ground: Gr
         assert!(deleted.is_ok(), "{deleted:?}");
         assert_eq!((session.err(), key.err()), (Some(DbError::NotFound), Some(DbError::NotFound)));
         for begun in before.into_iter().chain(after) {
-            assert!(matches!(begun, Ok(()) | Err(DbError::NotFound)), "{begun:?}");
+            assert!(matches!(begun, Ok(domain::turn::Begun::New) | Err(DbError::NotFound)), "{begun:?}");
         }
     }
     purge_conversations(&room.db).await;

@@ -13,7 +13,7 @@ pub(super) async fn a17_nobody_reads_what_is_somebody_elses(ground: Ground) {
     let (ada, eve) = (some_user(&room.db).await, some_user(&room.db).await);
     let begin = begin(ada.id);
     room.db.begin_turn(begin.clone()).await.unwrap();
-    let id = begin.conversation;
+    let id = stored(&begin).conversation;
     assert!(room.db.conversation(ada.id, id).await.unwrap().is_some());
     assert_eq!(room.db.conversation(eve.id, id).await, Ok(None));
     assert_eq!(room.db.messages(eve.id, id, None, 10).await.unwrap_err(), DbError::NotFound);
@@ -31,7 +31,7 @@ pub(super) async fn conversations_page_from_new_to_old(ground: Ground) {
     let mut made = Vec::new();
     for _ in 0..5 {
         let begin = begin(user.id);
-        made.push(begin.conversation);
+        made.push(stored(&begin).conversation);
         room.db.begin_turn(begin).await.unwrap();
     }
     made.reverse();
@@ -53,15 +53,15 @@ pub(super) async fn messages_page_in_order_of_their_making(ground: Ground) {
     let first = begin(user.id);
     room.db.begin_turn(first.clone()).await.unwrap();
     for _ in 0..2 {
-        room.db.begin_turn(begin_in(user.id, first.conversation)).await.unwrap();
+        room.db.begin_turn(begin_in(user.id, stored(&first).conversation)).await.unwrap();
     }
-    let whole = room.db.messages(user.id, first.conversation, None, 100).await.unwrap();
+    let whole = room.db.messages(user.id, stored(&first).conversation, None, 100).await.unwrap();
     assert_eq!(whole.next, None);
     let whole: Vec<_> = whole.items.into_iter().map(|message| message.id).collect();
     assert!(whole.len() == 6 && whole.is_sorted());
 
-    let page = room.db.messages(user.id, first.conversation, None, 4).await.unwrap();
-    let rest = room.db.messages(user.id, first.conversation, page.next, 4).await.unwrap();
+    let page = room.db.messages(user.id, stored(&first).conversation, None, 4).await.unwrap();
+    let rest = room.db.messages(user.id, stored(&first).conversation, page.next, 4).await.unwrap();
     assert_eq!(rest.next, None);
     let read: Vec<_> = page.items.into_iter().chain(rest.items).map(|message| message.id).collect();
     assert_eq!(read, whole);
@@ -72,11 +72,11 @@ pub(super) async fn history_is_the_newest_messages_in_order(ground: Ground) {
     let user = some_user(&room.db).await;
     let first = begin(user.id);
     room.db.begin_turn(first.clone()).await.unwrap();
-    let second = begin_in(user.id, first.conversation);
+    let second = begin_in(user.id, stored(&first).conversation);
     room.db.begin_turn(second.clone()).await.unwrap();
-    let history = room.db.history(user.id, first.conversation, 3, u32::MAX).await.unwrap().unwrap();
+    let history = room.db.history(user.id, stored(&first).conversation, 3, u32::MAX).await.unwrap().unwrap();
     let ids: Vec<_> = history.into_iter().map(|message| message.id).collect();
-    assert_eq!(ids, [first.reply, second.messages[0].id, second.reply]);
+    assert_eq!(ids, [stored(&first).message, messages_of(&second)[0].id, stored(&second).message]);
 }
 
 pub(super) async fn history_ends_before_it_has_more_bytes_than_asked_for(ground: Ground) {
@@ -86,7 +86,7 @@ pub(super) async fn history_ends_before_it_has_more_bytes_than_asked_for(ground:
     let calls = serde_json::to_string(&[&call]).unwrap().len() as u32;
     let mut begin = begin(user.id);
     let text = |content: &str| ChatMessage::text(Role::User, content);
-    begin.messages = [
+    exchange(&mut begin).messages = [
         text("old"),
         ChatMessage { images: vec!["aGkh".into()], ..text("ü€é") },
         ChatMessage { thinking: Some("hmm".into()), ..text("new") },
@@ -94,9 +94,9 @@ pub(super) async fn history_ends_before_it_has_more_bytes_than_asked_for(ground:
     ]
     .map(|message| NewMessage { id: fresh_id(), message })
     .into();
-    begin.reply = fresh_id();
-    let ids: Vec<_> = begin.messages.iter().map(|new| new.id).chain([begin.reply]).collect();
-    let conversation = begin.conversation;
+    exchange(&mut begin).reply = fresh_id();
+    let ids: Vec<_> = messages_of(&begin).iter().map(|new| new.id).chain([stored(&begin).message]).collect();
+    let conversation = stored(&begin).conversation;
     room.db.begin_turn(begin).await.unwrap();
     let image = "ü€é".len() as u32 + r#"["aGkh"]"#.len() as u32;
     for (bytes_max, kept) in [
@@ -120,8 +120,8 @@ pub(super) async fn a_page_leaves_images_in_the_database(ground: Ground) {
     let room = ground.room().await;
     let user = some_user(&room.db).await;
     let mut begin = begin(user.id);
-    begin.messages[0].message.images = vec!["aGkh".into()];
-    let conversation = begin.conversation;
+    exchange(&mut begin).messages[0].message.images = vec!["aGkh".into()];
+    let conversation = stored(&begin).conversation;
     room.db.begin_turn(begin).await.unwrap();
     let page = room.db.messages(user.id, conversation, None, 10).await.unwrap();
     assert_eq!(page.items[0].message.content, "why is the sky blue?");
@@ -149,11 +149,12 @@ pub(super) async fn tool_calls_keep_the_order_of_their_keys(ground: Ground) {
         ..ChatMessage::text(Role::Tool, "42")
     };
     let mut begin = begin(user.id);
-    begin.messages = [message, result].map(|message| NewMessage { id: fresh_id(), message }).into();
-    let said: Vec<_> = begin.messages.iter().map(|new| new.message.clone()).collect();
-    let conversation = begin.conversation;
+    exchange(&mut begin).messages =
+        [message, result].map(|message| NewMessage { id: fresh_id(), message }).into();
+    let said: Vec<_> = messages_of(&begin).iter().map(|new| new.message.clone()).collect();
+    let conversation = stored(&begin).conversation;
     // The reply comes after what it answers.
-    begin.reply = fresh_id();
+    exchange(&mut begin).reply = fresh_id();
     room.db.begin_turn(begin).await.unwrap();
     let read = room.db.history(user.id, conversation, 10, u32::MAX).await.unwrap().unwrap();
     assert_eq!(read[0].message, said[0]);

@@ -54,7 +54,8 @@ pub(super) async fn a_killed_writer_repeats_settlements_and_answers_everybody_el
 
     assert_eq!(settled.await.unwrap(), Ok(()));
     assert_eq!(ground.count("SELECT count(*) FROM turns WHERE status = 'complete'").await, 1);
-    let messages = room.db.history(user.id, begun.conversation, 10, u32::MAX).await.unwrap().unwrap();
+    let messages =
+        room.db.history(user.id, stored(&begun).conversation, 10, u32::MAX).await.unwrap().unwrap();
     assert_eq!(messages[1].message.content, "the answer");
     assert!(room.db.lanes.iter().all(|lane| lane.in_use() == 0));
 }
@@ -71,7 +72,7 @@ pub(super) async fn a_fault_in_a_batch_leaves_the_others_committed(ground: Groun
     let mixed = async {
         room.lanes_taken().await;
         let twice = domain::turn::BeginTurn { turn: first.turn, ..begin(ada.id) };
-        let foreign = begin_in(eve.id, first.conversation);
+        let foreign = begin_in(eve.id, stored(&first).conversation);
         let stranger = begin(crate::clock::fresh_id());
         let good = join_all((0..16).map(|_| room.db.begin_turn(begin(ada.id))));
         let answers = async {
@@ -89,7 +90,7 @@ pub(super) async fn a_fault_in_a_batch_leaves_the_others_committed(ground: Groun
     assert_eq!(twice, Err(DbError::Conflict("row")));
     assert_eq!(foreign, Err(DbError::NotFound));
     assert_eq!(stranger, Err(DbError::NotFound));
-    assert!(busy.into_iter().chain(good).all(|answer| answer == Ok(())));
+    assert!(busy.into_iter().chain(good).all(|answer| answer == Ok(domain::turn::Begun::New)));
     assert_eq!(ground.count("SELECT count(*) FROM turns").await, 33);
 }
 
@@ -161,7 +162,7 @@ pub(super) async fn e1_callers_that_leave_lose_nothing_of_others(ground: Ground)
             stays
         );
         acknowledged += i64::from(left) + i64::from(stayed.is_ok());
-        assert_eq!(stayed, Ok(()));
+        assert_eq!(stayed, Ok(domain::turn::Begun::New));
     }
     assert!(ground.count("SELECT count(*) FROM turns").await >= acknowledged);
     if ground.config.database_url.is_some() {

@@ -75,7 +75,7 @@ async fn e4_a_link_that_answers_nothing_is_thrown_away() {
     proxy.heal().await.unwrap();
     let reads = join_all((0..20).map(|_| room.db.user(user.id))).await;
     assert!(reads.into_iter().all(|read| read == Ok(Some(user.clone()))));
-    assert_eq!(room.db.begin_turn(begin(user.id)).await, Ok(()));
+    assert_eq!(room.db.begin_turn(begin(user.id)).await, Ok(domain::turn::Begun::New));
 }
 
 #[tokio::test]

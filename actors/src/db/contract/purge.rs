@@ -68,7 +68,7 @@ pub(super) async fn a_deleted_account_of_20_000_messages_goes_in_bounded_steps(g
     assert_eq!(room.db.purge_conversations().await, Ok(0), "nobody is deleted");
 
     room.db.delete_user(user.id, noon(), audit(AuditEvent::UserDeleted, user.id)).await.unwrap();
-    let again = begin_in(user.id, begun.conversation);
+    let again = begin_in(user.id, stored(&begun).conversation);
     assert_eq!(room.db.begin_turn(again).await, Err(DbError::NotFound), "though it is still there");
     assert_eq!(room.db.purge_conversations().await, Ok(2_000));
     // What a crash leaves is found by whoever comes next.

@@ -31,7 +31,7 @@ async fn until_it_is(up: bool, room: &Running) {
 async fn converse(room: &Running, user: &User) -> ConversationId {
     let begun = begin(user.id);
     room.db.begin_turn(begun.clone()).await.unwrap();
-    begun.conversation
+    stored(&begun).conversation
 }
 
 async fn titles(room: &Running, user: &User) -> Vec<String> {

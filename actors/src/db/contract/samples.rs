@@ -15,7 +15,7 @@ use domain::{
     reply::{Answer, FinishReason, Timings, Usage, UsageSource},
     secret::Secret,
     session::Session,
-    turn::{BeginTurn, Checkpoint, Settlement, StoredReply, TurnStatus},
+    turn::{BeginTurn, Checkpoint, Exchange, Settlement, StoredReply, TurnStatus},
 };
 use std::time::Duration;
 
@@ -197,10 +197,15 @@ pub(in crate::db) fn begin(user: UserId) -> BeginTurn {
     BeginTurn {
         turn: fresh_id(),
         user,
-        conversation: fresh_id(),
-        new_conversation_title: Some("the sky".into()),
-        messages: vec![said],
-        reply: fresh_id(),
+        key: None,
+        claim: None,
+        exchange: Some(Exchange {
+            conversation: fresh_id(),
+            new_conversation_title: Some("the sky".into()),
+            parent: None,
+            messages: vec![said],
+            reply: fresh_id(),
+        }),
         model: "tiny:latest".into(),
         owner: fresh_id::<InstanceId>(),
         lease_until: noon() + TimeDelta::seconds(30),
@@ -210,11 +215,29 @@ pub(in crate::db) fn begin(user: UserId) -> BeginTurn {
 
 /// A turn in a conversation that exists.
 pub(in crate::db) fn begin_in(user: UserId, conversation: ConversationId) -> BeginTurn {
-    BeginTurn { conversation, new_conversation_title: None, ..begin(user) }
+    let mut begin = begin(user);
+    exchange(&mut begin).conversation = conversation;
+    exchange(&mut begin).new_conversation_title = None;
+    begin
+}
+
+/// What is said in a turn that is stored.
+pub(in crate::db) fn exchange(begin: &mut BeginTurn) -> &mut Exchange {
+    begin.exchange.as_mut().unwrap()
+}
+
+/// What its caller said.
+pub(in crate::db) fn messages_of(begin: &BeginTurn) -> &[NewMessage] {
+    &begin.exchange.as_ref().unwrap().messages
+}
+
+/// Where its answer is.
+pub(in crate::db) fn stored(begin: &BeginTurn) -> StoredReply {
+    begin.stored().unwrap()
 }
 
 pub(in crate::db) fn checkpoint(begin: &BeginTurn, seq: u32, content: &str) -> Checkpoint {
-    Checkpoint { turn: begin.turn, reply: begin.reply, seq, answer: answer(content) }
+    Checkpoint { turn: begin.turn, reply: stored(begin).message, seq, answer: answer(content) }
 }
 
 pub(in crate::db) fn answer(content: &str) -> Answer {
@@ -226,10 +249,11 @@ pub(in crate::db) fn settlement(begin: &BeginTurn, content: &str) -> Settlement 
         turn: begin.turn,
         user: begin.user,
         model: begin.model.clone(),
-        stored: Some(StoredReply { conversation: begin.conversation, message: begin.reply }),
+        key: begin.key,
+        stored: begin.stored(),
         status: TurnStatus::Complete,
         failure: None,
-        finish_reason: Some(FinishReason::Stop.as_str()),
+        finish_reason: Some(FinishReason::Stop),
         answer: answer(content),
         usage: Usage { prompt_tokens: 11, completion_tokens: 7, source: UsageSource::Reported },
         timings: Timings {

@@ -15,8 +15,9 @@ use crate::{clock::fresh_id, db::DbError};
 
 /// The assistant's message of a conversation with one turn.
 async fn reply_of(room: &Running, begin: &BeginTurn) -> (TurnStatus, String) {
-    let messages = room.db.history(begin.user, begin.conversation, 100, u32::MAX).await.unwrap().unwrap();
-    let reply = messages.into_iter().find(|message| message.id == begin.reply).unwrap();
+    let messages =
+        room.db.history(begin.user, stored(begin).conversation, 100, u32::MAX).await.unwrap().unwrap();
+    let reply = messages.into_iter().find(|message| message.id == stored(begin).message).unwrap();
     (reply.status, reply.message.content)
 }
 
@@ -26,9 +27,10 @@ pub(super) async fn e2_a_turn_is_born_with_its_messages_and_an_empty_answer(grou
     let begin = begin(user.id);
     room.db.begin_turn(begin.clone()).await.unwrap();
 
-    let conversation = room.db.conversation(user.id, begin.conversation).await.unwrap().unwrap();
+    let conversation = room.db.conversation(user.id, stored(&begin).conversation).await.unwrap().unwrap();
     assert_eq!((conversation.title.as_str(), conversation.created_at), ("the sky", noon()));
-    let messages = room.db.history(user.id, begin.conversation, 100, u32::MAX).await.unwrap().unwrap();
+    let messages =
+        room.db.history(user.id, stored(&begin).conversation, 100, u32::MAX).await.unwrap().unwrap();
     let shown: Vec<_> = messages
         .iter()
         .map(|m| (m.id, m.turn, m.message.role, m.message.content.as_str(), m.status))
@@ -36,8 +38,8 @@ pub(super) async fn e2_a_turn_is_born_with_its_messages_and_an_empty_answer(grou
     assert_eq!(
         shown,
         [
-            (begin.messages[0].id, begin.turn, Role::User, "why is the sky blue?", TurnStatus::Complete),
-            (begin.reply, begin.turn, Role::Assistant, "", TurnStatus::Streaming),
+            (messages_of(&begin)[0].id, begin.turn, Role::User, "why is the sky blue?", TurnStatus::Complete),
+            (stored(&begin).message, begin.turn, Role::Assistant, "", TurnStatus::Streaming),
         ]
     );
     assert_eq!(ground.count("SELECT count(*) FROM turns WHERE status = 'streaming'").await, 1);
@@ -49,18 +51,21 @@ pub(super) async fn a_turn_in_a_foreign_or_missing_conversation_is_not_found(gro
     let first = begin(ada.id);
     room.db.begin_turn(first.clone()).await.unwrap();
 
-    assert_eq!(room.db.begin_turn(begin_in(eve.id, first.conversation)).await, Err(DbError::NotFound));
+    assert_eq!(
+        room.db.begin_turn(begin_in(eve.id, stored(&first).conversation)).await,
+        Err(DbError::NotFound)
+    );
     assert_eq!(room.db.begin_turn(begin_in(ada.id, fresh_id())).await, Err(DbError::NotFound));
     // Claiming to create it makes it no more hers.
     let mut claimed = begin(eve.id);
-    claimed.conversation = first.conversation;
+    exchange(&mut claimed).conversation = stored(&first).conversation;
     assert_eq!(room.db.begin_turn(claimed).await, Err(DbError::NotFound));
     assert_eq!(ground.count("SELECT count(*) FROM turns").await, 1);
 
-    let mut second = begin_in(ada.id, first.conversation);
+    let mut second = begin_in(ada.id, stored(&first).conversation);
     second.created_at += TimeDelta::minutes(1);
     room.db.begin_turn(second).await.unwrap();
-    let conversation = room.db.conversation(ada.id, first.conversation).await.unwrap().unwrap();
+    let conversation = room.db.conversation(ada.id, stored(&first).conversation).await.unwrap().unwrap();
     assert_eq!(conversation.updated_at, noon() + TimeDelta::minutes(1));
 }
 
@@ -70,8 +75,9 @@ pub(super) async fn e2_a_checkpoint_with_a_lower_number_changes_nothing(ground: 
     let begin = begin(user.id);
     room.db.begin_turn(begin.clone()).await.unwrap();
     // Its lane keeps the order, so the answer to a later change of the same turn proves the earlier ones done.
-    let barrier =
-        || room.db.begin_turn(BeginTurn { turn: begin.turn, ..begin_in(user.id, begin.conversation) });
+    let barrier = || {
+        room.db.begin_turn(BeginTurn { turn: begin.turn, ..begin_in(user.id, stored(&begin).conversation) })
+    };
     room.db.checkpoint(checkpoint(&begin, 2, "because of Rayleigh"));
     room.db.checkpoint(checkpoint(&begin, 1, "because"));
     barrier().await.unwrap_err();
@@ -151,13 +157,14 @@ pub(super) async fn text_with_a_nul_character_is_stored(ground: Ground) {
     let room = ground.room().await;
     let user = some_user(&room.db).await;
     let mut begin = begin(user.id);
-    begin.messages[0].message.content = "a\0b".into();
+    exchange(&mut begin).messages[0].message.content = "a\0b".into();
     room.db.begin_turn(begin.clone()).await.unwrap();
     let mut end = settlement(&begin, "c\0d");
     let call = ToolCall { id: "1".into(), name: "f".into(), arguments: serde_json::json!({ "x": "e\0f" }) };
     end.answer.tool_calls.push(call.clone());
     settle(&room.db, end).await.unwrap();
-    let messages = room.db.history(user.id, begin.conversation, 100, u32::MAX).await.unwrap().unwrap();
+    let messages =
+        room.db.history(user.id, stored(&begin).conversation, 100, u32::MAX).await.unwrap().unwrap();
     assert_eq!(messages[0].message.content, "a\u{fffd}b");
     assert_eq!(messages[1].message.content, "c\u{fffd}d");
     assert_eq!(messages[1].message.tool_calls, [call]);

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     id::{InstanceId, TurnId},
-    turn::{BeginTurn, Checkpoint, Settlement},
+    turn::{BeginTurn, Begun, Checkpoint, Settlement},
 };
 use uuid::Uuid;
 
@@ -14,12 +14,13 @@ use crate::db::{
 };
 
 impl DbHandle {
-    /// Stores the caller's messages and an assistant row `streaming`, in one commit.
+    /// Stores the caller's messages and an assistant row `streaming`, in one commit with the ledger's row, or opens that
+    /// row alone.
     ///
     /// # Errors
     ///
-    /// [`DbError::NotFound`] when the conversation does not exist or belongs to somebody else.
-    pub async fn begin_turn(&self, begin: BeginTurn) -> Result<(), DbError> {
+    /// [`DbError::NotFound`] when the conversation does not exist or belongs to somebody else, or has no such parent.
+    pub async fn begin_turn(&self, begin: BeginTurn) -> Result<Begun, DbError> {
         self.write(begin.turn.as_uuid(), Write::BeginTurn(Box::new(begin))).await
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use domain::{
     audit::AuditEntry,
     id::{MessageId, TurnId},
-    turn::{BeginTurn, Checkpoint, Settlement},
+    turn::{BeginTurn, Begun, Checkpoint, Settlement},
 };
 
 use super::Applied;
@@ -50,7 +50,7 @@ impl<'a> Plan<'a> {
             }
         }
         // Two lanes that touch the same rows meet them in one order, and so wait for each other rather than deadlock.
-        begins.sort_by_key(|(_, begin)| begin.conversation);
+        begins.sort_by_key(|(_, begin)| begin.stored().map(|stored| stored.conversation));
         let mut checkpoints: Vec<_> = checkpoints.into_values().collect();
         checkpoints.sort_by_key(|checkpoint| checkpoint.reply);
         let mut settlements: Vec<_> = settlements.into_values().collect();
@@ -66,9 +66,9 @@ impl<'a> Plan<'a> {
     /// Takes out, and refuses, the turns whose conversation is not their user's.
     pub(super) fn keep_admitted(&mut self, admitted: &[TurnId], answers: &mut Applied) {
         self.begins.retain(|(place, begin)| {
-            let is_admitted = admitted.contains(&begin.turn);
-            if !is_admitted && let Some(answer) = answers.get_mut(*place) {
-                *answer = Err(DbError::NotFound);
+            let is_admitted = begin.exchange.is_none() || admitted.contains(&begin.turn);
+            if let Some(answer) = answers.get_mut(*place) {
+                *answer = if is_admitted { Ok(Begun::New.into()) } else { Err(DbError::NotFound) };
             }
             is_admitted
         });

@@ -11,10 +11,10 @@ use domain::{
     audit::AuditEntry,
     chat::Role,
     conversation::NewMessage,
-    id::{AuditId, ConversationId, InstanceId, MessageId, TurnId, UserId},
-    reply::Answer,
+    id::{ApiKeyId, AuditId, ConversationId, InstanceId, MessageId, TurnId, UserId},
+    reply::{Answer, FinishReason},
     session::Ending,
-    turn::{BeginTurn, Checkpoint, Settlement, TurnStatus},
+    turn::{BeginTurn, Checkpoint, Exchange, Settlement, TurnStatus},
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -29,6 +29,7 @@ pub(super) struct PlaceRow<'a> {
     conversation: ConversationId,
     /// Null demands that the conversation exists.
     title: Option<Cow<'a, str>>,
+    parent: Option<Uuid>,
     at: i64,
 }
 
@@ -36,7 +37,9 @@ pub(super) struct PlaceRow<'a> {
 pub(super) struct TurnRow<'a> {
     id: TurnId,
     user: UserId,
-    conversation: ConversationId,
+    key: Option<ApiKeyId>,
+    conversation: Option<ConversationId>,
+    reply: Option<MessageId>,
     model: &'a str,
     owner: InstanceId,
     lease_until: i64,
@@ -48,6 +51,7 @@ pub(super) struct MessageRow<'a> {
     id: MessageId,
     conversation: ConversationId,
     turn: TurnId,
+    parent: Option<Uuid>,
     role: &'static str,
     content: Cow<'a, str>,
     thinking: Option<Cow<'a, str>>,
@@ -74,7 +78,9 @@ pub(super) struct CheckpointRow<'a> {
 pub(super) struct UsageRow<'a> {
     id: TurnId,
     user: UserId,
+    key: Option<ApiKeyId>,
     conversation: Option<ConversationId>,
+    reply: Option<MessageId>,
     model: &'a str,
     status: &'static str,
     failure: Option<&'static str>,
@@ -122,14 +128,17 @@ pub(super) struct TouchRow {
 }
 
 impl<'a> PlaceRow<'a> {
-    pub(super) fn of(begin: &'a BeginTurn) -> Self {
-        Self {
+    /// Nothing for a turn that is not stored.
+    pub(super) fn of(begin: &'a BeginTurn) -> Option<Self> {
+        let exchange = begin.exchange.as_ref()?;
+        Some(Self {
             turn: begin.turn,
             user: begin.user,
-            conversation: begin.conversation,
-            title: begin.new_conversation_title.as_deref().map(storable),
+            conversation: exchange.conversation,
+            title: exchange.new_conversation_title.as_deref().map(storable),
+            parent: exchange.parent,
             at: micros(begin.created_at),
-        }
+        })
     }
 }
 
@@ -138,7 +147,9 @@ impl<'a> TurnRow<'a> {
         Self {
             id: begin.turn,
             user: begin.user,
-            conversation: begin.conversation,
+            key: begin.key,
+            conversation: begin.stored().map(|stored| stored.conversation),
+            reply: begin.stored().map(|stored| stored.message),
             model: &begin.model,
             owner: begin.owner,
             lease_until: micros(begin.lease_until),
@@ -148,17 +159,26 @@ impl<'a> TurnRow<'a> {
 }
 
 impl<'a> MessageRow<'a> {
-    /// The caller's messages and the empty answer that follows them.
+    /// The caller's messages and the empty answer, each following the one before it; nothing for a turn that is not stored.
     pub(super) fn of(begin: &'a BeginTurn) -> impl Iterator<Item = Self> {
-        begin.messages.iter().map(|new| Self::said(begin, new)).chain([Self::reply(begin)])
+        begin.exchange.iter().flat_map(move |exchange| {
+            let mut parent = exchange.parent;
+            let said = exchange
+                .messages
+                .iter()
+                .map(move |new| Self::said(begin, exchange, parent.replace(new.id.as_uuid()), new));
+            let last = exchange.messages.last().map_or(exchange.parent, |last| Some(last.id.as_uuid()));
+            said.chain([Self::reply(begin, exchange, last)])
+        })
     }
 
-    fn said(begin: &'a BeginTurn, new: &'a NewMessage) -> Self {
+    fn said(begin: &BeginTurn, exchange: &'a Exchange, parent: Option<Uuid>, new: &'a NewMessage) -> Self {
         let message = &new.message;
         Self {
             id: new.id,
-            conversation: begin.conversation,
+            conversation: exchange.conversation,
             turn: begin.turn,
+            parent,
             role: message.role.as_str(),
             content: storable(&message.content),
             thinking: message.thinking.as_deref().map(storable),
@@ -171,11 +191,12 @@ impl<'a> MessageRow<'a> {
         }
     }
 
-    fn reply(begin: &'a BeginTurn) -> Self {
+    fn reply(begin: &BeginTurn, exchange: &Exchange, parent: Option<Uuid>) -> Self {
         Self {
-            id: begin.reply,
-            conversation: begin.conversation,
+            id: exchange.reply,
+            conversation: exchange.conversation,
             turn: begin.turn,
+            parent,
             role: Role::Assistant.as_str(),
             content: Cow::Borrowed(""),
             thinking: None,
@@ -209,11 +230,13 @@ impl<'a> UsageRow<'a> {
         Self {
             id: settlement.turn,
             user: settlement.user,
+            key: settlement.key,
             conversation: settlement.stored.map(|stored| stored.conversation),
+            reply: settlement.stored.map(|stored| stored.message),
             model: &settlement.model,
             status: settlement.status.as_str(),
             failure: settlement.failure.map(|failure| failure.as_str()),
-            finish_reason: settlement.finish_reason,
+            finish_reason: settlement.finish_reason.map(FinishReason::as_str),
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
             usage_source: usage.source.as_str(),

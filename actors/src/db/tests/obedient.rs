@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::id::InstanceId;
+use domain::{id::InstanceId, turn::Begun};
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -116,7 +116,11 @@ impl Store for Obedient {
             self.wait().await?;
             let names = batch.iter().map(|write| name(write)).collect();
             self.orders.send_modify(|orders| orders.batches.push(names));
-            Ok(vec![Ok(Written::Done); batch.len()])
+            let answer = |write: &&Write| match write {
+                Write::BeginTurn(_) => Begun::New.into(),
+                _ => Written::Done,
+            };
+            Ok(batch.iter().map(answer).map(Ok).collect())
         })
     }
 

@@ -18,7 +18,7 @@ pub(in crate::db::store) async fn list(
     let before = before.map_or(Uuid::max(), ConversationId::as_uuid);
     Ok(sqlx::query_as!(
         Conversation,
-        "SELECT id, title, created_at, updated_at FROM conversations
+        "SELECT id, title, system_prompt, created_at, updated_at FROM conversations
          WHERE user_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
         owner.as_uuid(),
         before,
@@ -35,7 +35,7 @@ pub(in crate::db::store) async fn one(
 ) -> Result<Option<Conversation>, DbError> {
     Ok(sqlx::query_as!(
         Conversation,
-        "SELECT id, title, created_at, updated_at FROM conversations WHERE id = $1 AND user_id = $2",
+        "SELECT id, title, system_prompt, created_at, updated_at FROM conversations WHERE id = $1 AND user_id = $2",
         id.as_uuid(),
         owner.as_uuid()
     )
@@ -52,7 +52,7 @@ pub(in crate::db::store) async fn messages(
 ) -> Result<Vec<StoredMessage>, DbError> {
     sqlx::query_as!(
         MessageColumns,
-        "SELECT m.id, m.conversation_id, m.turn_id, m.role, m.content, m.thinking, NULL::text AS images,
+        "SELECT m.id, m.conversation_id, m.turn_id, m.parent_id, m.role, m.content, m.thinking, NULL::text AS images,
                 m.tool_calls, m.tool_name, m.tool_call_id, m.status, m.created_at
          FROM messages m JOIN conversations c ON c.id = m.conversation_id
          WHERE m.conversation_id = $1 AND c.user_id = $2 AND m.id > $3 ORDER BY m.id LIMIT $4",
@@ -84,7 +84,7 @@ pub(in crate::db::store) async fn newest(
              FROM messages m JOIN conversations c ON c.id = m.conversation_id
              WHERE m.conversation_id = $1 AND c.user_id = $2 ORDER BY m.id DESC LIMIT $3),
          weighed AS (SELECT id, sum(bytes) OVER (ORDER BY id DESC) AS bytes_so_far FROM newest)
-         SELECT m.id, m.conversation_id, m.turn_id, m.role, m.content, m.thinking, m.images, m.tool_calls,
+         SELECT m.id, m.conversation_id, m.turn_id, m.parent_id, m.role, m.content, m.thinking, m.images, m.tool_calls,
                 m.tool_name, m.tool_call_id, m.status, m.created_at
          FROM messages m JOIN weighed ON weighed.id = m.id
          WHERE weighed.bytes_so_far <= $4::bigint ORDER BY m.id DESC",

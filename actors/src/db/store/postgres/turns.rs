@@ -20,7 +20,7 @@ pub(super) async fn admit(
     db: &mut PgConnection,
     begins: &[(usize, &BeginTurn)],
 ) -> Result<Vec<TurnId>, DbError> {
-    let places = json(&begins.iter().map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
+    let places = json(&begins.iter().filter_map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query!(
         r#"INSERT INTO conversations (id, user_id, title, created_at, updated_at)
            SELECT r.conversation, r."user", r.title, to_timestamp(r.at / 1e6), to_timestamp(r.at / 1e6)
@@ -34,9 +34,11 @@ pub(super) async fn admit(
     .await?;
     let admitted = sqlx::query_scalar!(
         r#"SELECT r.turn AS "turn!"
-           FROM json_to_recordset($1::text::json) AS r (turn uuid, conversation uuid, "user" uuid)
-           JOIN conversations c ON c.id = r.conversation AND c.user_id = r."user"
+           FROM json_to_recordset($1::text::json) AS r (turn uuid, conversation uuid, "user" uuid, parent uuid)
+           JOIN conversations c ON c.id = r.conversation AND c.user_id = r."user" AND c.deleted_at IS NULL
            JOIN users u ON u.id = c.user_id AND u.deleted_at IS NULL
+           WHERE r.parent IS NULL OR r.parent = c.id
+              OR EXISTS (SELECT FROM messages m WHERE m.id = r.parent AND m.conversation_id = c.id)
            ORDER BY c.id FOR NO KEY UPDATE OF c"#,
         places
     )
@@ -48,23 +50,25 @@ pub(super) async fn admit(
 pub(super) async fn begin(db: &mut PgConnection, begins: &[(usize, &BeginTurn)]) -> Result<(), DbError> {
     let turns = json(&begins.iter().map(|(_, begin)| TurnRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query!(
-        r#"INSERT INTO turns (id, user_id, conversation_id, model, status, owner, lease_until, created_at)
-           SELECT r.id, r."user", r.conversation, r.model, 'streaming', r.owner, to_timestamp(r.lease_until / 1e6),
+        r#"INSERT INTO turns (id, user_id, api_key_id, conversation_id, reply_id, model, status, owner, lease_until,
+                              created_at)
+           SELECT r.id, r."user", r.key, r.conversation, r.reply, r.model, 'streaming', r.owner, to_timestamp(r.lease_until / 1e6),
                   to_timestamp(r.at / 1e6)
            FROM json_to_recordset($1::text::json)
-                AS r (id uuid, "user" uuid, conversation uuid, model text, owner uuid, lease_until bigint, at bigint)"#,
+                AS r (id uuid, "user" uuid, key uuid, conversation uuid, reply uuid, model text, owner uuid,
+                      lease_until bigint, at bigint)"#,
         turns
     )
     .execute(&mut *db)
     .await?;
     let messages = json(&begins.iter().flat_map(|(_, begin)| MessageRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query!(
-        r#"INSERT INTO messages (id, conversation_id, turn_id, role, content, thinking, images, tool_calls,
+        r#"INSERT INTO messages (id, conversation_id, turn_id, parent_id, role, content, thinking, images, tool_calls,
                                  tool_name, tool_call_id, status, created_at)
-           SELECT r.id, r.conversation, r.turn, r.role, r.content, r.thinking, r.images, r.tool_calls,
+           SELECT r.id, r.conversation, r.turn, r.parent, r.role, r.content, r.thinking, r.images, r.tool_calls,
                   r.tool_name, r.tool_call_id, r.status, to_timestamp(r.at / 1e6)
            FROM json_to_recordset($1::text::json)
-                AS r (id uuid, conversation uuid, turn uuid, role text, content text, thinking text, images text,
+                AS r (id uuid, conversation uuid, turn uuid, parent uuid, role text, content text, thinking text, images text,
                       tool_calls text, tool_name text, tool_call_id text, status text, at bigint)"#,
         messages
     )
@@ -116,14 +120,14 @@ pub(super) async fn settle(db: &mut PgConnection, settlements: &[&Settlement]) -
         .await?;
     }
     sqlx::query!(
-        r#"INSERT INTO turns (id, user_id, conversation_id, model, status, failure, finish_reason, prompt_tokens,
+        r#"INSERT INTO turns (id, user_id, api_key_id, conversation_id, reply_id, model, status, failure, finish_reason, prompt_tokens,
                               completion_tokens, usage_source, queued_ms, load_ms, first_token_ms, total_ms,
                               created_at, ended_at)
-           SELECT r.id, r."user", c.id, r.model, r.status, r.failure, r.finish_reason, r.prompt_tokens,
+           SELECT r.id, r."user", r.key, c.id, r.reply, r.model, r.status, r.failure, r.finish_reason, r.prompt_tokens,
                   r.completion_tokens, r.usage_source, r.queued_ms, r.load_ms, r.first_token_ms, r.total_ms,
                   to_timestamp(r.at / 1e6), to_timestamp(r.ended_at / 1e6)
            FROM json_to_recordset($1::text::json)
-                AS r (id uuid, "user" uuid, conversation uuid, model text, status text, failure text,
+                AS r (id uuid, "user" uuid, key uuid, conversation uuid, reply uuid, model text, status text, failure text,
                       finish_reason text, prompt_tokens bigint, completion_tokens bigint, usage_source text,
                       queued_ms bigint, load_ms bigint, first_token_ms bigint, total_ms bigint, at bigint,
                       ended_at bigint)

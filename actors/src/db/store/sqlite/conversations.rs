@@ -17,7 +17,7 @@ pub(in crate::db::store) async fn list(
     limit: u32,
 ) -> Result<Vec<Conversation>, DbError> {
     sqlx::query(
-        "SELECT id, title, created_at, updated_at FROM conversations
+        "SELECT id, title, system_prompt, created_at, updated_at FROM conversations
          WHERE user_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
     )
     .bind(owner.as_uuid())
@@ -35,7 +35,7 @@ pub(in crate::db::store) async fn one(
     owner: UserId,
     id: ConversationId,
 ) -> Result<Option<Conversation>, DbError> {
-    sqlx::query("SELECT id, title, created_at, updated_at FROM conversations WHERE id = ? AND user_id = ?")
+    sqlx::query("SELECT id, title, system_prompt, created_at, updated_at FROM conversations WHERE id = ? AND user_id = ?")
         .bind(id.as_uuid())
         .bind(owner.as_uuid())
         .fetch_optional(db)
@@ -52,7 +52,7 @@ pub(in crate::db::store) async fn messages(
     limit: u32,
 ) -> Result<Vec<StoredMessage>, DbError> {
     sqlx::query(
-        "SELECT m.id, m.conversation_id, m.turn_id, m.role, m.content, m.thinking, NULL AS images, m.tool_calls,
+        "SELECT m.id, m.conversation_id, m.turn_id, m.parent_id, m.role, m.content, m.thinking, NULL AS images, m.tool_calls,
                 m.tool_name, m.tool_call_id, m.status, m.created_at
          FROM messages m JOIN conversations c ON c.id = m.conversation_id
          WHERE m.conversation_id = ? AND c.user_id = ? AND m.id > ? ORDER BY m.id LIMIT ?",
@@ -101,6 +101,7 @@ fn conversation(row: &SqliteRow) -> Result<Conversation, DbError> {
     Ok(Conversation {
         id: row.try_get::<Uuid, _>("id")?.into(),
         title: row.try_get("title")?,
+        system_prompt: row.try_get("system_prompt")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
@@ -111,6 +112,7 @@ fn message(row: &SqliteRow) -> Result<StoredMessage, DbError> {
         id: row.try_get("id")?,
         conversation_id: row.try_get("conversation_id")?,
         turn_id: row.try_get("turn_id")?,
+        parent_id: row.try_get("parent_id")?,
         role: row.try_get("role")?,
         content: row.try_get("content")?,
         thinking: row.try_get("thinking")?,

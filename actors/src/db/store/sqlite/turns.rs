@@ -21,7 +21,7 @@ pub(super) async fn admit(
     db: &mut SqliteConnection,
     begins: &[(usize, &BeginTurn)],
 ) -> Result<Vec<TurnId>, DbError> {
-    let places = json(&begins.iter().map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
+    let places = json(&begins.iter().filter_map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query(
         "INSERT INTO conversations (id, user_id, title, created_at, updated_at)
          SELECT unhex(value->>'conversation', '-'), unhex(value->>'user', '-'), value->>'title', value->>'at', value->>'at'
@@ -35,7 +35,10 @@ pub(super) async fn admit(
     let admitted: Vec<Uuid> = sqlx::query_scalar(
         "SELECT unhex(value->>'turn', '-') FROM jsonb_each(?)
          JOIN conversations c ON c.id = unhex(value->>'conversation', '-') AND c.user_id = unhex(value->>'user', '-')
-         JOIN users u ON u.id = c.user_id AND u.deleted_at IS NULL",
+         JOIN users u ON u.id = c.user_id AND u.deleted_at IS NULL
+         WHERE c.deleted_at IS NULL AND (value->>'parent' IS NULL OR unhex(value->>'parent', '-') IN (
+             SELECT c.id UNION ALL
+             SELECT m.id FROM messages m WHERE m.id = unhex(value->>'parent', '-') AND m.conversation_id = c.id))",
     )
     .bind(&places)
     .fetch_all(&mut *db)
@@ -46,9 +49,9 @@ pub(super) async fn admit(
 pub(super) async fn begin(db: &mut SqliteConnection, begins: &[(usize, &BeginTurn)]) -> Result<(), DbError> {
     let turns = json(&begins.iter().map(|(_, begin)| TurnRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query(
-        "INSERT INTO turns (id, user_id, conversation_id, model, status, owner, lease_until, created_at)
-         SELECT unhex(value->>'id', '-'), unhex(value->>'user', '-'), unhex(value->>'conversation', '-'),
-                value->>'model', 'streaming', unhex(value->>'owner', '-'), value->>'lease_until', value->>'at'
+        "INSERT INTO turns (id, user_id, api_key_id, conversation_id, reply_id, model, status, owner, lease_until, created_at)
+         SELECT unhex(value->>'id', '-'), unhex(value->>'user', '-'), unhex(value->>'key', '-'),
+                unhex(value->>'conversation', '-'), unhex(value->>'reply', '-'), value->>'model', 'streaming', unhex(value->>'owner', '-'), value->>'lease_until', value->>'at'
          FROM jsonb_each(?)",
     )
     .bind(&turns)
@@ -56,9 +59,10 @@ pub(super) async fn begin(db: &mut SqliteConnection, begins: &[(usize, &BeginTur
     .await?;
     let messages = json(&begins.iter().flat_map(|(_, begin)| MessageRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query(
-        "INSERT INTO messages (id, conversation_id, turn_id, role, content, thinking, images, tool_calls,
+        "INSERT INTO messages (id, conversation_id, turn_id, parent_id, role, content, thinking, images, tool_calls,
                                tool_name, tool_call_id, status, created_at)
          SELECT unhex(value->>'id', '-'), unhex(value->>'conversation', '-'), unhex(value->>'turn', '-'),
+                unhex(value->>'parent', '-'),
                 value->>'role', value->>'content', value->>'thinking', value->>'images', value->>'tool_calls',
                 value->>'tool_name', value->>'tool_call_id', value->>'status', value->>'at'
          FROM jsonb_each(?)",
@@ -112,11 +116,11 @@ pub(super) async fn settle(db: &mut SqliteConnection, settlements: &[&Settlement
         .await?;
     }
     sqlx::query(
-        "INSERT INTO turns (id, user_id, conversation_id, model, status, failure, finish_reason, prompt_tokens,
+        "INSERT INTO turns (id, user_id, api_key_id, conversation_id, reply_id, model, status, failure, finish_reason, prompt_tokens,
                             completion_tokens, usage_source, queued_ms, load_ms, first_token_ms, total_ms,
                             created_at, ended_at)
-         SELECT unhex(value->>'id', '-'), unhex(value->>'user', '-'),
-                (SELECT id FROM conversations WHERE id = unhex(value->>'conversation', '-')),
+         SELECT unhex(value->>'id', '-'), unhex(value->>'user', '-'), unhex(value->>'key', '-'),
+                (SELECT id FROM conversations WHERE id = unhex(value->>'conversation', '-')), unhex(value->>'reply', '-'),
                 value->>'model', value->>'status', value->>'failure', value->>'finish_reason',
                 value->>'prompt_tokens', value->>'completion_tokens', value->>'usage_source', value->>'queued_ms',
                 value->>'load_ms', value->>'first_token_ms', value->>'total_ms', value->>'at', value->>'ended_at'

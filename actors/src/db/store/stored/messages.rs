@@ -16,6 +16,7 @@ pub(in crate::db::store) struct MessageColumns {
     pub id: Uuid,
     pub conversation_id: Uuid,
     pub turn_id: Uuid,
+    pub parent_id: Option<Uuid>,
     pub role: String,
     pub content: String,
     pub thinking: Option<String>,
@@ -35,6 +36,7 @@ impl TryFrom<MessageColumns> for StoredMessage {
             id: row.id.into(),
             conversation: row.conversation_id.into(),
             turn: row.turn_id.into(),
+            parent: row.parent_id,
             message: ChatMessage {
                 role: Role::parse(&row.role).ok_or_else(|| broken("messages.role"))?,
                 content: row.content,
