@@ -148,6 +148,20 @@ pub struct Settlement {
     pub ended_at: DateTime<Utc>,
 }
 
+impl Settlement {
+    /// Whether nothing came of it that a second request with its key could be answered with, so that the key is free for
+    /// another try: it failed or was cancelled before there was any text.
+    pub const fn frees_its_key(&self) -> bool {
+        let Answer { content, thinking, tool_calls } = &self.answer;
+        let has_text = match self.stored {
+            Some(_) => !(content.is_empty() && thinking.is_empty() && tool_calls.is_empty()),
+            // Its text is not here, but when it began is known.
+            None => self.timings.first_token.is_some(),
+        };
+        matches!(self.status, TurnStatus::Failed | TurnStatus::Cancelled) && !has_text
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredReply {
     pub conversation: ConversationId,

@@ -24,6 +24,11 @@ CREATE TRIGGER messages_take_their_words_along AFTER DELETE ON messages WHEN OLD
 BEGIN
     DELETE FROM message_words WHERE rowid = OLD.word_row;
 END;
+CREATE TRIGGER messages_that_change_lose_their_words AFTER UPDATE OF word_row ON messages
+WHEN OLD.word_row IS NOT NULL AND NEW.word_row IS NULL
+BEGIN
+    DELETE FROM message_words WHERE rowid = OLD.word_row;
+END;
 
 ALTER TABLE conversations ADD COLUMN system_prompt TEXT;
 -- Its title as it is searched: words in lower case, a blank before and after each.

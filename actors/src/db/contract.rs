@@ -4,10 +4,12 @@ mod accounts;
 mod administration;
 mod api_keys;
 mod audit;
+mod claims;
 mod conversations;
 mod faults;
 pub(super) mod ground;
 mod invites;
+mod ledger;
 mod lifecycle;
 mod limits;
 mod offline;
@@ -115,6 +117,26 @@ over_both! {
         a_late_settlement_overrules_the_sweep
         e2_the_sweep_interrupts_what_nobody_renews
         text_with_a_nul_character_is_stored;
+    claims:
+        b14_a_key_stands_for_the_turn_that_was_first_asked_for_with_it
+        b14_of_fifty_turns_with_one_key_one_begins
+        b14_a_key_is_taken_once_however_many_services_share_the_database
+        b14_a_turn_that_is_not_stored_holds_its_key
+        b14_a_refused_turn_leaves_its_key_free
+        b14_who_asks_for_the_same_beside_a_refused_turn_is_refused_with_it
+        b14_an_end_without_text_frees_the_key_and_any_other_keeps_it
+        b14_keys_are_freed_when_they_are_old_some_at_a_time
+        b14_keys_taken_in_every_order_by_all_lanes_make_nobody_wait_for_ever;
+    ledger:
+        e2_a_turn_that_is_not_stored_is_in_the_ledger_before_its_end
+        e3_a_row_opened_twice_or_after_its_end_stays_as_it_is
+        e2_an_open_row_that_nobody_settles_is_interrupted
+        e3_a_turn_is_read_back_as_it_ended
+        e3_a_running_turn_is_read_with_its_text_so_far
+        a_turn_whose_conversation_is_gone_has_no_answer
+        a_turn_is_cancelled_by_its_user_while_it_runs
+        e2_who_alone_is_on_a_store_interrupts_whatever_others_left
+        an_answer_that_changes_is_to_be_indexed_again;
     conversations:
         a17_nobody_reads_what_is_somebody_elses
         conversations_page_from_new_to_old

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            ┌ urgent  somebody waits, or must see it soon
-//! place ──▶  ├ usage   rows of turns that are not stored: may linger for company
+//! place ──▶  ├ usage   the ledger's rows of turns that are not stored: may linger for company
 //!            └ kept    settlements the database was away for: due again after a backoff
 //! ```
 //!
@@ -93,6 +93,11 @@ impl Lane {
         self.place_if(true, write, &self.metrics.dropped_checkpoints);
     }
 
+    /// Queues the opening of a ledger's row if there is room; the settlement writes the row too.
+    pub(super) fn place_open(&self, write: Write) {
+        self.place_if(true, write, &self.metrics.dropped_opens);
+    }
+
     /// Queues an audit entry that nobody waits for. Whoever is refused often must not fill the lane for those who are
     /// not: the other half of it stays free.
     pub(super) fn place_note(&self, write: Write) {
@@ -171,12 +176,15 @@ impl Lane {
         job.lose(error);
     }
 
-    /// Operators must see the settlements and audit entries among what is not written.
+    /// Operators must see the settlements, ledger rows and audit entries among what is not written.
     fn count_lost(&self, job: &Job, error: &DbError) {
         match &job.write {
             Write::Settle(settlement) => {
                 self.metrics.lost_settlements.inc();
                 tracing::error!(turn = %settlement.turn, %error, "settlement given up");
+            }
+            Write::OpenTurn(_) => {
+                self.metrics.dropped_opens.inc();
             }
             Write::Note(_) => {
                 self.metrics.dropped_notes.inc();

@@ -6,7 +6,7 @@ use domain::{
     api_key::{ApiKey, KeyHash},
     audit::AuditEntry,
     chat::{ChatMessage, ToolCall},
-    id::{ApiKeyId, InstanceId, InviteId, UserId},
+    id::{ApiKeyId, InstanceId, InviteId, TurnId, UserId},
     invite::{Invite, InviteHash},
     limits::LimitsChange,
     session::{Ending, Session},
@@ -96,10 +96,22 @@ pub(super) enum Write {
         limit: u32,
     },
     PurgeConversations,
-    SweepExpired {
+    SweepDead {
         now: DateTime<Utc>,
+        /// The one instance that can be alive, if no other can.
+        sole: Option<InstanceId>,
+    },
+    RequestCancel {
+        user: UserId,
+        turn: TurnId,
+    },
+    ReleaseClaims {
+        before: DateTime<Utc>,
+        limit: u32,
     },
     BeginTurn(Box<BeginTurn>),
+    /// Opens the ledger's row of a turn that is not stored and has no key.
+    OpenTurn(Box<BeginTurn>),
     Checkpoint(Box<Checkpoint>),
     Settle(Box<Settlement>),
     Note(Box<AuditEntry>),
@@ -110,7 +122,10 @@ pub(super) enum Write {
 impl Write {
     /// Whether writing it twice is the same as writing it once, so that it may be repeated when its first outcome is unknown.
     pub(super) const fn is_repeatable(&self) -> bool {
-        matches!(self, Self::Checkpoint(_) | Self::Settle(_) | Self::Note(_) | Self::Touch(_))
+        matches!(
+            self,
+            Self::OpenTurn(_) | Self::Checkpoint(_) | Self::Settle(_) | Self::Note(_) | Self::Touch(_)
+        )
     }
 
     /// What a trace calls it.
@@ -134,8 +149,11 @@ impl Write {
             Self::RenewLeases { .. } => "db.leases.renew",
             Self::PurgeSessions { .. } => "db.sessions.purge",
             Self::PurgeConversations => "db.conversations.purge",
-            Self::SweepExpired { .. } => "db.turns.sweep",
+            Self::SweepDead { .. } => "db.turns.sweep",
+            Self::RequestCancel { .. } => "db.turns.cancel",
+            Self::ReleaseClaims { .. } => "db.claims.release",
             Self::BeginTurn(_) => "db.turns.begin",
+            Self::OpenTurn(_) => "db.turns.open",
             Self::Checkpoint(_) => "db.turns.checkpoint",
             Self::Settle(_) => "db.turns.settle",
             Self::Note(_) => "db.audit.insert",

@@ -70,6 +70,8 @@ pub(super) struct DbMetrics {
     pub(super) kept: Kept,
     pub(super) lost_settlements: Counter,
     pub(super) dropped_checkpoints: Counter,
+    /// Ledger rows of turns that are not stored, missing until the turn is settled.
+    pub(super) dropped_opens: Counter,
     /// Audit entries that nobody waited for.
     pub(super) dropped_notes: Counter,
 }
@@ -94,6 +96,7 @@ impl DbMetrics {
             kept: Kept::default(),
             lost_settlements: Counter::default(),
             dropped_checkpoints: Counter::default(),
+            dropped_opens: Counter::default(),
             dropped_notes: Counter::default(),
         };
         registry.register(
@@ -131,6 +134,12 @@ impl DbMetrics {
             "Checkpoints of running answers that found their lane full; a later one covers them. Worry when it grows for minutes: writes are too \
              slow",
             metrics.dropped_checkpoints.clone(),
+        );
+        registry.register(
+            "deepersensor_db_opens_dropped",
+            "Turns that store nothing and whose ledger row was not opened, because their lane was full or the database away; their end writes it. \
+             A crash before that loses their usage. Worry when it grows for minutes",
+            metrics.dropped_opens.clone(),
         );
         registry.register(
             "deepersensor_audit_dropped",

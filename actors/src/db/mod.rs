@@ -8,8 +8,8 @@
 //! # When it breaks
 //!
 //! A killed DbWorker loses the read in its hand: that caller gets [`DbError::Unavailable`]. A lane's queue lives
-//! outside its DbWriter: what waits there survives the writer; of what the writer had in hand, settlements,
-//! checkpoints, uses and audit notes run again (they are idempotent) and everything else is answered
+//! outside its DbWriter: what waits there survives the writer; of what the writer had in hand, openings of ledger
+//! rows, settlements, checkpoints, uses and audit notes run again (they are idempotent) and everything else is answered
 //! [`DbError::Unavailable`], outcome unknown. A database that is away costs each caller at most the acquire timeout.
 
 mod config;
@@ -75,6 +75,8 @@ pub struct DbHandle {
     metrics: DbMetrics,
     tree: Tree,
     call_timeout: Duration,
+    /// Whether no other service can be on the store.
+    is_exclusive: bool,
 }
 
 /// A place in a lane, held from admission on, so that a settlement never waits for one.

@@ -50,6 +50,7 @@ pub(super) fn assemble(
     let metrics = DbMetrics::register(&mut ctx.registry.lock());
     ctx.registry.lock().register_collector(Box::new(Pools(Arc::downgrade(&store))));
     let lane_count = store.write_lanes();
+    let is_exclusive = store.is_exclusive();
     let unsettled = Arc::<Unsettled>::default();
     let writing = Writing::new();
     let lanes: Vec<_> = (0..lane_count)
@@ -102,6 +103,7 @@ pub(super) fn assemble(
         metrics,
         tree: ctx.tree.clone(),
         call_timeout: config.call_timeout,
+        is_exclusive,
     };
     (handle, spec)
 }

@@ -109,6 +109,61 @@ async fn a_usage_row_travels_with_others_and_delays_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ledger_row_is_opened_with_others_and_delays_nobody() {
+    let Room { db, store, .. } = room(config()).await;
+    let started = Instant::now();
+    let begin = begin(fresh_id());
+    db.open_turn(begin.clone());
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(store.batches().len(), 0, "it lingers");
+    let end = settling(&db, Settlement { stored: None, ..settlement(&begin, "") });
+    end.await.unwrap().unwrap();
+    assert!(started.elapsed() < config().usage_linger * 2, "{:?}", started.elapsed());
+    assert_eq!(store.batches(), [["open", "settle"]]);
+
+    let started = Instant::now();
+    db.open_turn(begin.clone());
+    db.begin_turn(begin).await.unwrap();
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(store.batches()[1], ["begin", "open"]);
+    assert_eq!((db.lanes[0].in_use(), db.metrics.dropped_opens.get()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_row_that_finds_no_room_or_no_database_is_left_to_its_end_and_counted() {
+    let Room { db, store, .. } = room(DbConfig { lane_capacity: 1, ..config() }).await;
+    let begin = begin(fresh_id());
+    let place = db.reserve_settlement(begin.turn).unwrap();
+    db.open_turn(begin.clone());
+    assert_eq!((db.metrics.dropped_opens.get(), db.lanes[0].in_use()), (1, 1));
+    drop(place);
+
+    store.be_away(true);
+    db.open_turn(begin.clone());
+    db.settled().await;
+    store.begun(1).await;
+    store.be_away(false);
+    while db.lanes[0].in_use() > 0 {
+        sleep(config().usage_linger).await;
+    }
+    assert_eq!(db.metrics.dropped_opens.get(), 2);
+    assert!(store.batches().is_empty(), "nobody tries again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_row_in_the_hand_of_a_writer_that_dies_is_opened_by_the_next() {
+    let Room { db, store, .. } = room(config()).await;
+    store.hold();
+    db.open_turn(begin(fresh_id()));
+    store.begun(1).await;
+    db.lanes[0].bell().slot().load().unwrap().kill();
+    store.release();
+    store.written(1).await;
+    assert_eq!(store.batches(), [["open"]]);
+    assert_eq!((db.lanes[0].in_use(), db.metrics.dropped_opens.get()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn text_kept_for_a_database_that_is_away_is_bounded() {
     let Room { db, store, .. } = room(DbConfig { kept_bytes: 10_000, ..config() }).await;
     store.be_away(true);

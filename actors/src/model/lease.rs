@@ -1,4 +1,5 @@
-//! The LeaseActor: says "still here" for this process's turns, and finds the turns of processes that no longer say so.
+//! The LeaseActor: says "still here" for this process's turns, finds the turns of processes that no longer say so, and
+//! frees the keys that turns were asked with when nobody may ask with them again.
 //!
 //! # When it breaks
 //!
@@ -18,10 +19,18 @@ use domain::id::InstanceId;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::task::TaskTracker;
 
-use crate::{clock::Clock, db::DbHandle};
+use crate::{
+    clock::Clock,
+    db::{DbError, DbHandle},
+};
 
 /// Renewals per lease: two may fail before it runs out.
 const RENEWALS_PER_LEASE: u32 = 3;
+
+/// How long an `Idempotency-Key` stands for the turn it was first sent with, at least.
+const CLAIMS_KEPT: TimeDelta = TimeDelta::hours(24);
+/// Keys freed in one transaction: other changes wait for it.
+const CLAIMS_PER_STEP: u32 = 1_000;
 
 pub(super) enum LeaseMessage {
     Tick,
@@ -87,10 +96,19 @@ impl Leases {
         if self.fails.swap(false, Relaxed) {
             tracing::info!("leases of running turns are renewed again");
         }
-        match self.db.sweep_expired_turns(self.clock.now()).await {
+        match self.db.sweep_dead_turns(self.instance, self.clock.now()).await {
             Ok(0) => {}
             Ok(turns) => tracing::warn!(turns, "turns of a dead process were marked interrupted"),
             Err(error) => tracing::warn!(error = %error, "expired turns were not swept"),
         }
+        if let Err(error) = self.release_claims().await {
+            tracing::warn!(error = %error, "old idempotency keys were not freed");
+        }
+    }
+
+    async fn release_claims(&self) -> Result<(), DbError> {
+        let before = self.clock.now() - CLAIMS_KEPT;
+        while self.db.release_claims_before(before, CLAIMS_PER_STEP).await? >= u64::from(CLAIMS_PER_STEP) {}
+        Ok(())
     }
 }

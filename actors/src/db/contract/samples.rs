@@ -15,7 +15,7 @@ use domain::{
     reply::{Answer, FinishReason, Timings, Usage, UsageSource},
     secret::Secret,
     session::Session,
-    turn::{BeginTurn, Checkpoint, Exchange, Settlement, StoredReply, TurnStatus},
+    turn::{BeginTurn, Checkpoint, Claim, Exchange, Settlement, StoredReply, TurnStatus},
 };
 use std::time::Duration;
 
@@ -211,6 +211,18 @@ pub(in crate::db) fn begin(user: UserId) -> BeginTurn {
         lease_until: noon() + TimeDelta::seconds(30),
         created_at: noon(),
     }
+}
+
+/// The same, asked for with this key.
+pub(in crate::db) fn begin_with(user: UserId, key: [u8; 32], request: &str) -> BeginTurn {
+    let mut request_hash = [0; 32];
+    request_hash[..request.len()].copy_from_slice(request.as_bytes());
+    BeginTurn { claim: Some(Claim { key, request: request_hash }), ..begin(user) }
+}
+
+/// A turn of which only the ledger knows.
+pub(in crate::db) fn unstored(user: UserId) -> BeginTurn {
+    BeginTurn { exchange: None, ..begin(user) }
 }
 
 /// A turn in a conversation that exists.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audit;
+mod claims;
 mod conversations;
 mod grants;
 mod purge;

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    id::{InstanceId, TurnId},
-    turn::{BeginTurn, Begun, Checkpoint, Settlement},
+    id::{InstanceId, TurnId, UserId},
+    reply::Answer as Reply,
+    turn::{BeginTurn, Begun, Checkpoint, Settlement, StoredTurn},
 };
 use uuid::Uuid;
 
@@ -15,13 +16,22 @@ use crate::db::{
 
 impl DbHandle {
     /// Stores the caller's messages and an assistant row `streaming`, in one commit with the ledger's row, or opens that
-    /// row alone.
+    /// row alone; and has the turn's key, if it has one, stand for it. If the key stands for another turn already, says
+    /// which and writes nothing.
     ///
     /// # Errors
     ///
-    /// [`DbError::NotFound`] when the conversation does not exist or belongs to somebody else, or has no such parent.
+    /// [`DbError::NotFound`] when the conversation does not exist or belongs to somebody else, or has no such parent, or the
+    /// account is deleted. [`DbError::Conflict`] when the key was freed and taken again meanwhile: ask again.
     pub async fn begin_turn(&self, begin: BeginTurn) -> Result<Begun, DbError> {
         self.write(begin.turn.as_uuid(), Write::BeginTurn(Box::new(begin))).await
+    }
+
+    /// Opens the ledger's row of a turn that is not stored and has no key, so that it is known of should this process die.
+    /// Nobody waits for it: it lingers like the row's settlement, which writes the row where this did not.
+    pub fn open_turn(&self, begin: BeginTurn) {
+        let lane = self.lane(begin.turn.as_uuid());
+        lane.place_open(Write::OpenTurn(Box::new(begin)));
     }
 
     /// Writes the text so far; a lower `seq` than the stored one, or a settled turn, changes nothing. Nobody waits for it:
@@ -74,8 +84,30 @@ impl DbHandle {
         self.write(owner.as_uuid(), Write::RenewLeases { owner, until }).await
     }
 
-    /// Marks streaming turns whose lease ran out as interrupted; returns how many.
-    pub async fn sweep_expired_turns(&self, now: DateTime<Utc>) -> Result<u64, DbError> {
-        self.write(Uuid::nil(), Write::SweepExpired { now }).await
+    /// Marks streaming turns that nobody runs as interrupted, as an `owner` who lives sees them at this time; returns how
+    /// many. A turn whose lease ran out is dead; where no other service can be on the store, so is every other owner's.
+    pub async fn sweep_dead_turns(&self, owner: InstanceId, now: DateTime<Utc>) -> Result<u64, DbError> {
+        let sole = self.is_exclusive.then_some(owner);
+        self.write(Uuid::nil(), Write::SweepDead { now, sole }).await
+    }
+
+    /// A turn of this user's with its answer, as far as they are written; the answer is empty where it is not stored, or no
+    /// more.
+    pub async fn turn(&self, user: UserId, turn: TurnId) -> Result<Option<(StoredTurn, Reply)>, DbError> {
+        self.read(move |store| store.turn(user, turn)).await
+    }
+
+    /// Asks whoever runs a turn of this user's to end it; whether it runs.
+    ///
+    /// # Errors
+    ///
+    /// It may have been asked or not: ask again.
+    pub async fn request_cancel(&self, user: UserId, turn: TurnId) -> Result<bool, DbError> {
+        self.write(turn.as_uuid(), Write::RequestCancel { user, turn }).await
+    }
+
+    /// The running turns of `owner` that somebody wants to end, so many that a look finds a bounded number of them.
+    pub async fn cancel_requests(&self, owner: InstanceId) -> Result<Vec<TurnId>, DbError> {
+        self.read(move |store| store.cancel_requests(owner)).await
     }
 }

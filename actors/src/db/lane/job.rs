@@ -57,9 +57,13 @@ impl Job {
         matches!(self.write, Write::Settle(_))
     }
 
-    /// Whether it may wait for company: the usage row of a turn that is not stored.
+    /// Whether it may wait for company: the ledger's row, opened or settled, of a turn that is not stored.
     pub(in crate::db) fn may_linger(&self) -> bool {
-        matches!(&self.write, Write::Settle(settlement) if settlement.stored.is_none())
+        match &self.write {
+            Write::OpenTurn(_) => true,
+            Write::Settle(settlement) => settlement.stored.is_none(),
+            _ => false,
+        }
     }
 
     /// Whether its caller left before it was begun.

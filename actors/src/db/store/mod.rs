@@ -67,6 +67,11 @@ pub(super) trait Store: Questions {
     /// How many transactions may usefully run at once.
     fn write_lanes(&self) -> usize;
 
+    /// Whether no other service can be on it.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
     /// The replica that answers some of its questions, if there is one.
     fn replica(&self) -> Option<&Replica> {
         None

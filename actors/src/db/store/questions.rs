@@ -2,7 +2,7 @@
 //! same name in `sqlite` and in `postgres`; and who may answer it.
 //!
 //! Whether a session, a key or an account is alive must always be asked of the database that is written to: a replica
-//! that lags would let in what was ended a moment ago. So must the history that a model is given. What people and
+//! that lags would let in what was ended a moment ago. So must the history that a model is given, and how a turn stands. What people and
 //! administrators list may come from a replica, each within its [`Scope`].
 
 use std::sync::Arc;
@@ -14,10 +14,12 @@ use domain::{
     audit::{AuditEntry, AuditFilter},
     conversation::{Conversation, StoredMessage},
     email::EmailAddress,
-    id::{ApiKeyId, AuditId, ConversationId, InviteId, MessageId, SessionId, UserId},
+    id::{ApiKeyId, AuditId, ConversationId, InstanceId, InviteId, MessageId, SessionId, TurnId, UserId},
     invite::Invite,
+    reply::Answer,
     session::{Network, Session},
     signing_key::SigningKey,
+    turn::StoredTurn,
 };
 use futures_util::future::BoxFuture;
 
@@ -141,5 +143,11 @@ questions! {
     /// `bytes_max`; nothing when the conversation is not the owner's.
     newest_messages(owner: UserId, conversation: ConversationId, limit: u32, bytes_max: u32)
         -> Vec<StoredMessage> = conversations::newest from PRIMARY;
+    /// With its answer; nothing when it is not the user's.
+    turn(user: UserId, turn: TurnId) -> Option<(StoredTurn, Answer)> = ledger::turn from PRIMARY;
+    /// Some of the running turns of this owner that somebody wants to end.
+    cancel_requests(owner: InstanceId) -> Vec<TurnId> = ledger::cancel_requests from PRIMARY;
+    /// The turn that a key stands for, and what was asked with it.
+    claimed(user: UserId, key: [u8; 32]) -> Option<(TurnId, [u8; 32])> = claims::of_key from PRIMARY;
     ping() -> () = connect::ping from PRIMARY;
 }

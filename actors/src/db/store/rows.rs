@@ -14,19 +14,33 @@ use domain::{
     id::{ApiKeyId, AuditId, ConversationId, InstanceId, MessageId, TurnId, UserId},
     reply::{Answer, FinishReason},
     session::Ending,
-    turn::{BeginTurn, Checkpoint, Exchange, Settlement, TurnStatus},
+    turn::{BeginTurn, Checkpoint, Claim, Exchange, Settlement, TurnStatus},
 };
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{clock::fresh_id, db::DbError};
 
+/// How many turns one look for requests to cancel finds; the next one finds those that are left.
+pub(super) const CANCELS_MAX: u32 = 1_000;
+
+/// A key, what was asked with it, and the turn that it is to stand for.
+#[derive(Serialize)]
+pub(super) struct ClaimRow {
+    turn: TurnId,
+    user: UserId,
+    key: String,
+    request: String,
+    at: i64,
+}
+
 /// Where a turn wants to be said, and by whom.
 #[derive(Serialize)]
 pub(super) struct PlaceRow<'a> {
     turn: TurnId,
     user: UserId,
-    conversation: ConversationId,
+    /// Null: nowhere.
+    conversation: Option<ConversationId>,
     /// Null demands that the conversation exists.
     title: Option<Cow<'a, str>>,
     parent: Option<Uuid>,
@@ -127,18 +141,31 @@ pub(super) struct TouchRow {
     at: i64,
 }
 
-impl<'a> PlaceRow<'a> {
-    /// Nothing for a turn that is not stored.
-    pub(super) fn of(begin: &'a BeginTurn) -> Option<Self> {
-        let exchange = begin.exchange.as_ref()?;
+impl ClaimRow {
+    /// Nothing for a turn without a key.
+    pub(super) fn of(begin: &BeginTurn) -> Option<Self> {
+        let Claim { key, request } = begin.claim?;
         Some(Self {
             turn: begin.turn,
             user: begin.user,
-            conversation: exchange.conversation,
-            title: exchange.new_conversation_title.as_deref().map(storable),
-            parent: exchange.parent,
+            key: hex(&key),
+            request: hex(&request),
             at: micros(begin.created_at),
         })
+    }
+}
+
+impl<'a> PlaceRow<'a> {
+    pub(super) fn of(begin: &'a BeginTurn) -> Self {
+        let exchange = begin.exchange.as_ref();
+        Self {
+            turn: begin.turn,
+            user: begin.user,
+            conversation: exchange.map(|exchange| exchange.conversation),
+            title: exchange.and_then(|exchange| exchange.new_conversation_title.as_deref()).map(storable),
+            parent: exchange.and_then(|exchange| exchange.parent),
+            at: micros(begin.created_at),
+        }
     }
 }
 
@@ -312,6 +339,11 @@ pub(super) fn nobodys_address() -> String {
 
 pub(super) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// Both databases read it with a function of their own (`unhex`, `decode`).
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn text_of(answer: &Answer) -> (Cow<'_, str>, Option<Cow<'_, str>>, Option<String>) {

@@ -103,6 +103,7 @@ impl Obedient {
 fn name(write: &Write) -> &'static str {
     match write {
         Write::BeginTurn(_) => "begin",
+        Write::OpenTurn(_) => "open",
         Write::Checkpoint(_) => "checkpoint",
         Write::Settle(_) => "settle",
         _ => "other",

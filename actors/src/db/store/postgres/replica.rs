@@ -260,7 +260,7 @@ impl Written {
     fn note(&mut self, batch: &[&Write], now: Instant) {
         for write in batch {
             match write {
-                Write::BeginTurn(begin) => self.note_one(begin.user, now),
+                Write::BeginTurn(begin) | Write::OpenTurn(begin) => self.note_one(begin.user, now),
                 Write::Settle(settlement) => self.note_one(settlement.user, now),
                 Write::CreateUser(_)
                 | Write::CreateInvitedUser { .. }
@@ -283,7 +283,9 @@ impl Written {
                 | Write::RenewLeases { .. }
                 | Write::PurgeSessions { .. }
                 | Write::PurgeConversations
-                | Write::SweepExpired { .. }
+                | Write::SweepDead { .. }
+                | Write::RequestCancel { .. }
+                | Write::ReleaseClaims { .. }
                 | Write::Checkpoint(_)
                 | Write::Note(_)
                 | Write::Probe => {}

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    id::{InstanceId, TurnId},
+    id::{InstanceId, TurnId, UserId},
     turn::{BeginTurn, Checkpoint, Settlement},
 };
 use sqlx::PgConnection;
@@ -15,12 +15,13 @@ use crate::db::{
     store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TurnRow, UsageRow, json},
 };
 
-/// Creates the conversations that are new, and names the turns whose conversation is their user's; none of a deleted account.
+/// Creates the conversations that are new, and names the turns that may begin: those that are said nowhere, and those whose
+/// conversation is their user's; none of a deleted account.
 pub(super) async fn admit(
     db: &mut PgConnection,
     begins: &[(usize, &BeginTurn)],
 ) -> Result<Vec<TurnId>, DbError> {
-    let places = json(&begins.iter().filter_map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
+    let places = json(&begins.iter().map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query!(
         r#"INSERT INTO conversations (id, user_id, title, created_at, updated_at)
            SELECT r.conversation, r."user", r.title, to_timestamp(r.at / 1e6), to_timestamp(r.at / 1e6)
@@ -33,13 +34,19 @@ pub(super) async fn admit(
     .execute(&mut *db)
     .await?;
     let admitted = sqlx::query_scalar!(
-        r#"SELECT r.turn AS "turn!"
-           FROM json_to_recordset($1::text::json) AS r (turn uuid, conversation uuid, "user" uuid, parent uuid)
-           JOIN conversations c ON c.id = r.conversation AND c.user_id = r."user" AND c.deleted_at IS NULL
-           JOIN users u ON u.id = c.user_id AND u.deleted_at IS NULL
-           WHERE r.parent IS NULL OR r.parent = c.id
-              OR EXISTS (SELECT FROM messages m WHERE m.id = r.parent AND m.conversation_id = c.id)
-           ORDER BY c.id FOR NO KEY UPDATE OF c"#,
+        r#"WITH said AS (
+               SELECT r.turn
+               FROM json_to_recordset($1::text::json) AS r (turn uuid, conversation uuid, "user" uuid, parent uuid)
+               JOIN conversations c ON c.id = r.conversation AND c.user_id = r."user" AND c.deleted_at IS NULL
+               JOIN users u ON u.id = c.user_id AND u.deleted_at IS NULL
+               WHERE r.parent IS NULL OR r.parent = c.id
+                  OR EXISTS (SELECT FROM messages m WHERE m.id = r.parent AND m.conversation_id = c.id)
+               ORDER BY c.id FOR NO KEY UPDATE OF c)
+           SELECT turn AS "turn!" FROM said
+           UNION ALL
+           SELECT r.turn FROM json_to_recordset($1::text::json) AS r (turn uuid, conversation uuid, "user" uuid)
+           JOIN users u ON u.id = r."user" AND u.deleted_at IS NULL
+           WHERE r.conversation IS NULL"#,
         places
     )
     .fetch_all(&mut *db)
@@ -86,6 +93,23 @@ pub(super) async fn begin(db: &mut PgConnection, begins: &[(usize, &BeginTurn)])
     Ok(())
 }
 
+/// Opens the ledger's rows alone; one that is there already stays as it is.
+pub(super) async fn open(db: &mut PgConnection, opens: &[&BeginTurn]) -> Result<(), DbError> {
+    let turns = json(&opens.iter().map(|begin| TurnRow::of(begin)).collect::<Vec<_>>())?;
+    sqlx::query!(
+        r#"INSERT INTO turns (id, user_id, api_key_id, model, status, owner, lease_until, created_at)
+           SELECT r.id, r."user", r.key, r.model, 'streaming', r.owner, to_timestamp(r.lease_until / 1e6),
+                  to_timestamp(r.at / 1e6)
+           FROM json_to_recordset($1::text::json)
+                AS r (id uuid, "user" uuid, key uuid, model text, owner uuid, lease_until bigint, at bigint)
+           ON CONFLICT (id) DO NOTHING"#,
+        turns
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn checkpoint(db: &mut PgConnection, checkpoints: &[&Checkpoint]) -> Result<(), DbError> {
     let rows = json(&checkpoints.iter().map(|checkpoint| CheckpointRow::of(checkpoint)).collect::<Vec<_>>())?;
     sqlx::query!(
@@ -104,11 +128,12 @@ pub(super) async fn checkpoint(db: &mut PgConnection, checkpoints: &[&Checkpoint
 pub(super) async fn settle(db: &mut PgConnection, settlements: &[&Settlement]) -> Result<(), DbError> {
     let usage = json(&settlements.iter().map(|settlement| UsageRow::of(settlement)).collect::<Vec<_>>())?;
     let replies: Vec<_> = settlements.iter().filter_map(|settlement| ReplyRow::of(settlement)).collect();
-    // The answers first: whether a turn may still be settled is read from its row, which the second statement changes.
+    // The answers first: whether a turn may still be settled is read from its row, which the second statement changes. One
+    // that was interrupted may have been indexed with the words it had then.
     if !replies.is_empty() {
         sqlx::query!(
             r#"UPDATE messages SET content = r.content, thinking = r.thinking, tool_calls = r.tool_calls,
-                                   status = r.status
+                                   status = r.status, words = NULL
                FROM json_to_recordset($1::text::json)
                     AS r (id uuid, turn uuid, content text, thinking text, tool_calls text, status text)
                JOIN turns ON turns.id = r.turn AND turns.status IN ('streaming', 'interrupted')
@@ -164,21 +189,43 @@ pub(super) async fn renew(
     Ok(())
 }
 
-pub(super) async fn sweep(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64, DbError> {
+/// Interrupts the turns whose lease ran out, and those of others than the `sole` instance that can be alive.
+pub(super) async fn sweep(
+    db: &mut PgConnection,
+    now: DateTime<Utc>,
+    sole: Option<InstanceId>,
+) -> Result<u64, DbError> {
     // A turn that is settled or renewed right now is alive.
     let swept = sqlx::query_scalar!(
         r#"WITH swept AS (
                UPDATE turns SET status = 'interrupted', ended_at = $1 WHERE id IN
-                   (SELECT id FROM turns WHERE status = 'streaming' AND lease_until < $1
+                   (SELECT id FROM turns WHERE status = 'streaming' AND (lease_until < $1 OR owner <> $2)
                     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
                RETURNING id),
            ended AS (
                UPDATE messages SET status = 'interrupted'
                FROM swept WHERE messages.turn_id = swept.id AND messages.status = 'streaming')
            SELECT count(*) AS "count!" FROM swept"#,
-        now
+        now,
+        sole.map(InstanceId::as_uuid)
     )
     .fetch_one(db)
     .await?;
     Ok(u64::try_from(swept).unwrap_or(0))
+}
+
+/// Marks a turn that runs as one to be ended; whether it runs.
+pub(super) async fn request_cancel(
+    db: &mut PgConnection,
+    user: UserId,
+    turn: TurnId,
+) -> Result<bool, DbError> {
+    let marked = sqlx::query!(
+        "UPDATE turns SET cancel_requested = true WHERE id = $1 AND user_id = $2 AND status = 'streaming'",
+        turn.as_uuid(),
+        user.as_uuid()
+    )
+    .execute(db)
+    .await?;
+    Ok(marked.rows_affected() > 0)
 }

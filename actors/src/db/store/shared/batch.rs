@@ -1,8 +1,8 @@
 //! One transaction: changes sorted by table, one statement each.
 
 use super::{
-    super::{Connection, audit, passwords, purge as rows, signing_keys, touch, turns},
-    accounts, grants, purge, sessions,
+    super::{Connection, audit, claims as keys, passwords, purge as rows, signing_keys, touch, turns},
+    accounts, claims, grants, purge, sessions,
 };
 use crate::db::{
     DbError,
@@ -13,6 +13,8 @@ use crate::db::{
 pub(in crate::db::store) async fn apply(db: &mut Connection, batch: &[&Write]) -> Result<Applied, DbError> {
     let mut plan = Plan::of(batch);
     let mut answers = Plan::answers(batch.len());
+    // Before anything else is held: who waits for another lane's keys keeps nobody waiting but for keys that come before.
+    claims::take(&mut *db, &mut plan, &mut answers).await?;
     for (place, write) in &plan.others {
         let answer = match alone(&mut *db, write).await {
             Ok(written) => Ok(written),
@@ -25,13 +27,20 @@ pub(in crate::db::store) async fn apply(db: &mut Connection, batch: &[&Write]) -
     }
     if !plan.begins.is_empty() {
         let admitted = turns::admit(&mut *db, &plan.begins).await?;
-        plan.keep_admitted(&admitted, &mut answers);
+        let refused = plan.keep_admitted(&admitted, &mut answers);
+        if !refused.is_empty() {
+            keys::release(&mut *db, &refused).await?;
+        }
         turns::begin(&mut *db, &plan.begins).await?;
+    }
+    if !plan.opens.is_empty() {
+        turns::open(&mut *db, &plan.opens).await?;
     }
     if !plan.checkpoints.is_empty() {
         turns::checkpoint(&mut *db, &plan.checkpoints).await?;
     }
     if !plan.settlements.is_empty() {
+        claims::free(&mut *db, &plan.settlements).await?;
         turns::settle(&mut *db, &plan.settlements).await?;
     }
     if !plan.notes.is_empty() {
@@ -79,9 +88,15 @@ async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
         Write::RenewLeases { owner, until } => turns::renew(db, *owner, *until).await?.into(),
         Write::PurgeSessions { before, limit } => rows::sessions(db, *before, *limit).await?.into(),
         Write::PurgeConversations => purge::conversations(db).await?.into(),
-        Write::SweepExpired { now } => turns::sweep(db, *now).await?.into(),
+        Write::SweepDead { now, sole } => turns::sweep(db, *now, *sole).await?.into(),
+        Write::RequestCancel { user, turn } => turns::request_cancel(db, *user, *turn).await?.into(),
+        Write::ReleaseClaims { before, limit } => keys::release_before(db, *before, *limit).await?.into(),
         Write::Probe => signing_keys::rewrite(db).await?.into(),
-        Write::BeginTurn(_) | Write::Checkpoint(_) | Write::Settle(_) | Write::Note(_) => {
+        Write::BeginTurn(_)
+        | Write::OpenTurn(_)
+        | Write::Checkpoint(_)
+        | Write::Settle(_)
+        | Write::Note(_) => {
             return Err(DbError::Broken("a batched change outside its batch".into()).into());
         }
     })

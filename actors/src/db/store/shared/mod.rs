@@ -7,6 +7,7 @@
 
 mod accounts;
 pub(super) mod batch;
+mod claims;
 mod grants;
 mod purge;
 mod sessions;

@@ -8,10 +8,12 @@ mod administrators;
 pub(super) mod api_keys;
 pub(super) mod audit;
 mod backup;
+pub(super) mod claims;
 mod columns;
 pub(super) mod connect;
 pub(super) mod conversations;
 pub(super) mod invites;
+pub(super) mod ledger;
 mod passwords;
 mod place;
 mod purge;
@@ -45,7 +47,7 @@ pub(in crate::db) struct SqliteStore {
     writer: Pool<Sqlite>,
     pub(super) readers: Pool<Sqlite>,
     /// Held by the one service that runs on this directory.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl SqliteStore {
@@ -66,7 +68,7 @@ impl SqliteStore {
         Ok(Self {
             writer: Pool::new("write", pool(1, options.clone())),
             readers: Pool::new("read", pool(config.readers, options.pragma("query_only", "ON"))),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -106,6 +108,10 @@ impl Store for SqliteStore {
     fn write_lanes(&self) -> usize {
         // SQLite has one writer; more of them only wait for each other.
         1
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.lock.is_some()
     }
 
     fn pools(&self) -> Vec<PoolUse<'_>> {

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    id::{InstanceId, TurnId},
+    id::{InstanceId, TurnId, UserId},
     turn::{BeginTurn, Checkpoint, Settlement},
 };
 use sqlx::SqliteConnection;
@@ -16,12 +16,13 @@ use crate::db::{
     store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TurnRow, UsageRow, json, micros},
 };
 
-/// Creates the conversations that are new, and names the turns whose conversation is their user's; none of a deleted account.
+/// Creates the conversations that are new, and names the turns that may begin: those that are said nowhere, and those whose
+/// conversation is their user's; none of a deleted account.
 pub(super) async fn admit(
     db: &mut SqliteConnection,
     begins: &[(usize, &BeginTurn)],
 ) -> Result<Vec<TurnId>, DbError> {
-    let places = json(&begins.iter().filter_map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
+    let places = json(&begins.iter().map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query(
         "INSERT INTO conversations (id, user_id, title, created_at, updated_at)
          SELECT unhex(value->>'conversation', '-'), unhex(value->>'user', '-'), value->>'title', value->>'at', value->>'at'
@@ -33,12 +34,16 @@ pub(super) async fn admit(
     .execute(&mut *db)
     .await?;
     let admitted: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT unhex(value->>'turn', '-') FROM jsonb_each(?)
+        "SELECT unhex(value->>'turn', '-') FROM jsonb_each(?1)
          JOIN conversations c ON c.id = unhex(value->>'conversation', '-') AND c.user_id = unhex(value->>'user', '-')
          JOIN users u ON u.id = c.user_id AND u.deleted_at IS NULL
          WHERE c.deleted_at IS NULL AND (value->>'parent' IS NULL OR unhex(value->>'parent', '-') IN (
              SELECT c.id UNION ALL
-             SELECT m.id FROM messages m WHERE m.id = unhex(value->>'parent', '-') AND m.conversation_id = c.id))",
+             SELECT m.id FROM messages m WHERE m.id = unhex(value->>'parent', '-') AND m.conversation_id = c.id))
+         UNION ALL
+         SELECT unhex(value->>'turn', '-') FROM jsonb_each(?1)
+         JOIN users u ON u.id = unhex(value->>'user', '-') AND u.deleted_at IS NULL
+         WHERE value->>'conversation' IS NULL",
     )
     .bind(&places)
     .fetch_all(&mut *db)
@@ -81,6 +86,22 @@ pub(super) async fn begin(db: &mut SqliteConnection, begins: &[(usize, &BeginTur
     Ok(())
 }
 
+/// Opens the ledger's rows alone; one that is there already stays as it is.
+pub(super) async fn open(db: &mut SqliteConnection, opens: &[&BeginTurn]) -> Result<(), DbError> {
+    let turns = json(&opens.iter().map(|begin| TurnRow::of(begin)).collect::<Vec<_>>())?;
+    sqlx::query(
+        "INSERT INTO turns (id, user_id, api_key_id, model, status, owner, lease_until, created_at)
+         SELECT unhex(value->>'id', '-'), unhex(value->>'user', '-'), unhex(value->>'key', '-'), value->>'model', 'streaming',
+                unhex(value->>'owner', '-'), value->>'lease_until', value->>'at'
+         FROM jsonb_each(?) WHERE true
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(turns)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn checkpoint(
     db: &mut SqliteConnection,
     checkpoints: &[&Checkpoint],
@@ -102,11 +123,12 @@ pub(super) async fn checkpoint(
 pub(super) async fn settle(db: &mut SqliteConnection, settlements: &[&Settlement]) -> Result<(), DbError> {
     let usage = json(&settlements.iter().map(|settlement| UsageRow::of(settlement)).collect::<Vec<_>>())?;
     let replies: Vec<_> = settlements.iter().filter_map(|settlement| ReplyRow::of(settlement)).collect();
-    // The answers first: whether a turn may still be settled is read from its row, which the second statement changes.
+    // The answers first: whether a turn may still be settled is read from its row, which the second statement changes. One
+    // that was interrupted may have been indexed with the words it had then, which go with their row's number.
     if !replies.is_empty() {
         sqlx::query(
             "UPDATE messages SET content = value->>'content', thinking = value->>'thinking',
-                                 tool_calls = value->>'tool_calls', status = value->>'status'
+                                 tool_calls = value->>'tool_calls', status = value->>'status', word_row = NULL
              FROM jsonb_each(?) JOIN turns ON turns.id = unhex(value->>'turn', '-')
              WHERE messages.id = unhex(value->>'id', '-') AND messages.turn_id = turns.id
                AND messages.status IN ('streaming', 'interrupted') AND turns.status IN ('streaming', 'interrupted')",
@@ -152,20 +174,44 @@ pub(super) async fn renew(
     Ok(())
 }
 
-pub(super) async fn sweep(db: &mut SqliteConnection, now: DateTime<Utc>) -> Result<u64, DbError> {
+/// Interrupts the turns whose lease ran out, and those of others than the `sole` instance that can be alive.
+pub(super) async fn sweep(
+    db: &mut SqliteConnection,
+    now: DateTime<Utc>,
+    sole: Option<InstanceId>,
+) -> Result<u64, DbError> {
+    let sole = sole.map(InstanceId::as_uuid);
     sqlx::query(
         "UPDATE messages SET status = 'interrupted' WHERE status = 'streaming' AND turn_id IN
-             (SELECT id FROM turns WHERE status = 'streaming' AND lease_until < ?)",
+             (SELECT id FROM turns WHERE status = 'streaming' AND (lease_until < ? OR owner <> ?))",
     )
     .bind(micros(now))
+    .bind(sole)
     .execute(&mut *db)
     .await?;
     let swept = sqlx::query(
-        "UPDATE turns SET status = 'interrupted', ended_at = ? WHERE status = 'streaming' AND lease_until < ?",
+        "UPDATE turns SET status = 'interrupted', ended_at = ?1
+         WHERE status = 'streaming' AND (lease_until < ?1 OR owner <> ?2)",
     )
     .bind(micros(now))
-    .bind(micros(now))
+    .bind(sole)
     .execute(db)
     .await?;
     Ok(swept.rows_affected())
+}
+
+/// Marks a turn that runs as one to be ended; whether it runs.
+pub(super) async fn request_cancel(
+    db: &mut SqliteConnection,
+    user: UserId,
+    turn: TurnId,
+) -> Result<bool, DbError> {
+    let marked = sqlx::query(
+        "UPDATE turns SET cancel_requested = true WHERE id = ? AND user_id = ? AND status = 'streaming'",
+    )
+    .bind(turn.as_uuid())
+    .bind(user.as_uuid())
+    .execute(db)
+    .await?;
+    Ok(marked.rows_affected() > 0)
 }

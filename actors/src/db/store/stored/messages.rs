@@ -52,6 +52,6 @@ impl TryFrom<MessageColumns> for StoredMessage {
     }
 }
 
-fn list<T: DeserializeOwned>(json: Option<&str>, column: &str) -> Result<Vec<T>, DbError> {
+pub(super) fn list<T: DeserializeOwned>(json: Option<&str>, column: &str) -> Result<Vec<T>, DbError> {
     json.map_or(Ok(Vec::new()), |json| serde_json::from_str(json).map_err(|_| broken(column)))
 }

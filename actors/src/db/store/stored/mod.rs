@@ -6,12 +6,14 @@ mod accounts;
 mod grants;
 mod messages;
 mod trail;
+mod turns;
 
 pub(super) use self::{
     accounts::{AccountColumns, SessionColumns, UserColumns},
     grants::{ApiKeyColumns, InviteColumns, SigningKeyColumns, hash},
     messages::MessageColumns,
     trail::AuditColumns,
+    turns::TurnColumns,
 };
 use crate::db::DbError;
 

@@ -1,0 +1,50 @@
+//! Turns as the ledger knows them.
+
+use domain::{
+    id::{InstanceId, TurnId, UserId},
+    reply::Answer,
+    turn::StoredTurn,
+};
+use sqlx::PgConnection;
+
+use crate::db::{
+    DbError,
+    store::{rows::CANCELS_MAX, stored::TurnColumns},
+};
+
+pub(in crate::db::store) async fn turn(
+    db: &mut PgConnection,
+    user: UserId,
+    turn: TurnId,
+) -> Result<Option<(StoredTurn, Answer)>, DbError> {
+    sqlx::query_as!(
+        TurnColumns,
+        r#"SELECT t.id, t.user_id, t.model,
+                  (SELECT c.id FROM conversations c WHERE c.id = t.conversation_id AND c.deleted_at IS NULL) AS conversation_id,
+                  t.reply_id, t.status, t.failure, t.finish_reason, t.prompt_tokens, t.completion_tokens, t.usage_source,
+                  t.queued_ms, t.load_ms, t.first_token_ms, t.total_ms, t.owner, t.created_at, t.ended_at,
+                  coalesce(m.content, '') AS "content!", m.thinking, m.tool_calls
+           FROM turns t LEFT JOIN messages m ON m.id = t.reply_id AND m.conversation_id = t.conversation_id
+           WHERE t.id = $1 AND t.user_id = $2"#,
+        turn.as_uuid(),
+        user.as_uuid()
+    )
+    .fetch_optional(db)
+    .await?
+    .map(TurnColumns::try_into)
+    .transpose()
+}
+
+pub(in crate::db::store) async fn cancel_requests(
+    db: &mut PgConnection,
+    owner: InstanceId,
+) -> Result<Vec<TurnId>, DbError> {
+    let turns = sqlx::query_scalar!(
+        "SELECT id FROM turns WHERE owner = $1 AND cancel_requested AND status = 'streaming' LIMIT $2",
+        owner.as_uuid(),
+        i64::from(CANCELS_MAX)
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(turns.into_iter().map(TurnId::from).collect())
+}
