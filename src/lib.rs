@@ -9,5 +9,6 @@ pub mod http;
 mod router;
 mod routes;
 pub mod telemetry;
+mod usage;
 
 pub use routes::openapi::openapi;

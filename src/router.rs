@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actors::system::System;
 use domain::principal::Access::{Admin, Anybody, Operator, Public, Scope, Session};
-use domain::principal::Scope::{Chat as Chatting, Conversations, Models};
+use domain::principal::Scope::{Chat as Chatting, Conversations, Models, Usage};
 use http::Method;
 
 use crate::{
@@ -12,14 +12,14 @@ use crate::{
     http::{
         ApiError, Call,
         Limit::{Request, Reserved, Turn},
-        Patience::Chat,
+        Patience::{Chat, Following},
         Reply, Route, route,
     },
     routes::{
-        admin::{audit, invites, reload, signing_keys, tree, users},
+        admin::{audit, invites, reload, signing_keys, tree, usage as all_usage, users},
         api_keys,
         auth::{account, sessions, sign_in},
-        chat, conversations, health, jwks, models, openapi, ops,
+        chat, conversations, health, jwks, ledger, models, openapi, ops, turns, usage,
     },
 };
 
@@ -47,9 +47,14 @@ pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
         route(GET, "/v1/models/{*id}", Scope(Models), Request, models::read),
         route(POST, "/v1/chat", Scope(Chatting), Turn, chat::reply).with_patience(Chat),
         route(POST, "/v1/chat/stream", Scope(Chatting), Turn, chat::stream).with_patience(Chat),
+        route(GET, "/v1/turns/{id}", Scope(Chatting), Request, turns::read),
+        route(DELETE, "/v1/turns/{id}", Scope(Chatting), Request, turns::cancel),
+        route(GET, "/v1/turns/{id}/stream", Scope(Chatting), Request, turns::stream).with_patience(Following),
         route(GET, "/v1/conversations", Scope(Conversations), Request, conversations::list),
         route(GET, "/v1/conversations/{id}", Scope(Conversations), Request, conversations::read),
         route(GET, "/v1/conversations/{id}/messages", Scope(Conversations), Request, conversations::messages),
+        route(GET, "/v1/turns", Scope(Usage), Request, ledger::list),
+        route(GET, "/v1/usage", Scope(Usage), Request, usage::of_caller),
         route(GET, "/v1/admin/users", Admin, Reserved, users::list),
         route(GET, "/v1/admin/users/{id}", Admin, Reserved, users::read),
         route(PATCH, "/v1/admin/users/{id}", Admin, Reserved, users::change),
@@ -63,6 +68,7 @@ pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
         route(GET, "/v1/admin/invites", Admin, Reserved, invites::list),
         route(DELETE, "/v1/admin/invites/{id}", Admin, Reserved, invites::revoke),
         route(GET, "/v1/admin/audit", Admin, Reserved, audit::list),
+        route(GET, "/v1/admin/usage", Admin, Reserved, all_usage::of_all),
         route(POST, "/v1/admin/signing-keys", Admin, Reserved, signing_keys::rotate),
         route(GET, "/v1/admin/signing-keys", Admin, Reserved, signing_keys::list),
         controlled("/v1/admin/reload", control, reload::reload),

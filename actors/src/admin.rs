@@ -1,6 +1,6 @@
 //! Administration from the machine that holds the store, beside a running service or without one.
 //!
-//! Only the rooms that accounts need are started, do one thing, and are stopped again: the same rules for passwords
+//! Only the rooms that are needed are started, do one thing, and are stopped again: the same rules for passwords
 //! and the same audit trail as everywhere, and no lock that would keep a service out.
 //!
 //! # When it breaks
@@ -12,10 +12,11 @@ use tokio::time::timeout;
 use crate::{
     auth::{self, AuthError, AuthHandle},
     clock::Clock,
-    db, password, rate_limit,
+    db::{self, DbConfig, DbHandle},
+    password, rate_limit,
     rate_limit::RateLimitConfig,
     room::RoomContext,
-    supervisor::{Policy, Root, SupervisorHandle},
+    supervisor::{Policy, Root, SupervisorHandle, SupervisorSpec},
     system::{StartError, SystemConfig, TASK_PATIENCE},
 };
 
@@ -37,32 +38,56 @@ pub async fn with_accounts<T, E: From<StartError>>(
     clock: Clock,
     work: impl AsyncFnOnce(&AuthHandle) -> Result<T, E>,
 ) -> Result<T, E> {
-    let accounts = Accounts::open(config, clock).await?;
-    let done = work(&accounts.auth).await;
-    accounts.close().await;
+    let (auth, rooms) = accounts(config, clock).await?;
+    let done = work(&auth).await;
+    rooms.close().await;
     done
 }
 
-/// The part of the tree that knows accounts.
-struct Accounts {
-    auth: AuthHandle,
+/// Starts the db room alone for as long as `work` takes.
+///
+/// # Errors
+///
+/// What `work` said, or why it could not begin.
+pub async fn with_store<T, E: From<StartError>>(
+    config: SystemConfig,
+    clock: Clock,
+    work: impl AsyncFnOnce(&DbHandle) -> Result<T, E>,
+) -> Result<T, E> {
+    let context = RoomContext::new(Rooms::NAME, clock);
+    let (db, db_sup) = db::build(&context, DbConfig { exclusive: false, ..config.db }).await?;
+    let rooms = Rooms::start(context, [db_sup]).await?;
+    let done = work(&db).await;
+    rooms.close().await;
+    done
+}
+
+async fn accounts(config: SystemConfig, clock: Clock) -> Result<(AuthHandle, Rooms), StartError> {
+    let context = RoomContext::new(Rooms::NAME, clock);
+    let (db, db_sup) = db::build(&context, DbConfig { exclusive: false, ..config.db }).await?;
+    let (passwords, password_sup) = password::build(&context, config.password)?;
+    // Whoever holds the store needs no patience.
+    let off = RateLimitConfig { enabled: false, ..config.rate_limit };
+    let (limits, _) = rate_limit::build(&context, off).await?;
+    let (auth, auth_sup) = auth::build(&context, config.auth, db, passwords, limits)?;
+    Ok((auth, Rooms::start(context, [db_sup, password_sup, auth_sup]).await?))
+}
+
+/// The part of the tree that is needed.
+struct Rooms {
     context: RoomContext,
     root: Root,
 }
 
-impl Accounts {
+impl Rooms {
     const NAME: &str = "admin";
 
-    async fn open(mut config: SystemConfig, clock: Clock) -> Result<Self, StartError> {
-        config.db.exclusive = false;
-        let context = RoomContext::new(Self::NAME, clock);
-        let (db, db_sup) = db::build(&context, config.db).await?;
-        let (passwords, password_sup) = password::build(&context, config.password)?;
-        // Whoever holds the store needs no patience.
-        let off = RateLimitConfig { enabled: false, ..config.rate_limit };
-        let (limits, _) = rate_limit::build(&context, off).await?;
-        let (auth, auth_sup) = auth::build(&context, config.auth, db, passwords, limits)?;
-        let children = [db_sup, password_sup, auth_sup]
+    /// Starts them in this order.
+    async fn start<const N: usize>(
+        context: RoomContext,
+        rooms: [SupervisorSpec; N],
+    ) -> Result<Self, StartError> {
+        let children = rooms
             .map(|spec| {
                 spec.clone().into_child(spec.path, Self::NAME, context.tree.clone(), SupervisorHandle::new())
             })
@@ -70,7 +95,7 @@ impl Accounts {
         let root = Root::start(Self::NAME, Policy::default(), children, context.tree.clone())
             .await
             .map_err(|error| StartError::Actor(error.to_string()))?;
-        Ok(Self { auth, context, root })
+        Ok(Self { context, root })
     }
 
     /// What was acknowledged is in the store; what was begun beside it gets the time to finish.

@@ -25,4 +25,5 @@ pub mod session;
 pub mod signing_key;
 pub mod token_text;
 pub mod turn;
+pub mod usage;
 pub mod wait;

@@ -22,6 +22,36 @@ pub struct Answer {
     pub tool_calls: Vec<ToolCall>,
 }
 
+/// What of an answer lies after a position.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rest<'a> {
+    pub content: &'a str,
+    pub thinking: &'a str,
+    pub tool_calls: &'a [ToolCall],
+}
+
+impl Answer {
+    /// Where it ends.
+    pub fn end(&self) -> Position {
+        // Bounds on answers keep each far below 4 GiB.
+        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Position {
+            content: length(self.content.len()),
+            thinking: length(self.thinking.len()),
+            tool_calls: length(self.tool_calls.len()),
+        }
+    }
+
+    /// What lies after `from`; `None` when there is no such place, or it lies within a character.
+    pub fn after(&self, from: Position) -> Option<Rest<'_>> {
+        Some(Rest {
+            content: self.content.get(from.content as usize..)?,
+            thinking: self.thinking.get(from.thinking as usize..)?,
+            tool_calls: self.tool_calls.get(from.tool_calls as usize..)?,
+        })
+    }
+}
+
 /// A place in an answer: how much of each part lies before it.
 ///
 /// It counts bytes and calls, not events, so memory, another instance and the database all resume at the same place
@@ -193,6 +223,20 @@ impl FailureCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_after_a_position_is_counted_in_each_part() {
+        let call = ToolCall { id: "1".into(), name: "now".into(), arguments: serde_json::Value::Null };
+        let answer = Answer { content: "aéb".into(), thinking: "hm".into(), tool_calls: vec![call] };
+        let at = |content, thinking, tool_calls| Position { content, thinking, tool_calls };
+        let rest = answer.after(at(3, 1, 0)).unwrap();
+        assert_eq!((rest.content, rest.thinking, rest.tool_calls.len()), ("b", "m", 1));
+        let rest = answer.after(answer.end()).unwrap();
+        assert_eq!((rest.content, rest.thinking, rest.tool_calls.len()), ("", "", 0));
+        for never in [at(2, 0, 0), at(5, 0, 0), at(0, 3, 0), at(0, 0, 2)] {
+            assert_eq!(answer.after(never), None, "{never}");
+        }
+    }
 
     #[test]
     fn a_position_survives_its_text_form() {

@@ -39,5 +39,7 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 
--- The ledger of all accounts, by time.
+-- The ledger by time: of all accounts, and of one, which serves whatever the one by account and id could.
 CREATE INDEX turns_by_time ON turns (created_at);
+CREATE INDEX turns_by_user_and_time ON turns (user_id, created_at, id);
+DROP INDEX turns_by_user;

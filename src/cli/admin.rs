@@ -25,6 +25,7 @@ use domain::{
 use super::{
     store,
     terminal::{Terminal, harmless, notice},
+    usage,
 };
 use crate::config::Config;
 
@@ -72,6 +73,8 @@ pub(crate) enum AdminVerb {
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(LIFE_DAYS_MAX)))]
         days: Option<u16>,
     },
+    /// Add up what turns took
+    Usage(usage::UsageArgs),
     /// List accounts, newest first
     List {
         /// Only those whose e-mail address contains this
@@ -119,6 +122,7 @@ pub(crate) async fn run(verb: AdminVerb, config: Config, terminal: Terminal) -> 
             let (_, code) = with_accounts::<_, AdminError>(system, clock, invite).await?;
             terminal.line(code.reveal())?;
         }
+        AdminVerb::Usage(args) => usage::run(args, store::to_look_at(system)?, clock, terminal).await?,
         AdminVerb::List { search } => {
             let system = store::to_look_at(system)?;
             with_accounts(system, clock, async |auth| list(auth, search, terminal).await).await?;

@@ -16,6 +16,7 @@ mod serve;
 mod signals;
 mod store;
 mod terminal;
+mod usage;
 mod watch;
 
 use std::{path::PathBuf, process::ExitCode};

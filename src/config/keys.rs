@@ -274,6 +274,9 @@ keys! {
         UPSTREAM_IDLE_TIMEOUT_SECS Kind::Whole { min: 1, max: DAY }, "120",
             "Seconds a model server may be silent within an answer.",
             reload "For the next answer.";
+        TURN_MAX_SECS Kind::Whole { min: 10, max: DAY }, "3600",
+            "Seconds a turn may live, from its admission to its end, also when nobody reads it any more.",
+            reload "For the next turn.";
     }
 }
 

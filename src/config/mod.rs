@@ -290,6 +290,7 @@ fn model(reader: &mut Reader<'_>, instances: u16) -> ModelConfig {
             idle_long: defaults.idle_long.max(idle),
             ..defaults
         },
+        turn_max: reader.seconds(&keys::TURN_MAX_SECS),
         reply_budget_bytes: reader.count(&keys::REPLY_BUDGET_BYTES),
         prompt_budget_bytes: reader.count(&keys::PROMPT_BUDGET_BYTES),
         ..ModelConfig::default()

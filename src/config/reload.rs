@@ -198,6 +198,7 @@ mod tests {
         ("PROMPT_BUDGET_BYTES", "16777216"),
         ("UPSTREAM_FIRST_BYTE_TIMEOUT_SECS", "7"),
         ("UPSTREAM_IDLE_TIMEOUT_SECS", "7"),
+        ("TURN_MAX_SECS", "70"),
     ];
 
     /// What a service goes by that was started with `was` and is told to go by `new`, as each of its rooms and the front end

@@ -135,7 +135,8 @@ impl Inbound {
         self.incoming.is_none()
     }
 
-    /// Reads the whole body as one JSON object and makes of it what `build` does, before its memory is given back.
+    /// Reads the whole body as one JSON object and makes of it (and of its bytes) what `build` does, before its memory is given
+    /// back.
     ///
     /// # Errors
     ///
@@ -146,7 +147,7 @@ impl Inbound {
         headers: &HeaderMap,
         subject: Subject,
         deadline: Instant,
-        build: impl FnOnce(T) -> Result<R, ApiError>,
+        build: impl FnOnce(T, &[u8]) -> Result<R, ApiError>,
     ) -> Result<R, ApiError> {
         check_type(headers)?;
         let limit_bytes = subject.limit_bytes();
@@ -164,7 +165,7 @@ impl Inbound {
         if json::is_deeper_than(&bytes, json::DEPTH_MAX) {
             return Err(ApiError::invalid("the JSON nests deeper than 64 levels"));
         }
-        build(serde_json::from_slice(&bytes).map_err(|error| explain::explain::<T>(&bytes, &error))?)
+        build(serde_json::from_slice(&bytes).map_err(|error| explain::explain::<T>(&bytes, &error))?, &bytes)
     }
 
     async fn read(

@@ -153,13 +153,13 @@ impl Call {
 
     /// Reads a body about an account; see [`Inbound::json`].
     pub(crate) async fn account<T: ReadJson>(&mut self) -> Result<T, ApiError> {
-        self.body.json(&self.head.headers, Subject::Account, self.deadline, Ok).await
+        self.body.json(&self.head.headers, Subject::Account, self.deadline, |body, _| Ok(body)).await
     }
 
     /// Reads the body of a chat and builds the request it asks for; see [`Inbound::json`].
     pub(crate) async fn chat<T: ReadJson, R>(
         &mut self,
-        build: impl FnOnce(T) -> Result<R, ApiError>,
+        build: impl FnOnce(T, &[u8]) -> Result<R, ApiError>,
     ) -> Result<R, ApiError> {
         let subject = Subject::Chat { limit_bytes: self.config.max_request_bytes };
         self.body.json(&self.head.headers, subject, self.deadline, build).await

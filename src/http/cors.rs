@@ -58,7 +58,8 @@ pub(crate) fn layer(origins: &[PageOrigin], with_cookies: bool) -> Option<CorsLa
     }
     let origins = origins.iter().map(|PageOrigin(value)| value.clone());
     let named = HeaderName::from_static;
-    let readable = [header::RETRY_AFTER, named("x-request-id")].into_iter().chain(limit_headers::names());
+    let ours = [header::RETRY_AFTER, named("x-request-id"), named("idempotent-replay")];
+    let readable = ours.into_iter().chain(limit_headers::names());
     Some(
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
@@ -69,6 +70,8 @@ pub(crate) fn layer(origins: &[PageOrigin], with_cookies: bool) -> Option<CorsLa
                 header::CONTENT_TYPE,
                 named("x-api-key"),
                 named("x-request-timeout"),
+                named("idempotency-key"),
+                named("last-event-id"),
             ])
             .expose_headers(readable.collect::<Vec<_>>())
             .max_age(PREFLIGHT_MAX_AGE),

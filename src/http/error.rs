@@ -12,6 +12,8 @@ use domain::{kind::Kind, wait::whole_seconds};
 use http::StatusCode;
 use serde::Serialize;
 
+pub(crate) use self::words::past_failure;
+
 use self::code::Code;
 use crate::config::Problem;
 

@@ -52,7 +52,7 @@ pub(crate) use browser::{
     ACCESS as ACCESS_COOKIE, REFRESH as REFRESH_COOKIE, clear_cookies, refresh_cookie, set_cookie,
 };
 pub(crate) use call::Call;
-pub(crate) use error::{ApiError, ErrorObject, Fault};
+pub(crate) use error::{ApiError, ErrorObject, Fault, past_failure};
 #[cfg(test)]
 pub(crate) use headers::error_reply;
 pub(crate) use json::append as append_json;

@@ -230,7 +230,10 @@ impl<S: Doors> Pipeline<S> {
 fn deadline<S>(head: &Parts, found: &Found<'_, S>, config: &HttpConfig) -> Result<Instant, ApiError> {
     let arrived = Instant::now();
     let customary = match found {
-        Found::Route { route, .. } if route.patience == Patience::Chat => config.chat_deadline,
+        Found::Route { route, .. } => match route.patience {
+            Patience::Chat | Patience::Following => config.chat_deadline,
+            Patience::Short => config.deadline,
+        },
         _ => config.deadline,
     };
     Ok(arrived + patience(&head.headers, customary)?)

@@ -30,6 +30,8 @@ pub(crate) enum Patience {
     Short,
     /// A model has to think.
     Chat,
+    /// The same, for somebody else's request.
+    Following,
 }
 
 type Handler<S> =

@@ -153,7 +153,7 @@ fn routes() -> Vec<Route<Script>> {
         route(Method::GET, "/tree", Admin, Limit::Reserved, hello),
         route(Method::GET, "/healthz", Public, Limit::Reserved, hello),
         route(Method::POST, "/echo", Public, Limit::Request, |_, mut call| async move {
-            let body: Value = call.chat(Ok).await?;
+            let body: Value = call.chat(|body, _| Ok(body)).await?;
             Ok(reply::json(StatusCode::OK, &json!({ "echo": body, "client": call.client })))
         }),
         route(Method::POST, "/log-in", Public, Limit::Request, |_, mut call| async move {
@@ -161,7 +161,7 @@ fn routes() -> Vec<Route<Script>> {
             Ok(reply::json(StatusCode::OK, &body))
         }),
         route(Method::POST, "/v1/turn", Anybody, Limit::Turn, |script, mut call| async move {
-            let _: Value = call.chat(Ok).await?;
+            let _: Value = call.chat(|body, _| Ok(body)).await?;
             let _reserve = call.pay_for_turn(&*script, &turn()).await?;
             Err(ApiError::not_found("no such model"))
         }),

@@ -1,31 +1,51 @@
 //! `/v1/chat`: a prompt, and its answer whole or as it comes.
+//!
+//! A request with an `Idempotency-Key` that was given before, by the same caller with the same body, asks for the answer that
+//! was begun then, however far that is and whichever of the two routes began it.
 
 use std::sync::Arc;
 
 use actors::{
-    model::{StartedTurn, TurnOptions},
+    model::{Attached, ModelError, StartedTurn, TurnOptions, claim_of},
     system::System,
 };
-use http::{HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
+use domain::{chat::ChatRequest, id::TurnId, reply::Position};
+use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::{
+    idempotency::key_of,
+    turns::{event_stream, streamed, whole},
+};
 use crate::{
-    dialects::native::{ChatBody, ChatReply, TurnNames, TurnStream, millis},
-    http::{ApiError, Call, Reply, json_reply, stream_reply},
+    dialects::native::{ChatBody, ChatReply, millis},
+    http::{ApiError, Call, Reply, json_reply},
 };
 
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-queue-position");
 const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-queue-wait-ms");
+const REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
+
+/// What a request came to.
+enum Asked {
+    New(StartedTurn),
+    /// Its key stands for this turn.
+    Again(Attached),
+}
 
 /// Answers a chat when the whole answer is there. `X-Queue-Position` is its place in line when it was let in (0 found a free
-/// slot), `X-Queue-Wait-Ms` what it waited for one.
-#[utoipa::path(post, path = "/v1/chat", tag = "chat", request_body = ChatBody, responses(
+/// slot), `X-Queue-Wait-Ms` what it waited for one. `Idempotent-Replay: true` says that the `Idempotency-Key` was given before.
+#[utoipa::path(post, path = "/v1/chat", tag = "chat", request_body = ChatBody,
+    params(("Idempotency-Key" = Option<String>, Header)), responses(
     (status = 200, body = ChatReply), (status = 400), (status = 404, description = "No such model or \
-    conversation"), (status = 413), (status = 502), (status = 503), (status = 504)))]
+    conversation"), (status = 409, description = "Cancelled, or the answer that the key stands for was not stored"), (status = 413),
+    (status = 422, description = "The key was given with another body"), (status = 502), (status = 503), (status = 504)))]
 pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
-    let mut started = start(&system, &mut call).await?;
+    let mut started = match ask(&system, &mut call, false).await? {
+        Asked::New(started) => started,
+        Asked::Again(attached) => return Ok(again(whole(attached).await?)),
+    };
     let (answer, ending) = started.reader.finished().await;
-    let names = TurnNames::of(&started);
+    let names = started.names();
     let mut reply = json_reply(StatusCode::OK, &ChatReply::whole(&names, answer, &ending)?);
     let headers = reply.headers_mut();
     headers.insert(QUEUE_POSITION, started.position.into());
@@ -34,37 +54,70 @@ pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, 
 }
 
 /// Answers a chat as server-sent events, from the moment it has a place in the queue: `queue` while it waits, `start`,
-/// then `chunk`, `thinking` and `tool_call` as they come, and one `done` or `error` at the end.
+/// then `chunk`, `thinking` and `tool_call` as they come, and one `done` or `error` at the end. With the `turn_id` of `queue` or
+/// `start` and the last `id`, `GET /v1/turns/{id}/stream` goes on where this stream was cut.
 #[utoipa::path(post, path = "/v1/chat/stream", tag = "chat", request_body = ChatBody,
+    params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 400),
-    (status = 404, description = "No such model or conversation"), (status = 413), (status = 503)))]
+    (status = 404, description = "No such model or conversation"),
+    (status = 409, description = "The answer that the key stands for was not stored"), (status = 413),
+    (status = 422, description = "The key was given with another body"), (status = 503)))]
 pub(crate) async fn stream(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
-    let started = start(&system, &mut call).await?;
-    let names = TurnNames::of(&started);
-    let events = TurnStream::new(
-        started.reader,
-        names,
-        call.request_id,
-        call.config.heartbeat,
-        call.deadline,
-        call.ending,
-    );
-    let mut reply = stream_reply("text/event-stream", events);
-    let headers = reply.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
-    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    Ok(reply)
+    match ask(&system, &mut call, true).await? {
+        Asked::New(started) => {
+            let names = started.names();
+            Ok(event_stream(started.reader, names, Position::default(), call))
+        }
+        Asked::Again(attached) => Ok(again(streamed(attached, Position::default(), call)?)),
+    }
 }
 
-/// Reads what is asked for, has it paid for and lines it up.
-async fn start(system: &System, call: &mut Call) -> Result<StartedTurn, ApiError> {
-    let (request, options) = call.chat(ChatBody::into_request).await?;
+/// Reads what is asked for and begins it, unless it was asked for before.
+async fn ask(system: &System, call: &mut Call, is_streamed: bool) -> Result<Asked, ApiError> {
+    let key = key_of(&call.head.headers)?.cloned();
+    let (request, options) = call
+        .chat(|body: ChatBody, bytes| body.into_request(key.map(|key| claim_of(key.as_bytes(), bytes))))
+        .await?;
+    let options = TurnOptions { deadline: Some(call.deadline), is_streamed, ..options };
+    let Some(claim) = options.claim else {
+        return Ok(Asked::New(begin(system, call, request, options).await??));
+    };
+    let principal = call.principal()?;
+    // Whoever comes with the same key meanwhile finds the turn when this is over.
+    let _let_in = system.models.line_up(&principal, claim).await?;
+    if let Some(turn) = system.models.claimed(&principal, claim).await? {
+        call.pay_for_request(system).await?;
+        return attach(system, call, turn).await;
+    }
+    match begin(system, call, request, options).await? {
+        Ok(started) => Ok(Asked::New(started)),
+        Err(ModelError::Exists(turn)) => attach(system, call, turn).await,
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+async fn attach(system: &System, call: &Call, turn: TurnId) -> Result<Asked, ApiError> {
+    let attached = system.models.attach(&call.principal()?, turn, Position::default()).await?;
+    Ok(Asked::Again(attached))
+}
+
+/// Has the turn paid for and lines it up.
+async fn begin(
+    system: &System,
+    call: &Call,
+    request: ChatRequest,
+    options: TurnOptions,
+) -> Result<Result<StartedTurn, ModelError>, ApiError> {
     // A name that nobody offers has no bucket: whoever makes them up would fill those of models.
     if !system.models.offers(&request.model) {
         call.pay_for_request(system).await?;
         return Err(ApiError::model_not_found(request.model.as_str()));
     }
-    let options = TurnOptions { deadline: Some(call.deadline), ..options };
     let reserve = call.pay_for_turn(system, &request).await?;
-    Ok(system.models.start_turn(&call.principal()?, request, options, reserve).await?)
+    Ok(system.models.start_turn(&call.principal()?, request, options, reserve).await)
+}
+
+fn again(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(REPLAY, HeaderValue::from_static("true"));
+    reply
 }

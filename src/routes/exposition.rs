@@ -5,7 +5,9 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderMap, header::ACCEPT};
+use http::HeaderMap;
+
+use super::accept;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -16,21 +18,7 @@ pub(super) enum Format {
 impl Format {
     /// What the scraper likes better, by its `Accept`; the older one if it does not say.
     pub(super) fn asked_by(headers: &HeaderMap) -> Self {
-        let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let (mut open, mut classic) = (0.0_f32, 0.0_f32);
-        for range in accepted.flat_map(|value| value.split(',')) {
-            let mut parts = range.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default();
-            let weight = parts
-                .filter_map(|part| part.strip_prefix("q="))
-                .find_map(|weight| weight.parse().ok())
-                .unwrap_or(1.0);
-            if name.eq_ignore_ascii_case("application/openmetrics-text") {
-                open = open.max(weight);
-            } else if name.eq_ignore_ascii_case("text/plain") {
-                classic = classic.max(weight);
-            }
-        }
+        let [open, classic] = accept::liking(headers, ["application/openmetrics-text", "text/plain"]);
         if open > 0.0 && open >= classic { Self::OpenMetrics } else { Self::Classic }
     }
 
@@ -72,6 +60,8 @@ fn classic(page: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header::ACCEPT;
+
     use super::*;
 
     fn asked(accept: &str) -> Format {

@@ -1,6 +1,7 @@
 //! The routes: read a request, call a few handles, write a reply. What they read and write is defined beside them and
 //! converts from the domain's types explicitly, so that the wire cannot change by accident.
 
+mod accept;
 pub(crate) mod admin;
 pub(crate) mod api_keys;
 pub(crate) mod auth;
@@ -9,7 +10,9 @@ pub(crate) mod conversations;
 mod expiry;
 mod exposition;
 pub(crate) mod health;
+mod idempotency;
 pub(crate) mod jwks;
+pub(crate) mod ledger;
 mod limits;
 mod list;
 pub(crate) mod models;
@@ -17,3 +20,5 @@ pub(crate) mod openapi;
 pub(crate) mod ops;
 #[cfg(test)]
 mod tests;
+pub(crate) mod turns;
+pub(crate) mod usage;

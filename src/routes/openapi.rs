@@ -16,10 +16,10 @@ use utoipa::{
 };
 
 use super::{
-    admin::{audit, invites, reload, signing_keys, tree, users},
+    admin::{audit, invites, reload, signing_keys, tree, usage as all_usage, users},
     api_keys,
     auth::{account, sessions, sign_in},
-    chat, conversations, health, jwks, models,
+    chat, conversations, health, jwks, ledger, models, turns, usage,
 };
 use crate::{
     control::Control,
@@ -33,9 +33,10 @@ use crate::{
     paths(
         sign_in::sign_up, sign_in::log_in, sign_in::refresh, account::me, account::change_password, sessions::log_out,
         sessions::list, sessions::end, api_keys::create, api_keys::list, api_keys::revoke, models::list, models::read,
-        chat::reply, chat::stream, conversations::list, conversations::read, conversations::messages, users::list,
+        chat::reply, chat::stream, turns::read, turns::stream, turns::cancel, ledger::list, usage::of_caller,
+        conversations::list, conversations::read, conversations::messages, users::list,
         users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,
-        users::limit_key, users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, signing_keys::rotate, signing_keys::list,
+        users::limit_key, users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, all_usage::of_all, signing_keys::rotate, signing_keys::list,
         tree::actors, tree::restart, reload::reload, reload::filter_log, jwks::keys, health::details, health::process, health::readiness, document,
     ),
     components(schemas(ErrorBody)),

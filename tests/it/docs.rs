@@ -73,10 +73,10 @@ fn promised(script: &str) -> impl Iterator<Item = &str> {
     printing.map(|rest| rest.split_once("# ").map_or("", |(_, comment)| &comment[..3]))
 }
 
-#[tokio::test]
-async fn the_flows_of_identity_work_as_they_are_written() {
+/// Runs the lines of a document and compares the statuses that it promises; returns what they said.
+async fn flows(name: &str) -> String {
     let (gateway, scratch) = serve().await;
-    let script = blocks(&document("docs/identity.md"), "sh");
+    let script = blocks(&document(name), "sh");
     let said = bash(&script, &scratch, gateway.addr);
     let mut rest = said.as_str();
     let mut statuses = 0;
@@ -87,6 +87,21 @@ async fn the_flows_of_identity_work_as_they_are_written() {
         statuses += 1;
     }
     assert!(statuses > 0);
+    said
+}
+
+#[tokio::test]
+async fn the_flows_of_identity_work_as_they_are_written() {
+    flows("docs/identity.md").await;
+}
+
+#[tokio::test]
+async fn the_flows_of_usage_work_as_they_are_written() {
+    let said = flows("docs/usage.md").await;
+    let turn = said.lines().filter(|line| line.contains("deepersensor-demo:latest,1,1,0,0,0,0,"));
+    assert_eq!(turn.count(), 1, "a line of the file: {said}");
+    let totals: Vec<_> = said.lines().filter(|line| line.starts_with("total ")).collect();
+    assert!(matches!(totals[..], [total] if total.split_whitespace().nth(1) == Some("1")), "{said}");
 }
 
 #[tokio::test]

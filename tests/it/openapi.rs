@@ -7,13 +7,14 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 42] = [
+const ROUTES: [&str; 48] = [
     "delete /v1/admin/api-keys/{id}",
     "delete /v1/admin/invites/{id}",
     "delete /v1/admin/users/{id}",
     "delete /v1/admin/users/{id}/sessions",
     "delete /v1/api-keys/{id}",
     "delete /v1/auth/sessions/{id}",
+    "delete /v1/turns/{id}",
     "get /.well-known/jwks.json",
     "get /health",
     "get /healthz",
@@ -23,6 +24,7 @@ const ROUTES: [&str; 42] = [
     "get /v1/admin/audit",
     "get /v1/admin/invites",
     "get /v1/admin/signing-keys",
+    "get /v1/admin/usage",
     "get /v1/admin/users",
     "get /v1/admin/users/{id}",
     "get /v1/admin/users/{id}/api-keys",
@@ -35,6 +37,10 @@ const ROUTES: [&str; 42] = [
     "get /v1/conversations/{id}/messages",
     "get /v1/models",
     "get /v1/models/{id}",
+    "get /v1/turns",
+    "get /v1/turns/{id}",
+    "get /v1/turns/{id}/stream",
+    "get /v1/usage",
     "patch /v1/admin/api-keys/{id}",
     "patch /v1/admin/users/{id}",
     "post /v1/admin/actors/restart",

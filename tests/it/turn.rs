@@ -127,6 +127,16 @@ impl Streamed {
         self.said("chunk")
     }
 
+    /// Up to where the answer was read: the last event's id.
+    pub(crate) fn position(&self) -> &str {
+        self.frames.last().map_or("0", |frame| &frame.id)
+    }
+
+    /// The turn's name, from its first event.
+    pub(crate) fn turn_id(&self) -> &Value {
+        &self.frames.first().expect("it says something").data["turn_id"]
+    }
+
     /// The `start` event's data.
     pub(crate) fn start(&self) -> &Value {
         &self.frames.iter().find(|frame| frame.event == "start").expect("it has started").data
@@ -137,6 +147,19 @@ impl TestApp {
     /// Asks for a streamed answer, and gets one.
     pub(crate) async fn ask(&self, session: &Session, body: &Value) -> Streamed {
         Streamed::new(self.stream(session, body).open().await.expect_status(200))
+    }
+
+    /// Reads a turn's answer after `position`, and along with it.
+    pub(crate) async fn resume(&self, session: &Session, turn: &Value, position: &str) -> Streamed {
+        let path = format!("/v1/turns/{}/stream", turn.as_str().unwrap());
+        let call = self.get(&path).bearer(&session.access).header("last-event-id", position);
+        Streamed::new(call.open().await.expect_status(200))
+    }
+
+    /// How a turn stands.
+    pub(crate) async fn turn(&self, session: &Session, turn: &Value) -> Value {
+        let path = format!("/v1/turns/{}", turn.as_str().unwrap());
+        self.get(&path).bearer(&session.access).send().await.expect_status(200).json()
     }
 
     /// The chats that reached the model server, oldest first.

@@ -20,6 +20,7 @@ mod replica;
 pub(super) mod samples;
 mod sessions;
 mod turns;
+mod usage;
 mod uses;
 
 /// Makes of each named test one for each database.
@@ -137,6 +138,18 @@ over_both! {
         a_turn_is_cancelled_by_its_user_while_it_runs
         e2_who_alone_is_on_a_store_interrupts_whatever_others_left
         an_answer_that_changes_is_to_be_indexed_again;
+    usage:
+        a_report_adds_up_what_was_settled_whatever_it_groups_by
+        pages_of_a_report_are_the_report
+        a_turn_counts_whole_on_the_utc_day_on_which_it_began
+        a_range_without_turns_is_empty
+        what_is_not_settled_is_a_request_and_nothing_else
+        means_are_over_the_turns_that_have_the_duration
+        a_key_has_its_name_until_its_account_is_deleted
+        a_report_of_one_account_model_or_key_has_nothing_else
+        the_ledger_pages_from_new_to_old_as_its_owner_asks
+        the_ledger_names_the_conversation_until_it_is_thrown_away
+        a_month_of_200_000_turns_is_added_up_in_the_time_of_one_call;
     conversations:
         a17_nobody_reads_what_is_somebody_elses
         conversations_page_from_new_to_old

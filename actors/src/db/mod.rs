@@ -41,6 +41,7 @@ pub use self::{
 use std::{sync::Arc, time::Duration};
 
 use ractor::factory::FactoryMessage;
+use tokio::sync::Semaphore;
 
 use self::{
     lane::{Lane, Unsettled},
@@ -77,6 +78,8 @@ pub struct DbHandle {
     call_timeout: Duration,
     /// Whether no other service can be on the store.
     is_exclusive: bool,
+    /// Readers that may be busy with reports.
+    reports: Arc<Semaphore>,
 }
 
 /// A place in a lane, held from admission on, so that a settlement never waits for one.

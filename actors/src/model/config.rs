@@ -66,11 +66,15 @@ pub struct ModelConfig {
     pub reply_bytes_max: usize,
     /// All live answers together.
     pub reply_budget_bytes: usize,
+    /// How long an answer can be read from memory after its end.
+    pub reply_kept: Duration,
     /// All prompts of turns that wait or run together.
     pub prompt_budget_bytes: usize,
     /// How often the text so far is stored: after this long, or this many bytes, whichever is first.
     pub checkpoint_every: Duration,
     pub checkpoint_bytes: usize,
+    /// No turn lives longer, wherever it is; looked at three times in a `lease`.
+    pub turn_max: Duration,
     /// A stored turn whose owner has not renewed it for this long counts as interrupted.
     pub lease: Duration,
 }
@@ -132,6 +136,7 @@ impl ModelConfig {
             min_residence: new.min_residence,
             queue_limit: new.queue_limit,
             queue_per_user: new.queue_per_user,
+            turn_max: new.turn_max,
             allow_cloud: new.allow_cloud,
             timeouts,
             ..self.clone()
@@ -169,9 +174,11 @@ impl Default for ModelConfig {
             timeouts: Timeouts::default(),
             reply_bytes_max: 4 << 20,
             reply_budget_bytes: 256 << 20,
+            reply_kept: Duration::from_secs(60),
             prompt_budget_bytes: 256 << 20,
             checkpoint_every: Duration::from_secs(2),
             checkpoint_bytes: 4 << 10,
+            turn_max: Duration::from_secs(3_600),
             lease: Duration::from_secs(30),
         }
     }

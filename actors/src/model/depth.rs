@@ -13,6 +13,7 @@ use super::{
     metrics::{self, Shown},
     route::Route,
     router::Routing,
+    turns::Turns,
 };
 use crate::reply::ReplyBudget;
 
@@ -20,6 +21,7 @@ use crate::reply::ReplyBudget;
 pub(super) struct Depths {
     pub routing: Arc<Routing>,
     pub replies: ReplyBudget,
+    pub turns: Arc<Turns>,
     /// What is left of the budget, in KiB.
     pub prompts: Arc<Semaphore>,
 }
@@ -69,7 +71,7 @@ impl Collector for Depths {
                 depth.encode(family.encode_family(&[("model", model.as_str())])?)?;
             }
         }
-        let of_all: [(&str, &str, usize); 5] = [
+        let of_all: [(&str, &str, usize); 6] = [
             (
                 "deepersensor_model_queue_limit",
                 "Turns that may wait for one model (MODEL_QUEUE_LIMIT).",
@@ -84,6 +86,12 @@ impl Collector for Depths {
                 "deepersensor_reply_bytes_limit",
                 "What all live answers may take (REPLY_BUDGET_BYTES).",
                 self.replies.limit(),
+            ),
+            (
+                "deepersensor_turns_in_memory",
+                "Turns whose answer is in memory: those that live, and those that ended less than a minute ago. Worry when it grows \
+                 while deepersensor_turns_total does not.",
+                self.turns.len(),
             ),
             (
                 "deepersensor_prompt_bytes",

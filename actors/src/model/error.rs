@@ -2,12 +2,28 @@
 
 use std::time::Duration;
 
+use domain::id::TurnId;
+
+use crate::db::DbError;
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     #[error("no model {0}")]
     UnknownModel(String),
     #[error("no such conversation")]
     UnknownConversation,
+    #[error("no such turn")]
+    UnknownTurn,
+    #[error("the answer has no such position")]
+    NoSuchPosition,
+    #[error("the turn has as many readers as one may have")]
+    TooManyReaders,
+    /// This `Idempotency-Key` was given with another request.
+    #[error("the key stands for another request")]
+    KeyTaken,
+    /// This request's key stands for this turn already, which another instance began meanwhile; attach to it.
+    #[error("the key stands for turn {0}")]
+    Exists(TurnId),
     /// This user has as many turns waiting as one user may.
     #[error("too many turns of this user are waiting")]
     UserQueueFull { retry_after: Duration },
@@ -30,4 +46,15 @@ pub enum ModelError {
     ShuttingDown,
     #[error("broken: {0}")]
     Internal(String),
+}
+
+impl From<DbError> for ModelError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::NotFound => Self::UnknownConversation,
+            DbError::Overloaded => Self::NoRoom("the queue of the database is full"),
+            DbError::Unavailable(_) | DbError::Timeout => Self::Unavailable(error.to_string()),
+            DbError::Conflict(_) | DbError::Broken(_) => Self::Internal(error.to_string()),
+        }
+    }
 }

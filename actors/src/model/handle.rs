@@ -8,27 +8,29 @@ use domain::{
     id::{ConversationId, MessageId, TurnId},
     model_name::ModelName,
     principal::Principal,
-    reply::FailureCode,
-    turn::{BeginTurn, Exchange, StoredReply},
+    reply::{FailureCode, Timings, Usage},
+    turn::{BeginTurn, Begun, Exchange, StoredReply, StoredTurn, TurnStatus},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Model, ModelError, StartedTurn, TurnOptions,
+    claims::Lines,
     lease::Leases,
     route::Route,
     router::Routing,
     settlement::{Facts, settle},
     told,
     turn::{Job, Progress},
+    turns::{Entry, Turns},
     waiting_list::Refusal,
 };
 use crate::{
     clock::fresh_id,
     db::DbError,
     rate_limit::{RateLimitHandle, TokenReserve},
-    reply::{OnDisconnect, ReplyBudget, channel},
+    reply::{End, OnDisconnect, ReplyBudget, channel},
     trace::Carrier,
     tree::Tree,
 };
@@ -46,6 +48,9 @@ pub(super) struct Inner {
     pub leases: Leases,
     pub limits: RateLimitHandle,
     pub budget: ReplyBudget,
+    /// Those whose answer is in memory.
+    pub turns: Arc<Turns>,
+    pub lines: Arc<Lines>,
     /// Memory for all prompts, in KiB.
     pub prompts: Arc<Semaphore>,
     pub tree: Tree,
@@ -82,7 +87,7 @@ impl ModelHandle {
     /// # Errors
     ///
     /// See [`ModelError`]; nothing was stored, except that after [`ModelError::Unavailable`] rows may exist, which are then
-    /// settled as cancelled.
+    /// settled as cancelled. After [`ModelError::Exists`] there is a turn to attach to.
     pub async fn start_turn(
         &self,
         principal: &Principal,
@@ -102,7 +107,7 @@ impl ModelHandle {
         if let Some(retry_after) = route.refuses_for() {
             return Err(ModelError::ServerAway { retry_after });
         }
-        if !room.budget.admits() {
+        if !room.turns.make_room() {
             return Err(ModelError::NoRoom("answers under way fill the reply budget"));
         }
         if room.closing.is_cancelled() {
@@ -137,13 +142,46 @@ impl ModelHandle {
         let stored = options
             .store
             .then(|| StoredReply { conversation: options.conversation.unwrap_or_else(fresh_id), message });
-        let permit = room.routing.db.reserve_settlement(turn).map_err(refused_by_db)?;
+        let permit = room.routing.db.reserve_settlement(turn)?;
         let created_at = room.leases.clock.now();
         let progress = Arc::new(Progress::new(&request));
         let on_disconnect =
             if options.continue_on_disconnect { OnDisconnect::Continue } else { OnDisconnect::Cancel };
-        let (mut writer, reader) =
-            channel(&room.budget, room.routing.live.load().config.reply_bytes_max, on_disconnect);
+        let (bytes_max, longest) = {
+            let live = room.routing.live.load();
+            (live.config.reply_bytes_max, live.config.turn_max)
+        };
+        let (mut writer, reader) = channel(&room.budget, bytes_max, on_disconnect);
+        let started = StartedTurn {
+            turn,
+            position: 0,
+            message,
+            conversation: stored.map(|stored| stored.conversation),
+            model: request.model.clone(),
+            created_at,
+            reader,
+        };
+        let registered = room.turns.enter(Entry {
+            turn: StoredTurn {
+                turn,
+                user: principal.user,
+                model: route.model.name.to_string(),
+                stored,
+                status: TurnStatus::Streaming,
+                failure: None,
+                finish_reason: None,
+                usage: Usage::default(),
+                timings: Timings::default(),
+                owner: Some(room.leases.instance),
+                created_at,
+                ended_at: None,
+            },
+            names: started.names(),
+            log: started.reader.log(),
+            claim: options.claim,
+            is_kept: options.store || options.claim.is_some() || options.is_streamed,
+            until: Instant::now() + longest,
+        });
         let carrier = Carrier::here();
         told::asked(&carrier, &route.model.name, turn, stored);
         let facts = Facts {
@@ -151,12 +189,15 @@ impl ModelHandle {
             turn,
             user: principal.user,
             key: principal.key(),
+            claim: options.claim,
+            owner: room.leases.instance,
             priority,
             model: route.model.name.to_string(),
             stored,
             created_at,
             progress: progress.clone(),
             reserve,
+            registered,
         };
         writer.settle_with(settle(
             facts,
@@ -166,33 +207,31 @@ impl ModelHandle {
             route.list.metrics().clone(),
         ));
 
-        if let Some(stored) = stored {
-            let begin = BeginTurn {
-                turn,
-                user: principal.user,
-                key: principal.key(),
-                claim: None,
-                exchange: Some(Exchange {
-                    conversation: stored.conversation,
-                    new_conversation_title: options.conversation.is_none().then_some(title),
-                    parent: None,
-                    messages: said,
-                    reply: message,
-                }),
-                model: route.model.name.to_string(),
-                owner: room.leases.instance,
-                lease_until: room.leases.until(),
-                created_at,
-            };
-            if let Err(error) = room.routing.db.begin_turn(begin).await {
-                // Only where the outcome is unknown may a row exist that wants settling.
-                if !matches!(error, DbError::Unavailable(_) | DbError::Timeout) {
-                    writer.discard();
-                }
-                return Err(refused_by_db(error));
+        let begin = BeginTurn {
+            turn,
+            user: principal.user,
+            key: principal.key(),
+            claim: options.claim,
+            exchange: stored.map(|stored| Exchange {
+                conversation: stored.conversation,
+                new_conversation_title: options.conversation.is_none().then_some(title),
+                parent: None,
+                messages: said,
+                reply: message,
+            }),
+            model: route.model.name.to_string(),
+            owner: room.leases.instance,
+            lease_until: room.leases.until(),
+            created_at,
+        };
+        if let Err(error) = self.open(begin).await {
+            // Only where the outcome is unknown may a row exist that wants settling.
+            match error {
+                ModelError::Unavailable(_) => writer.end(End::Cancelled),
+                _ => writer.discard(),
             }
+            return Err(error);
         }
-        let model = request.model.clone();
         let (user, streams) = (principal.user, room.limits.streams_of(principal));
         let waiting = carrier.span("model.queue.wait");
         let job = Job {
@@ -210,15 +249,26 @@ impl ModelHandle {
             waiting,
         };
         let position = place.fill(job);
-        Ok(StartedTurn {
-            turn,
-            position,
-            message,
-            conversation: stored.map(|stored| stored.conversation),
-            model,
-            created_at,
-            reader,
-        })
+        Ok(StartedTurn { position, ..started })
+    }
+
+    /// Opens the turn's rows; of one that is neither stored nor has a key nobody waits for them.
+    async fn open(&self, begin: BeginTurn) -> Result<(), ModelError> {
+        let db = &self.0.routing.db;
+        let has_key = begin.claim.is_some();
+        if begin.exchange.is_none() && !has_key {
+            db.open_turn(begin);
+            return Ok(());
+        }
+        match db.begin_turn(begin).await {
+            Ok(Begun::New) => Ok(()),
+            Ok(Begun::Exists { turn, same_request: true }) => Err(ModelError::Exists(turn)),
+            Ok(Begun::Exists { same_request: false, .. }) => Err(ModelError::KeyTaken),
+            Err(DbError::Conflict(_)) if has_key => {
+                Err(ModelError::Unavailable("the key was freed and taken again".to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn put_history_before(
@@ -232,8 +282,7 @@ impl ModelHandle {
             .routing
             .db
             .history(principal.user, conversation, HISTORY_MESSAGES, HISTORY_BYTES)
-            .await
-            .map_err(refused_by_db)?
+            .await?
             .ok_or(ModelError::UnknownConversation)?;
         let mut kept: Vec<_> =
             stored.into_iter().filter(StoredMessage::is_history).map(|stored| stored.message).collect();
@@ -254,14 +303,5 @@ fn refused_by_queue(refusal: Refusal, model: &ModelName) -> ModelError {
         Refusal::TooLate(retry_after) => ModelError::CannotStartInTime { retry_after },
         Refusal::Closed(FailureCode::ModelNotFound) => ModelError::UnknownModel(model.to_string()),
         Refusal::Closed(_) => ModelError::ShuttingDown,
-    }
-}
-
-fn refused_by_db(error: DbError) -> ModelError {
-    match error {
-        DbError::NotFound => ModelError::UnknownConversation,
-        DbError::Overloaded => ModelError::NoRoom("the queue of the database is full"),
-        DbError::Unavailable(_) | DbError::Timeout => ModelError::Unavailable(error.to_string()),
-        DbError::Conflict(_) | DbError::Broken(_) => ModelError::Internal(error.to_string()),
     }
 }

@@ -1,5 +1,5 @@
-//! The LeaseActor: says "still here" for this process's turns, finds the turns of processes that no longer say so, and
-//! frees the keys that turns were asked with when nobody may ask with them again.
+//! The LeaseActor: says "still here" for this process's turns, ends those that have lived too long, finds the turns of processes
+//! that no longer say so, and frees the keys that turns were asked with when nobody may ask with them again.
 //!
 //! # When it breaks
 //!
@@ -19,6 +19,7 @@ use domain::id::InstanceId;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::task::TaskTracker;
 
+use super::turns::Turns;
 use crate::{
     clock::Clock,
     db::{DbError, DbHandle},
@@ -45,6 +46,8 @@ pub(super) struct Leases {
     pub tracker: TaskTracker,
     /// Whether the last renewal failed: an outage is told of once.
     pub fails: Arc<AtomicBool>,
+    /// Looked through at each tick.
+    pub turns: Arc<Turns>,
 }
 
 pub(super) struct LeaseActor;
@@ -74,6 +77,7 @@ impl Actor for LeaseActor {
         LeaseMessage::Tick: LeaseMessage,
         leases: &mut Leases,
     ) -> Result<(), ActorProcessingErr> {
+        leases.turns.sweep();
         // The store may be slow; the actor must not be.
         leases.tracker.spawn(leases.clone().renew_and_sweep());
         Ok(())

@@ -12,11 +12,13 @@
 //! later refresh. A model server that is away keeps its models listed; the turns that notice fail with `upstream_error`,
 //! then its breaker refuses new ones and lets what waits wait. A caller that leaves at any point (even between the
 //! commit and the queue) settles its turn as cancelled, because the turn's writer exists, armed with its settlement, before
-//! the first row is written.
+//! the first row is written. A caller that was to be waited for may come back (`attach`), also with the same request.
 
+mod attach;
 mod breaker;
 mod catalogue;
 mod checkpoint;
+mod claims;
 mod config;
 mod depth;
 mod error;
@@ -40,6 +42,7 @@ mod streams;
 mod tests;
 mod told;
 mod turn;
+mod turns;
 mod upstream;
 mod vitals;
 mod waiting_list;
@@ -52,11 +55,14 @@ use domain::{
     id::{ConversationId, MessageId, TurnId},
     limits::Priority,
     model_name::{CanonicalName, ModelName},
+    turn::Claim,
 };
 
 use tokio::time::Instant;
 
 pub use self::{
+    attach::{Attached, TurnNames},
+    claims::{LetIn, claim_of},
     config::{ModelConfig, Timeouts, UpstreamConfig, UpstreamKind},
     error::ModelError,
     handle::ModelHandle,
@@ -113,6 +119,10 @@ pub struct TurnOptions {
     pub store: bool,
     /// Run to the end even when nobody reads any more.
     pub continue_on_disconnect: bool,
+    /// What makes a second request like this one stand for this turn.
+    pub claim: Option<Claim>,
+    /// Its caller knows its name before it ends, and may come back for it.
+    pub is_streamed: bool,
     /// As asked for; what the caller may have caps it.
     pub priority: Priority,
     /// The caller leaves then.
@@ -131,4 +141,16 @@ pub struct StartedTurn {
     pub model: ModelName,
     pub created_at: DateTime<Utc>,
     pub reader: ReplyReader,
+}
+
+impl StartedTurn {
+    pub fn names(&self) -> TurnNames {
+        TurnNames {
+            turn: self.turn,
+            conversation: self.conversation,
+            message: self.message,
+            model: self.model.clone(),
+            created_at: self.created_at,
+        }
+    }
 }

@@ -19,6 +19,7 @@ use super::{
     route::RouteTable,
     router::{FIRST_REFRESH_LIMIT, ModelRouterActor, Routing},
     streams::Streams,
+    turns::Turns,
     upstream::{Upstream, UpstreamRules},
     vitals::Vitals,
 };
@@ -79,6 +80,8 @@ pub(super) fn build_over(
     let upstreams = upstreams(ctx, &config, providers, &halt);
     let holds = register_holds(&mut ctx.registry.lock());
     let supervisor = SupervisorHandle::new();
+    let budget = ReplyBudget::new(config.reply_budget_bytes);
+    let turns = Turns::new(budget.clone(), config.reply_kept);
     let leases = Leases {
         instance: fresh_id(),
         lease: config.lease,
@@ -86,8 +89,8 @@ pub(super) fn build_over(
         clock: ctx.clock.clone(),
         tracker: ctx.tracker.clone(),
         fails: Arc::default(),
+        turns: turns.clone(),
     };
-    let budget = ReplyBudget::new(config.reply_budget_bytes);
     let prompts = Arc::new(Semaphore::new(config.prompt_budget_bytes >> 10));
     let streams = Streams::new(limits.clone(), holds, ctx.tracker.clone(), halt.clone());
     let routing = Arc::new(Routing {
@@ -108,6 +111,7 @@ pub(super) fn build_over(
     ctx.registry.lock().register_collector(Box::new(Depths {
         routing: routing.clone(),
         replies: budget.clone(),
+        turns: turns.clone(),
         prompts: prompts.clone(),
     }));
     ctx.registry.lock().register_collector(Box::new(Vitals(routing.clone())));
@@ -122,6 +126,8 @@ pub(super) fn build_over(
         leases,
         limits,
         budget,
+        turns,
+        lines: Arc::default(),
         prompts,
         tree: ctx.tree.clone(),
         closing: ctx.closing.clone(),

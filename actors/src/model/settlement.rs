@@ -1,19 +1,19 @@
 //! How a turn's end reaches the store and its readers.
 //!
 //! A stored turn tells its readers the end only after the commit (or with `stored: false` when that failed); a turn of
-//! which only the usage row is kept tells them at once. Both work from `Drop`: the lane's place was reserved at admission.
+//! which only the usage row is kept tells them at once, unless a key stands for it. Both work from `Drop`: the lane's place was reserved at admission.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    id::{ApiKeyId, TurnId, UserId},
+    id::{ApiKeyId, InstanceId, TurnId, UserId},
     limits::Priority,
     reply::{Answer, FailureCode},
-    turn::{Settlement, StoredReply, TurnStatus},
+    turn::{Claim, Settlement, StoredReply, StoredTurn, TurnStatus},
 };
 
-use super::{metrics::ModelMetrics, told, turn::Progress};
+use super::{metrics::ModelMetrics, told, turn::Progress, turns::Registered};
 use crate::{
     clock::Clock,
     db::{DbHandle, SettlePermit},
@@ -27,12 +27,16 @@ pub(super) struct Facts {
     pub turn: TurnId,
     pub user: UserId,
     pub key: Option<ApiKeyId>,
+    pub claim: Option<Claim>,
+    pub owner: InstanceId,
     pub priority: Priority,
     pub model: String,
     pub stored: Option<StoredReply>,
     pub created_at: DateTime<Utc>,
     pub progress: Arc<Progress>,
     pub reserve: TokenReserve,
+    /// Its entry among the turns of this instance.
+    pub registered: Registered,
     /// The request that asked for it.
     pub carrier: Carrier,
 }
@@ -79,13 +83,32 @@ pub(super) fn settle(
             created_at: facts.created_at,
             ended_at: clock.now(),
         };
+        let last = StoredTurn {
+            turn: facts.turn,
+            user: facts.user,
+            model: settlement.model.clone(),
+            stored: facts.stored,
+            status,
+            failure,
+            finish_reason,
+            usage,
+            timings,
+            owner: Some(facts.owner),
+            created_at: facts.created_at,
+            ended_at: Some(settlement.ended_at),
+        };
+        let registered = facts.registered;
         let ending = Ending { outcome, usage, timings, stored: None };
-        if facts.stored.is_some() {
+        // Whoever asks with the same key must find what the store says of it.
+        if facts.stored.is_some() || facts.claim.is_some() {
+            let is_kept = facts.stored.is_some();
             let tell = Box::new(move |result: Result<(), _>| {
-                closer.close(Ending { stored: Some(result.is_ok()), ..ending })
+                registered.ended(last);
+                closer.close(Ending { stored: is_kept.then_some(result.is_ok()), ..ending });
             });
             db.settle(permit, settlement, tell);
         } else {
+            registered.ended(last);
             closer.close(ending);
             db.settle(permit, settlement, Box::new(|_| ()));
         }
@@ -95,7 +118,10 @@ pub(super) fn settle(
 /// Whether the caller pays for what was generated: all that was wanted, or all until it was unwanted or too much.
 const fn is_paid_for(end: &End) -> bool {
     match end {
-        End::Complete(_) | End::Cancelled | End::Failed { code: FailureCode::ReplyTooLarge, .. } => true,
+        End::Complete(_)
+        | End::Cancelled
+        | End::Expired
+        | End::Failed { code: FailureCode::ReplyTooLarge, .. } => true,
         End::Failed { .. } | End::Shed { .. } | End::Interrupted(_) => false,
     }
 }
@@ -106,7 +132,7 @@ fn status_of(end: &End) -> TurnStatus {
         End::Failed { code: FailureCode::ServerShuttingDown, .. } | End::Interrupted(_) => {
             TurnStatus::Interrupted
         }
-        End::Failed { .. } | End::Shed { .. } => TurnStatus::Failed,
+        End::Failed { .. } | End::Shed { .. } | End::Expired => TurnStatus::Failed,
         End::Cancelled => TurnStatus::Cancelled,
     }
 }

@@ -1,5 +1,6 @@
 //! The room as its callers see it: a real tree and a real store over model servers that do what the test says.
 
+mod attach;
 mod metrics;
 mod reload;
 mod streams;
@@ -161,6 +162,8 @@ const STORED: TurnOptions = TurnOptions {
     conversation: None,
     store: true,
     continue_on_disconnect: false,
+    claim: None,
+    is_streamed: true,
     priority: Priority::Interactive,
     deadline: None,
 };

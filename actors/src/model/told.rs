@@ -48,6 +48,7 @@ pub(super) fn generated(generating: &Span, job: &Job, end: &End) {
     match end {
         End::Failed { code, .. } | End::Interrupted(code) => generating.fail(code.as_str()),
         End::Shed { .. } => generating.fail(FailureCode::Overloaded.as_str()),
+        End::Expired => generating.fail(FailureCode::DeadlineExceeded.as_str()),
         End::Complete(_) | End::Cancelled => {}
     }
 }

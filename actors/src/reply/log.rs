@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     task::Waker,
 };
@@ -15,7 +15,7 @@ use domain::{
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::{Ending, Event, Notice, OnDisconnect, budget::ReplyBudget};
+use super::{AttachError, Ending, Event, Notice, OnDisconnect, READERS_MAX, budget::ReplyBudget};
 
 /// The answer outgrew its own bound or the budget of all answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +27,8 @@ pub(super) type OnAbandon = Box<dyn FnOnce() + Send>;
 /// What writer, readers and closer of one turn share.
 pub(super) struct Shared {
     pub log: Mutex<Log>,
-    /// Set once; the writer polls it between reads.
-    cancelled: AtomicBool,
+    /// A [`Stop`], or 0; set once, and the writer polls it between reads.
+    stopped: AtomicU8,
     writer: AtomicWaker,
     on_disconnect: OnDisconnect,
 }
@@ -37,40 +37,61 @@ impl Shared {
     pub fn new(budget: ReplyBudget, bytes_max: usize, on_disconnect: OnDisconnect) -> Arc<Self> {
         Arc::new(Self {
             log: Mutex::new(Log::new(budget, bytes_max)),
-            cancelled: AtomicBool::new(false),
+            stopped: AtomicU8::new(0),
             writer: AtomicWaker::new(),
             on_disconnect,
         })
     }
 
-    pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire) != 0
+    }
+
+    pub fn has_expired(&self) -> bool {
+        self.stopped.load(Ordering::Acquire) == Stop::Expired as u8
     }
 
     pub fn register_writer(&self, waker: &Waker) {
         self.writer.register(waker);
     }
 
-    /// Tells the writer to stop and whoever queues the turn to let it go.
-    pub fn cancel(&self) {
-        if !self.cancelled.swap(true, Ordering::AcqRel) {
-            self.writer.wake();
-            let abandon = self.log.lock().abandon.take();
-            if let Some(abandon) = abandon {
-                abandon();
-            }
+    /// Tells the writer to stop and whoever queues the turn to let it go; only the first time counts.
+    pub fn stop(&self, why: Stop) {
+        if self.mark_stopped(why) {
+            self.tell_stopped();
         }
+    }
+
+    fn mark_stopped(&self, why: Stop) -> bool {
+        self.stopped.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn tell_stopped(&self) {
+        self.writer.wake();
+        let abandon = self.log.lock().abandon.take();
+        if let Some(abandon) = abandon {
+            abandon();
+        }
+    }
+
+    /// A reader comes. Under the same lock as [`Shared::leave`]: it keeps the turn alive, or will see how it ended.
+    pub fn attach(&self, from: Position) -> Result<(usize, Cursor), AttachError> {
+        let mut log = self.log.lock();
+        let cursor = log.cursor_at(from).ok_or(AttachError::NoSuchPosition)?;
+        Ok((log.take_slot()?, cursor))
     }
 
     /// A reader leaves. Its slot and "was it the last" are decided under one lock, so an attach wins or sees the end.
     pub fn leave(&self, reader: usize) {
-        let abandoned = {
+        let is_abandoned = {
             let mut log = self.log.lock();
             log.readers[reader] = ReaderSlot::Left;
-            log.ending.is_none() && log.readers.iter().all(|slot| matches!(slot, ReaderSlot::Left))
+            let is_unread =
+                log.ending.is_none() && log.readers.iter().all(|slot| matches!(slot, ReaderSlot::Left));
+            is_unread && self.on_disconnect == OnDisconnect::Cancel && self.mark_stopped(Stop::Cancelled)
         };
-        if abandoned && self.on_disconnect == OnDisconnect::Cancel {
-            self.cancel();
+        if is_abandoned {
+            self.tell_stopped();
         }
     }
 
@@ -94,6 +115,15 @@ impl Shared {
         wakers.wake();
         out
     }
+}
+
+/// Why a turn must end that could go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Nobody wants it any more.
+    Cancelled = 1,
+    /// It lived as long as a turn may.
+    Expired = 2,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -237,12 +267,47 @@ impl Log {
         self.segments.get(index + 1).map_or(self.text.len(), |next| next.start)
     }
 
+    /// The place after `from`, counted in each part by itself, since the parts are not stored in the order in which they
+    /// came. `None` when the answer has no such place, or it lies within a character.
+    fn cursor_at(&self, from: Position) -> Option<Cursor> {
+        let (mut content, mut thinking) = (from.content as usize, from.thinking as usize);
+        for (index, segment) in self.segments.iter().enumerate() {
+            let left = match segment.part {
+                Part::Content => &mut content,
+                Part::Thinking => &mut thinking,
+                Part::ToolCall => continue,
+            };
+            let text = &self.text[segment.start..self.segment_end(index)];
+            let skipped = text.len().min(*left);
+            if !text.is_char_boundary(skipped) {
+                return None;
+            }
+            *left -= skipped;
+        }
+        let is_within = content == 0 && thinking == 0 && from.tool_calls <= self.end.tool_calls;
+        is_within.then(|| Cursor { at: from, skip: from, ..Cursor::default() })
+    }
+
+    /// A slot for one more reader: one that was left, or a new one.
+    fn take_slot(&mut self) -> Result<usize, AttachError> {
+        let slot = ReaderSlot::Awake(Interest::Everything);
+        if let Some(free) = self.readers.iter().position(|slot| matches!(slot, ReaderSlot::Left)) {
+            self.readers[free] = slot;
+            return Ok(free);
+        }
+        if self.readers.len() >= READERS_MAX {
+            return Err(AttachError::TooManyReaders);
+        }
+        self.readers.push(slot);
+        Ok(self.readers.len() - 1)
+    }
+
     /// Gives what lies after `cursor` to `take` and moves the cursor to the end; says whether there was anything.
     pub fn read(&self, cursor: &mut Cursor, take: &mut dyn FnMut(Event<'_>)) -> bool {
         let before = cursor.at;
         while let Some(segment) = self.segments.get(cursor.segment) {
             let end = self.segment_end(cursor.segment);
-            let text = &self.text[cursor.offset..end];
+            let text = cursor.unread(segment.part, &self.text[cursor.offset..end]);
             match segment.part {
                 Part::Content if !text.is_empty() => {
                     cursor.at.content += text.len() as u32;
@@ -252,7 +317,11 @@ impl Log {
                     cursor.at.thinking += text.len() as u32;
                     take(Event::Thinking { text, end: cursor.at });
                 }
-                Part::ToolCall if cursor.at.tool_calls < self.end.tool_calls && !cursor.call_told => {
+                Part::ToolCall if cursor.skip.tool_calls > 0 && !cursor.call_told => {
+                    cursor.skip.tool_calls -= 1;
+                    cursor.call_told = true;
+                }
+                Part::ToolCall if !cursor.call_told => {
                     let call = &self.calls[cursor.at.tool_calls as usize];
                     cursor.at.tool_calls += 1;
                     cursor.call_told = true;
@@ -317,7 +386,24 @@ pub(super) struct Cursor {
     offset: usize,
     /// The tool call of the current segment has been given out.
     call_told: bool,
+    /// What its reader has.
     at: Position,
+    /// How much of that lies ahead of the cursor, in each part.
+    skip: Position,
+}
+
+impl Cursor {
+    /// `text`, which comes next, without what the reader has of it.
+    fn unread<'a>(&mut self, part: Part, text: &'a str) -> &'a str {
+        let skip = match part {
+            Part::Content => &mut self.skip.content,
+            Part::Thinking => &mut self.skip.thinking,
+            Part::ToolCall => return text,
+        };
+        let skipped = text.len().min(*skip as usize);
+        *skip -= skipped as u32;
+        &text[skipped..]
+    }
 }
 
 /// Wakers to fire once the lock is gone; the usual single one needs no allocation.

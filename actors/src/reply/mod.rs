@@ -12,7 +12,7 @@
 //! # Bounds
 //!
 //! A log holds at most `reply_bytes_max`; all logs together at most the [`ReplyBudget`]. A push beyond either is refused,
-//! and the turn ends as `reply_too_large` with its text kept.
+//! and the turn ends as `reply_too_large` with its text kept. It has at most [`READERS_MAX`] readers at once.
 //!
 //! # When it breaks
 //!
@@ -20,6 +20,7 @@
 //! Dropping a closer that wrote no terminal event writes one. So every reader sees exactly one end, whatever dies.
 
 mod budget;
+mod kept;
 mod log;
 mod reader;
 #[cfg(test)]
@@ -35,10 +36,14 @@ use domain::{
 
 pub use self::{
     budget::ReplyBudget,
+    kept::{AttachError, ReplyLog},
     log::ReplyFull,
     reader::ReplyReader,
     writer::{End, OnEnd, ReplyCloser, ReplyWriter},
 };
+
+/// Readers that one turn has at once.
+const READERS_MAX: usize = 64;
 
 /// What a reader is told, in order. Borrowed from the log: encode it, do not keep it.
 #[derive(Debug)]

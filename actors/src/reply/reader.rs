@@ -10,7 +10,8 @@ use domain::reply::Answer;
 
 use super::{
     Ending, Event,
-    log::{Cursor, Interest, Shared},
+    kept::ReplyLog,
+    log::{Cursor, Interest, Shared, Stop},
 };
 
 /// Reads one turn's answer; dropping the last reader cancels the turn unless it was told to continue.
@@ -26,14 +27,17 @@ pub struct ReplyReader {
 impl ReplyReader {
     /// The reader that exists from the turn's birth; its slot is made with the log.
     pub(super) fn first(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            slot: 0,
-            cursor: Cursor::default(),
-            notices_told: 0,
-            start_told: false,
-            end_told: false,
-        }
+        Self::at(shared, 0, Cursor::default())
+    }
+
+    /// One that came later, and took this slot.
+    pub(super) fn at(shared: Arc<Shared>, slot: usize, cursor: Cursor) -> Self {
+        Self { shared, slot, cursor, notices_told: 0, start_told: false, end_told: false }
+    }
+
+    /// The log itself, for others to read.
+    pub fn log(&self) -> ReplyLog {
+        ReplyLog(self.shared.clone())
     }
 
     /// Gives every event between the cursor and the end of the log to `take`, in order, and moves the cursor past them.
@@ -101,7 +105,7 @@ impl ReplyReader {
 
     /// Ends the turn as cancelled, wherever it is; the terminal event still comes.
     pub fn cancel(&self) {
-        self.shared.cancel();
+        self.shared.stop(Stop::Cancelled);
     }
 }
 

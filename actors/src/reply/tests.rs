@@ -221,7 +221,199 @@ fn all_answers_share_one_budget_and_give_it_back() {
     assert_eq!(budget.used(), 20);
 }
 
+fn call(name: &str) -> Delta {
+    Delta::ToolCall(ToolCall { id: name.into(), name: name.into(), arguments: serde_json::json!({}) })
+}
+
+fn at(content: u32, thinking: u32, tool_calls: u32) -> Position {
+    Position { content, thinking, tool_calls }
+}
+
+#[test]
+fn who_attaches_gets_what_lies_after_the_position_and_all_that_comes() {
+    let (writer, mut reader) = open(1024);
+    let log = reader.log();
+    writer.started();
+    writer.push([Delta::Thinking("hmm".into()), content("aé"), call("sum"), call("now")]).unwrap();
+    let mut late = log.attach(at(1, 3, 1)).unwrap();
+    assert_eq!(drain(&mut late).0, "started é@3.3.1 now!@3.3.2 ");
+    writer.push([content("b")]).unwrap();
+    assert_eq!(drain(&mut late).0, "b@4.3.2 ");
+    assert_eq!(drain(&mut reader).0, "started (hmm)@0.3.0 aé@3.3.0 sum!@3.3.1 now!@3.3.2 b@4.3.2 ");
+    writer.end(complete());
+    assert_eq!(drain(&mut late), ("Complete(Stop)@4.3.2 ".into(), true));
+    let mut after = log.attach(at(4, 0, 2)).unwrap();
+    assert_eq!(drain(&mut after), ("started (hmm)@4.3.2 Complete(Stop)@4.3.2 ".into(), true));
+}
+
+#[test]
+fn a_position_the_answer_never_had_is_refused() {
+    let (writer, reader) = open(1024);
+    let log = reader.log();
+    writer.push([content("aé"), call("sum"), Delta::Thinking("ü".into())]).unwrap();
+    for never in [at(4, 0, 0), at(2, 0, 0), at(0, 1, 0), at(0, 3, 0), at(0, 0, 2)] {
+        assert_eq!(log.attach(never).err(), Some(AttachError::NoSuchPosition), "{never}");
+    }
+    drop(reader);
+    assert!(writer.is_cancelled(), "who was refused is no reader");
+}
+
+#[test]
+fn who_attaches_in_time_keeps_the_turn_alive_and_who_comes_late_sees_its_end() {
+    let (writer, reader) = open(1024);
+    let log = reader.log();
+    let second = log.attach(Position::default()).unwrap();
+    drop(reader);
+    assert!(!writer.is_cancelled());
+    drop(second);
+    assert!(writer.is_cancelled());
+    let mut late = log.attach(Position::default()).unwrap();
+    writer.end(End::Cancelled);
+    let (said, ended) = drain(&mut late);
+    assert!(ended && said.contains("Cancelled"), "{said}");
+}
+
+#[test]
+fn an_attach_and_the_last_leave_at_once_have_one_of_two_outcomes() {
+    for round in 0..200 {
+        let (writer, reader) = open(1024);
+        let log = reader.log();
+        let leaving = std::thread::spawn(move || drop(reader));
+        let attached = log.attach(Position::default()).unwrap();
+        let was_cancelled = writer.is_cancelled();
+        leaving.join().unwrap();
+        assert_eq!(
+            writer.is_cancelled(),
+            was_cancelled,
+            "round {round}: it was alive, and died with a reader"
+        );
+        drop(attached);
+        assert!(writer.is_cancelled());
+    }
+}
+
+#[test]
+fn readers_are_bounded_and_their_slots_are_used_again() {
+    let (writer, first) = open(1024);
+    let log = first.log();
+    let mut readers: Vec<_> = (1..READERS_MAX).map(|_| log.attach(Position::default()).unwrap()).collect();
+    assert_eq!(log.attach(Position::default()).err(), Some(AttachError::TooManyReaders));
+    readers.swap_remove(7);
+    let (woken, waker) = waker();
+    let mut again = log.attach(Position::default()).unwrap();
+    assert!(again.poll_events(&mut Context::from_waker(&waker), &mut |_| ()).is_pending());
+    writer.push([content("x")]).unwrap();
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    assert_eq!(drain(&mut again).0, "x@1 ");
+}
+
+#[test]
+fn a_turn_that_lived_too_long_says_so_and_keeps_its_text() {
+    let (writer, mut reader) = open(1024);
+    let log = reader.log();
+    writer.push([content("so far")]).unwrap();
+    log.expire();
+    log.cancel();
+    assert!(writer.is_cancelled());
+    writer.end(End::Cancelled);
+    let (said, _) = drain(&mut reader);
+    assert!(said.starts_with("so far@6 Failed { code: DeadlineExceeded"), "{said}");
+}
+
+/// What a reader of the parts has read.
+#[derive(Default, PartialEq, Debug, Clone)]
+struct Read {
+    content: String,
+    thinking: String,
+    calls: Vec<String>,
+    at: Position,
+}
+
+impl Read {
+    fn look(&mut self, reader: &mut ReplyReader) {
+        let _ = reader.poll_events(&mut Context::from_waker(Waker::noop()), &mut |event| match event {
+            Event::Content { text, end } => {
+                self.content.push_str(text);
+                self.at = end;
+            }
+            Event::Thinking { text, end } => {
+                self.thinking.push_str(text);
+                self.at = end;
+            }
+            Event::ToolCall { call, end } => {
+                self.calls.push(call.name.clone());
+                self.at = end;
+            }
+            _ => {}
+        });
+    }
+}
+
+fn delta(kind: u8, text: String) -> Delta {
+    match kind {
+        0 => Delta::Content(text),
+        1 => Delta::Thinking(text),
+        _ => Delta::ToolCall(ToolCall { id: text.clone(), name: text, arguments: serde_json::Value::Null }),
+    }
+}
+
 proptest! {
+    #[test]
+    fn b16_however_often_a_reader_is_cut_off_and_comes_back_it_reads_every_piece_once(
+        deltas in prop::collection::vec((0..3u8, "[a-zé😀]{0,4}", 0..3u8), 0..40)
+    ) {
+        let (writer, mut uncut) = open(1 << 16);
+        let log = uncut.log();
+        let (mut cut, mut read, mut whole) = (log.attach(Position::default()).unwrap(), Read::default(), Read::default());
+        for (kind, text, then) in deltas {
+            writer.push([delta(kind, text)]).unwrap();
+            if then > 0 {
+                read.look(&mut cut);
+            }
+            if then > 1 {
+                drop(cut);
+                cut = log.attach(read.at).unwrap();
+            }
+        }
+        drop(cut);
+        writer.end(complete());
+        read.look(&mut log.attach(read.at).unwrap());
+        whole.look(&mut uncut);
+        prop_assert_eq!(read, whole);
+    }
+
+    #[test]
+    fn an_answer_can_be_read_on_from_any_position_it_ever_had(
+        deltas in prop::collection::vec((0..3u8, "[a-zé😀]{0,4}"), 0..20), cut in any::<prop::sample::Index>()
+    ) {
+        let (writer, mut uncut) = open(1 << 16);
+        let mut positions = vec![Position::default()];
+        for (kind, text) in deltas {
+            let delta = delta(kind, text);
+            let mut at = positions[positions.len() - 1];
+            match &delta {
+                Delta::ToolCall(_) => {
+                    at.tool_calls += 1;
+                    positions.push(at);
+                }
+                Delta::Content(text) | Delta::Thinking(text) => for character in text.chars() {
+                    let part = if matches!(delta, Delta::Content(_)) { &mut at.content } else { &mut at.thinking };
+                    *part += character.len_utf8() as u32;
+                    positions.push(at);
+                },
+            }
+            writer.push([delta]).unwrap();
+        }
+        let from = positions[cut.index(positions.len())];
+        let (mut whole, mut rest) = (Read::default(), Read { at: from, ..Read::default() });
+        rest.look(&mut uncut.log().attach(from).unwrap());
+        whole.look(&mut uncut);
+        prop_assert_eq!(&whole.content[from.content as usize..], &rest.content);
+        prop_assert_eq!(&whole.thinking[from.thinking as usize..], &rest.thinking);
+        prop_assert_eq!(&whole.calls[from.tool_calls as usize..], &rest.calls);
+        prop_assert_eq!(whole.at, rest.at);
+    }
+
     #[test]
     fn whenever_a_reader_looks_it_reads_the_same_answer(
         deltas in prop::collection::vec((0..3u8, "[a-zé😀]{0,4}", prop::bool::ANY), 0..40)
@@ -238,11 +430,7 @@ proptest! {
             });
         };
         for (kind, text, looks) in deltas {
-            writer.push([match kind {
-                0 => Delta::Content(text),
-                1 => Delta::Thinking(text),
-                _ => Delta::ToolCall(ToolCall { id: text.clone(), name: text, arguments: serde_json::Value::Null }),
-            }]).unwrap();
+            writer.push([delta(kind, text)]).unwrap();
             if looks {
                 look(&mut reader);
             }

@@ -34,6 +34,8 @@ pub enum End {
     Cancelled,
     /// We failed it: `ServerShuttingDown`, or `Internal` when its worker died.
     Interrupted(FailureCode),
+    /// It lived as long as a turn may.
+    Expired,
 }
 
 /// Takes over when the writing stops; must, sooner or later, close the reply.
@@ -100,16 +102,16 @@ impl ReplyWriter {
     }
 
     pub fn is_cancelled(&self) -> bool {
-        self.shared().is_cancelled()
+        self.shared().is_stopped()
     }
 
     pub fn poll_cancelled(&self, cx: &Context<'_>) -> Poll<()> {
         let shared = self.shared();
-        if shared.is_cancelled() {
+        if shared.is_stopped() {
             return Poll::Ready(());
         }
         shared.register_writer(cx.waker());
-        if shared.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }
+        if shared.is_stopped() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Resolves when the turn is cancelled; the writer should then end it at once.
@@ -130,6 +132,7 @@ impl ReplyWriter {
 
     fn hand_over(&mut self, end: End) {
         let Some(shared) = self.shared.take() else { return };
+        let end = if end == End::Cancelled && shared.has_expired() { End::Expired } else { end };
         let closer = ReplyCloser { shared: Some(shared) };
         match self.on_end.get_mut().take() {
             Some(on_end) => on_end(end, closer),
@@ -150,7 +153,7 @@ impl ReplyWriter {
 
 impl Drop for ReplyWriter {
     fn drop(&mut self) {
-        let wanted = self.shared.as_ref().is_some_and(|shared| !shared.is_cancelled());
+        let wanted = self.shared.as_ref().is_some_and(|shared| !shared.is_stopped());
         self.hand_over(if wanted { End::Interrupted(FailureCode::Internal) } else { End::Cancelled });
     }
 }
@@ -167,6 +170,10 @@ impl End {
                 Outcome::Failed { code: FailureCode::Overloaded, message, retry_after: Some(retry_after) }
             }
             Self::Cancelled => failed(FailureCode::Cancelled, "the turn was cancelled"),
+            Self::Expired => failed(
+                FailureCode::DeadlineExceeded,
+                "the turn took longer than a turn may; the text so far was kept",
+            ),
             Self::Interrupted(FailureCode::ServerShuttingDown) => failed(
                 FailureCode::ServerShuttingDown,
                 "the service is shutting down; the text so far was kept",

@@ -3,42 +3,19 @@
 use std::time::Duration;
 
 use actors::{
-    model::StartedTurn,
+    model::TurnNames,
     reply::{Ending, Outcome},
 };
 use chrono::{DateTime, Utc};
 use domain::{
     id::{ConversationId, MessageId, TurnId},
-    model_name::ModelName,
-    reply::{Answer, FinishReason},
+    reply::{Answer, FinishReason, Timings, Usage},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::tool_call::ToolCallBody;
 use crate::http::ApiError;
-
-/// What a turn is called on the wire.
-#[derive(Debug, Clone)]
-pub(crate) struct TurnNames {
-    pub(crate) turn: TurnId,
-    pub(crate) conversation: Option<ConversationId>,
-    pub(crate) message: MessageId,
-    pub(crate) model: ModelName,
-    pub(crate) created_at: DateTime<Utc>,
-}
-
-impl TurnNames {
-    pub(crate) fn of(started: &StartedTurn) -> Self {
-        Self {
-            turn: started.turn,
-            conversation: started.conversation,
-            message: started.message,
-            model: started.model.clone(),
-            created_at: started.created_at,
-        }
-    }
-}
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ChatReply<'a> {
@@ -94,6 +71,28 @@ pub(crate) struct TimingsView {
     total_ms: u64,
 }
 
+impl From<Usage> for UsageView {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            total_tokens: usage.total_tokens(),
+            source: usage.source.as_str(),
+        }
+    }
+}
+
+impl From<Timings> for TimingsView {
+    fn from(timings: Timings) -> Self {
+        Self {
+            queued_ms: millis(timings.queued),
+            load_ms: millis(timings.load),
+            first_token_ms: timings.first_token.map(millis),
+            total_ms: millis(timings.total),
+        }
+    }
+}
+
 impl<'a> ChatReply<'a> {
     fn new(
         names: &'a TurnNames,
@@ -101,7 +100,6 @@ impl<'a> ChatReply<'a> {
         finish: FinishReason,
         ending: &Ending,
     ) -> Self {
-        let (usage, timings) = (ending.usage, ending.timings);
         Self {
             id: names.turn,
             object: "chat",
@@ -112,18 +110,8 @@ impl<'a> ChatReply<'a> {
             finish_reason: finish.as_str(),
             conversation_id: names.conversation,
             message_id: names.message,
-            usage: UsageView {
-                prompt_tokens: usage.prompt_tokens,
-                completion_tokens: usage.completion_tokens,
-                total_tokens: usage.total_tokens(),
-                source: usage.source.as_str(),
-            },
-            timings: TimingsView {
-                queued_ms: millis(timings.queued),
-                load_ms: millis(timings.load),
-                first_token_ms: timings.first_token.map(millis),
-                total_ms: millis(timings.total),
-            },
+            usage: ending.usage.into(),
+            timings: ending.timings.into(),
             stored: ending.stored,
         }
     }

@@ -11,6 +11,7 @@ use domain::{
     id::ConversationId,
     limits::Priority,
     model_name::ModelName,
+    turn::Claim,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -33,6 +34,7 @@ pub(crate) struct ChatBody {
     conversation_id: Option<ConversationId>,
     /// Keep the messages and the answer; `true` unless said otherwise.
     store: Option<bool>,
+    /// `cancel`, or with an `Idempotency-Key` `continue`, unless said otherwise.
     on_disconnect: Option<OnDisconnect>,
     /// `interactive`, which is what is meant if nothing is said, or `batch`: served when nobody else waits.
     #[schema(value_type = Option<String>)]
@@ -103,12 +105,13 @@ impl MessageBody {
 }
 
 impl ChatBody {
-    /// Checks what the types do not say, and says it in the domain's words.
+    /// Checks what the types do not say, and says it in the domain's words; `claim` is what the request's `Idempotency-Key`
+    /// stands for.
     ///
     /// # Errors
     ///
     /// 400 with the field in `param`.
-    pub(crate) fn into_request(self) -> Result<(ChatRequest, TurnOptions), ApiError> {
+    pub(crate) fn into_request(self, claim: Option<Claim>) -> Result<(ChatRequest, TurnOptions), ApiError> {
         let model = ModelName::parse(&self.model)
             .map_err(|_| ApiError::invalid("this is not a model name").at("model"))?;
         bounded("messages", self.messages.len(), 1, limits::MESSAGES)?;
@@ -125,8 +128,12 @@ impl ChatBody {
             think: think(self.think.as_deref())?,
         };
         let store = self.store.unwrap_or(true);
-        let continue_on_disconnect = self.on_disconnect == Some(OnDisconnect::Continue);
-        if continue_on_disconnect && !store {
+        // Whoever sends a key means to ask again, which is how such an answer is read.
+        let continue_on_disconnect = match self.on_disconnect {
+            Some(wish) => wish == OnDisconnect::Continue,
+            None => claim.is_some(),
+        };
+        if continue_on_disconnect && !store && claim.is_none() {
             let message = "an answer that is not stored cannot be read by a client that left";
             return Err(ApiError::invalid(message).at("on_disconnect"));
         }
@@ -134,6 +141,8 @@ impl ChatBody {
             conversation: self.conversation_id,
             store,
             continue_on_disconnect,
+            claim,
+            is_streamed: false,
             priority: self.priority.unwrap_or_default(),
             deadline: None,
         };

@@ -3,7 +3,10 @@
 
 use std::io::Write as _;
 
-use actors::reply::{Event, Notice};
+use actors::{
+    model::TurnNames,
+    reply::{Event, Notice},
+};
 use domain::{
     id::{ConversationId, MessageId, TurnId},
     reply::Position,
@@ -11,7 +14,7 @@ use domain::{
 use serde::Serialize;
 
 use super::{
-    reply::{ChatReply, TurnNames, millis},
+    reply::{ChatReply, millis},
     tool_call::ToolCallBody,
 };
 use crate::http::{ApiError, ErrorObject, RequestId, append_json};
@@ -50,11 +53,12 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(names: TurnNames, request_id: RequestId) -> Self {
+    /// For a reader that has the answer up to `position`: whatever comes before any text does not take that back.
+    pub(super) fn new(names: TurnNames, request_id: RequestId, position: Position) -> Self {
         let mut chunk_head = b"{\"model\":".to_vec();
         append_json(&mut chunk_head, names.model.as_str());
         chunk_head.extend_from_slice(b",\"content\":");
-        Self { names, request_id, chunk_head, position: Position::default() }
+        Self { names, request_id, chunk_head, position }
     }
 
     /// Appends the event's frame to `out`.
@@ -153,7 +157,7 @@ pub(super) mod tests {
         };
         let mut headers = HeaderMap::new();
         headers.insert("x-request-id", "r-1".parse().unwrap());
-        Encoder::new(names, RequestId::choose(&headers, true))
+        Encoder::new(names, RequestId::choose(&headers, true), Position::default())
     }
 
     fn frames(events: Vec<Event<'_>>) -> String {

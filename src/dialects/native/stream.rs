@@ -10,22 +10,23 @@ use std::{
     time::Duration,
 };
 
-use actors::reply::{Event, ReplyReader};
+use actors::{
+    model::TurnNames,
+    reply::{Event, ReplyReader},
+};
 use bytes::Bytes;
+use domain::reply::Position;
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{
-    reply::TurnNames,
-    sse::{Encoder, HEARTBEAT},
-};
-use crate::http::{ApiError, RequestId};
+use super::sse::{Encoder, HEARTBEAT};
+use crate::http::{ApiError, Call};
 
 /// Most frames hold one token.
 const FRAME_BYTES: usize = 256;
 
-/// Where a stream's events come from: a turn, or a script in tests.
+/// Where a stream's events come from: a turn, what the store has of one, or a script in tests.
 pub(crate) trait Events: Unpin + Send {
     /// As [`ReplyReader::poll_events`].
     fn poll_events(&mut self, cx: &mut Context<'_>, take: &mut dyn FnMut(Event<'_>)) -> Poll<bool>;
@@ -53,23 +54,18 @@ pub(crate) struct TurnStream<E> {
 }
 
 impl<E: Events> TurnStream<E> {
-    pub(crate) fn new(
-        events: E,
-        names: TurnNames,
-        request_id: RequestId,
-        heartbeat: Duration,
-        deadline: Instant,
-        ending: CancellationToken,
-    ) -> Self {
+    /// The reply to `call`, whose client has the answer up to `from`.
+    pub(crate) fn new(events: E, names: TurnNames, from: Position, call: Call) -> Self {
         let now = Instant::now();
+        let (heartbeat, deadline) = (call.config.heartbeat, call.deadline);
         Self {
             events: Some(events),
-            encoder: Encoder::new(names, request_id),
+            encoder: Encoder::new(names, call.request_id, from),
             heartbeat,
             deadline,
             said_at: now,
             timer: Box::pin(sleep_until(deadline.min(now + heartbeat))),
-            ending: Box::pin(ending.cancelled_owned()),
+            ending: Box::pin(call.ending.cancelled_owned()),
         }
     }
 

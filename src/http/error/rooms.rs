@@ -4,7 +4,7 @@
 
 use actors::{auth::AuthError, db::DbError, model::ModelError, ops::OpsError, rate_limit::LimitError};
 
-use super::ApiError;
+use super::{ApiError, RETRY_SOON};
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
@@ -49,6 +49,14 @@ impl From<ModelError> for ApiError {
             ModelError::UnknownConversation => {
                 Self::not_found("there is no such conversation").at("conversation_id")
             }
+            ModelError::UnknownTurn => Self::not_found("there is no such turn"),
+            ModelError::NoSuchPosition => Self::no_such_position(),
+            ModelError::TooManyReaders => {
+                Self::limited("this turn has as many readers as one may have", RETRY_SOON)
+            }
+            ModelError::KeyTaken => Self::key_taken(),
+            ModelError::Exists(turn) => Self::conflict("another request with this Idempotency-Key was first")
+                .caused_by(turn.to_string()),
             ModelError::UserQueueFull { retry_after } => {
                 Self::limited("too many of your turns are waiting for this model", retry_after)
             }

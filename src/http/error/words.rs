@@ -8,6 +8,22 @@ use http::StatusCode;
 
 use super::{ApiError, Fault, Faults, RETRY_SOON, code::Code};
 
+/// What is said of a turn that ended so some time ago, when the words of its end are gone.
+pub(crate) const fn past_failure(code: FailureCode) -> &'static str {
+    match code {
+        FailureCode::InvalidRequest => "the model server refused the request",
+        FailureCode::ModelNotFound => "the model was no longer offered",
+        FailureCode::Overloaded => "there was no room for the turn",
+        FailureCode::DeadlineExceeded => "the turn's time was over; the text so far was kept",
+        FailureCode::UpstreamError => "the model server failed",
+        FailureCode::UpstreamIncomplete => "the model server ended its answer without finishing it",
+        FailureCode::ReplyTooLarge => "the answer outgrew what one answer may hold; the text so far was kept",
+        FailureCode::ServerShuttingDown => "the service was shut down; the text so far was kept",
+        FailureCode::Cancelled => "the turn was cancelled",
+        FailureCode::Internal => "the turn was interrupted on our side; the text so far was kept",
+    }
+}
+
 /// When a dependency is down: it needs longer than a full queue.
 const RETRY_LATER: Duration = Duration::from_secs(5);
 
@@ -42,6 +58,32 @@ impl ApiError {
 
     pub(crate) fn conflict(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT, Code::Conflict, Kind::Conflict, message)
+    }
+
+    /// 422, with the code by which programs tell it from a request that makes no sense.
+    pub(crate) fn key_taken() -> Self {
+        let message = "this Idempotency-Key was given with another body; take a new one for a new request";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Conflict, Kind::Conflict, message)
+            .at("Idempotency-Key")
+    }
+
+    pub(crate) fn malformed_key() -> Self {
+        Self::invalid("an Idempotency-Key is 1 to 255 visible ASCII characters, once").at("Idempotency-Key")
+    }
+
+    pub(crate) fn no_such_position() -> Self {
+        Self::invalid("the answer has no such position; `0` is its start").at("Last-Event-ID")
+    }
+
+    /// The turn is known, its text is not.
+    pub(crate) fn answer_not_kept() -> Self {
+        Self::conflict("this turn is over, and its answer was not stored")
+    }
+
+    /// Another instance has the answer, and we cannot follow it there.
+    pub(crate) fn answered_elsewhere() -> Self {
+        let message = "another instance answers this turn; it can be read here when it is over";
+        Self::conflict(message).retry_after(RETRY_SOON)
     }
 
     pub(crate) fn host() -> Self {

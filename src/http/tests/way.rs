@@ -154,7 +154,7 @@ async fn b10_only_listed_origins_are_let_in_and_exactly() {
     assert_eq!(answer.header("access-control-allow-methods"), Some("GET,POST,PATCH,DELETE"));
     assert_eq!(
         answer.header("access-control-allow-headers"),
-        Some("authorization,content-type,x-api-key,x-request-timeout")
+        Some("authorization,content-type,x-api-key,x-request-timeout,idempotency-key,last-event-id")
     );
     assert!(answer.header("vary").is_some_and(|vary| vary.contains("origin")));
     for origin in [

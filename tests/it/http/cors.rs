@@ -33,12 +33,15 @@ async fn b10_a_listed_origin_is_echoed_and_may_preflight() {
         assert_eq!(reply.header("access-control-max-age"), Some("600"));
         assert_eq!(reply.header("access-control-allow-credentials"), None);
         let headers = reply.header("access-control-allow-headers").unwrap();
-        assert!(headers.contains("authorization") && headers.contains("content-type"), "{headers}");
+        for name in ["authorization", "content-type", "idempotency-key", "last-event-id"] {
+            assert!(headers.contains(name), "{headers}");
+        }
 
         let reply = app.get("/healthz").header("origin", origin).send().await.expect_status(200);
         assert_eq!(reply.header("access-control-allow-origin"), Some(origin));
         assert!(reply.header("vary").unwrap().to_lowercase().contains("origin"));
-        assert!(reply.header("access-control-expose-headers").unwrap().contains("retry-after"));
+        let readable = reply.header("access-control-expose-headers").unwrap();
+        assert!(readable.contains("retry-after") && readable.contains("idempotent-replay"), "{readable}");
     }
     app.finish().await;
 }

@@ -35,6 +35,7 @@ enum Named {
     Nothing,
     Model,
     Conversation,
+    Turn,
     Session,
     Key,
     /// Something that administrators see, whosever it is.
@@ -64,6 +65,7 @@ impl Route {
             path if path.starts_with("/v1/admin/") => Named::Administered,
             "/v1/models/{id}" => Named::Model,
             "/v1/conversations/{id}" | "/v1/conversations/{id}/messages" => Named::Conversation,
+            "/v1/turns/{id}" | "/v1/turns/{id}/stream" => Named::Turn,
             "/v1/auth/sessions/{id}" => Named::Session,
             "/v1/api-keys/{id}" => Named::Key,
             path => panic!("whose is what {path} names?"),
@@ -217,6 +219,7 @@ both_stores! {
         for route in Route::all() {
             let hers = match route.named() {
                 Named::Conversation => text(&chat["conversation_id"]),
+                Named::Turn => text(&chat["id"]),
                 Named::Session => text(&me["credential"]["id"]),
                 Named::Key => key.clone(),
                 Named::Nothing | Named::Model | Named::Administered => continue,
@@ -234,7 +237,7 @@ both_stores! {
                 }
             }
         }
-        assert!(asked >= 12, "{asked}");
+        assert!(asked >= 24, "{asked}");
 
         // And all of it is still there.
         let path = format!("/v1/conversations/{}", text(&chat["conversation_id"]));

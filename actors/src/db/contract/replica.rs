@@ -60,6 +60,7 @@ async fn a_replica_answers_what_may_lag_until_it_is_behind_gone_or_its_own_maste
         assert_eq!((page.items.len(), page.items[0].id), (count, started));
         assert!(room.db.conversation(ada.id, started).await.unwrap().is_some());
         assert_eq!(room.db.messages(ada.id, started, None, 10).await.unwrap().items.len(), 2);
+        assert_eq!(room.db.ledger(ada.id, Default::default(), None, 100).await.unwrap().items.len(), count);
     }
     let third = some_user(&room.db).await;
     let users = room.db.users(crate::db::UserSearch { limit: 1, ..Default::default() }).await.unwrap().items;

@@ -8,6 +8,7 @@ mod grants;
 mod purge;
 mod sessions;
 mod turns;
+mod usage;
 
 use std::sync::Arc;
 

@@ -20,6 +20,7 @@ use domain::{
     session::{Network, Session},
     signing_key::SigningKey,
     turn::StoredTurn,
+    usage::{GroupKey, LedgerEntry, LedgerFilter, UsageGroup, UsageQuery},
 };
 use futures_util::future::BoxFuture;
 
@@ -27,7 +28,7 @@ use super::{
     cut::Cut,
     postgres::{
         self, PostgresStore,
-        replica::Scope::{self, Accounts, Of, Trail},
+        replica::Scope::{self, Accounts, Ledger, Of, Trail},
     },
     sqlite::{self, SqliteStore},
 };
@@ -149,5 +150,11 @@ questions! {
     cancel_requests(owner: InstanceId) -> Vec<TurnId> = ledger::cancel_requests from PRIMARY;
     /// The turn that a key stands for, and what was asked with it.
     claimed(user: UserId, key: [u8; 32]) -> Option<(TurnId, [u8; 32])> = claims::of_key from PRIMARY;
+    /// Sorted by what they are grouped by, all after `after`.
+    usage(query: UsageQuery, after: Option<GroupKey>, limit: u32)
+        -> Vec<UsageGroup> = usage::groups from Some(query.user.map_or(Ledger, Of));
+    /// Newest first, all older than `before`.
+    ledger(owner: UserId, filter: LedgerFilter, before: Option<TurnId>, limit: u32)
+        -> Vec<LedgerEntry> = usage::ledger from Some(Of(owner));
     ping() -> () = connect::ping from PRIMARY;
 }

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 
 fn parse(body: Value) -> Result<(ChatRequest, TurnOptions), ApiError> {
-    serde_json::from_value::<ChatBody>(body).unwrap().into_request()
+    serde_json::from_value::<ChatBody>(body).unwrap().into_request(None)
 }
 
 fn refused_at(field: &str, value: Value) -> Value {

@@ -4,6 +4,7 @@ use actors::reply::{Ending, Outcome};
 use domain::reply::{FailureCode, FinishReason, Position};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     super::sse::tests::{encoder, ended},

@@ -31,6 +31,7 @@ pub(super) mod signing_keys;
 mod tests;
 mod touch;
 mod turns;
+pub(super) mod usage;
 
 use domain::secret::Secret;
 use futures_util::future::BoxFuture;

@@ -49,12 +49,14 @@ const WRITERS_MAX: usize = 65_536;
 /// What a read must find if it was written through this instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::db::store) enum Scope {
-    /// Conversations and messages of one account.
+    /// Conversations, messages and turns of one account.
     Of(UserId),
     /// Accounts and invites.
     Accounts,
     /// The audit trail: nobody waits for its entries.
     Trail,
+    /// The turns of all accounts together: a sum over all of them is old when it is read.
+    Ledger,
 }
 
 pub(in crate::db) struct Replica {
@@ -306,7 +308,7 @@ impl Written {
         match scope {
             Scope::Of(user) => self.by.get(&user).copied().max(self.by_anybody),
             Scope::Accounts => self.accounts,
-            Scope::Trail => None,
+            Scope::Trail | Scope::Ledger => None,
         }
     }
 

@@ -26,6 +26,7 @@ pub(super) mod signing_keys;
 mod tests;
 mod touch;
 mod turns;
+pub(super) mod usage;
 
 use std::fs::File;
 

@@ -7,6 +7,7 @@ mod grants;
 mod messages;
 mod trail;
 mod turns;
+mod usage;
 
 pub(super) use self::{
     accounts::{AccountColumns, SessionColumns, UserColumns},
@@ -14,6 +15,7 @@ pub(super) use self::{
     messages::MessageColumns,
     trail::AuditColumns,
     turns::TurnColumns,
+    usage::{GroupColumns, LedgerColumns},
 };
 use crate::db::DbError;
 

@@ -1,0 +1,188 @@
+//! `/v1/turns`: turns that somebody comes back to: to read on, to see how they stand, to end them. Somebody else's turn is not
+//! found. None of it takes a slot, a place in a queue or tokens.
+
+use std::sync::Arc;
+
+use actors::{
+    model::{Attached, TurnNames},
+    system::System,
+};
+use chrono::{DateTime, Utc};
+use domain::{
+    id::{ConversationId, MessageId, TurnId},
+    reply::{FailureCode, Position},
+    turn::{StoredTurn, TurnStatus},
+};
+use http::{HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    dialects::native::{ChatReply, Events, Replay, TimingsView, TurnStream, UsageView, ending_of, names_of},
+    http::{ApiError, Call, Reply, json_reply, past_failure, stream_reply},
+};
+
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// How a turn stands.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TurnView {
+    #[schema(value_type = uuid::Uuid)]
+    id: TurnId,
+    object: &'static str,
+    /// `streaming`, `complete`, `interrupted`, `cancelled` or `failed`.
+    status: &'static str,
+    model: String,
+    /// `null` when the answer is not stored.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    conversation_id: Option<ConversationId>,
+    #[schema(value_type = Option<uuid::Uuid>)]
+    message_id: Option<MessageId>,
+    created_at: DateTime<Utc>,
+    /// `null` while it is `streaming`.
+    ended_at: Option<DateTime<Utc>>,
+    /// `stop`, `length` or `tool_calls`.
+    finish_reason: Option<&'static str>,
+    error: Option<TurnFailure>,
+    usage: Option<UsageView>,
+    timings: Option<TimingsView>,
+}
+
+/// Why it did not complete.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TurnFailure {
+    /// Stable; branch on it.
+    code: &'static str,
+    /// For people; may change.
+    message: &'static str,
+}
+
+impl From<FailureCode> for TurnFailure {
+    fn from(code: FailureCode) -> Self {
+        Self { code: code.as_str(), message: past_failure(code) }
+    }
+}
+
+impl From<StoredTurn> for TurnView {
+    fn from(turn: StoredTurn) -> Self {
+        let is_over = turn.status != TurnStatus::Streaming;
+        Self {
+            id: turn.turn,
+            object: "turn",
+            status: turn.status.as_str(),
+            model: turn.model,
+            conversation_id: turn.stored.map(|stored| stored.conversation),
+            message_id: turn.stored.map(|stored| stored.message),
+            created_at: turn.created_at,
+            ended_at: turn.ended_at,
+            finish_reason: turn.finish_reason.map(|reason| reason.as_str()),
+            error: turn.failure.map(TurnFailure::from),
+            usage: is_over.then(|| turn.usage.into()),
+            timings: is_over.then(|| turn.timings.into()),
+        }
+    }
+}
+
+impl TurnView {
+    /// Without what nobody has settled: a turn that is streaming, or that ended with its instance.
+    pub(crate) fn unsettled(self) -> Self {
+        Self { usage: None, timings: None, ..self }
+    }
+}
+
+/// Says how a turn stands.
+#[utoipa::path(get, path = "/v1/turns/{id}", tag = "chat", params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = TurnView), (status = 404)))]
+pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let turn = system.models.turn(&call.principal()?, named(&call)?).await?;
+    Ok(json_reply(StatusCode::OK, &TurnView::from(turn)))
+}
+
+/// Ends a turn as cancelled, wherever it is: 202 and how it stands while it is about to end; 200 if it had ended, which changes
+/// nothing.
+#[utoipa::path(delete, path = "/v1/turns/{id}", tag = "chat", params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = TurnView), (status = 202, body = TurnView), (status = 404)))]
+pub(crate) async fn cancel(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let turn = system.models.cancel_turn(&call.principal()?, named(&call)?).await?;
+    let is_over = turn.status != TurnStatus::Streaming;
+    let status = if is_over { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(json_reply(status, &TurnView::from(turn)))
+}
+
+/// Reads a turn's answer after `Last-Event-ID`, in the frames of `/v1/chat/stream`, and along with it to its end; `0`, or nothing,
+/// is the start.
+#[utoipa::path(get, path = "/v1/turns/{id}/stream", tag = "chat", params(("id" = uuid::Uuid, Path),
+    ("Last-Event-ID" = Option<String>, Header), ("last_event_id" = Option<String>, Query,
+    description = "The same, for whoever cannot set headers; the header counts")),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400), (status = 404),
+    (status = 409, description = "It is over, and its answer was not stored")))]
+pub(crate) async fn stream(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let from = position(&call)?;
+    let attached = system.models.attach(&call.principal()?, named(&call)?, from).await?;
+    streamed(attached, from, call)
+}
+
+fn named(call: &Call) -> Result<TurnId, ApiError> {
+    call.param().parse().map_err(|_| ApiError::not_found("there is no such turn"))
+}
+
+/// Up to where the caller has the answer.
+fn position(call: &Call) -> Result<Position, ApiError> {
+    if let Some(given) = call.head.headers.get(LAST_EVENT_ID) {
+        let parsed = given.to_str().ok().and_then(|text| text.trim().parse().ok());
+        return parsed.ok_or_else(ApiError::no_such_position);
+    }
+    let wanted = "this is no position; take the `id` of the last event";
+    Ok(call.query("last_event_id", wanted, |text| text.parse().ok())?.unwrap_or_default())
+}
+
+/// The answer after `from` as it comes.
+///
+/// # Errors
+///
+/// See [`Replay::new`].
+pub(super) fn streamed(attached: Attached, from: Position, call: Call) -> Result<Reply, ApiError> {
+    match attached {
+        Attached::Live { names, reader } => Ok(event_stream(reader, names, from, call)),
+        Attached::Stored { turn, answer } => {
+            let names = names_of(&turn).ok_or_else(ApiError::answer_not_kept)?;
+            Ok(event_stream(Replay::new(&turn, answer, from)?, names, from, call))
+        }
+        Attached::Elsewhere { .. } => Err(ApiError::answered_elsewhere()),
+    }
+}
+
+/// The whole answer, when it is there.
+///
+/// # Errors
+///
+/// What the turn failed of; 409 when its answer was not kept.
+pub(super) async fn whole(attached: Attached) -> Result<Reply, ApiError> {
+    let (names, answer, ending) = match attached {
+        Attached::Live { names, mut reader } => {
+            let (answer, ending) = reader.finished().await;
+            (names, answer, ending)
+        }
+        Attached::Stored { turn, answer } => {
+            let names = names_of(&turn).ok_or_else(ApiError::answer_not_kept)?;
+            (names, answer, ending_of(&turn))
+        }
+        Attached::Elsewhere { .. } => return Err(ApiError::answered_elsewhere()),
+    };
+    Ok(json_reply(StatusCode::OK, &ChatReply::whole(&names, answer, &ending)?))
+}
+
+/// Events as the reply to `call`, whose client has the answer up to `from`.
+pub(super) fn event_stream(
+    events: impl Events + 'static,
+    names: TurnNames,
+    from: Position,
+    call: Call,
+) -> Reply {
+    let mut reply = stream_reply("text/event-stream", TurnStream::new(events, names, from, call));
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    reply
+}
