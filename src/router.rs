@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::system::System;
-use domain::principal::Access::{Admin, Anybody, Operator, Public, Scope, Session};
+use domain::principal::Access::{self, Admin, Anybody, Operator, Public, Scope, Session};
 use domain::principal::Scope::{Chat as Chatting, Conversations, Models, Usage};
 use http::Method;
 
@@ -18,8 +18,10 @@ use crate::{
     routes::{
         admin::{audit, invites, reload, signing_keys, tree, usage as all_usage, users},
         api_keys,
-        auth::{account, sessions, sign_in},
-        chat, conversations, health, jwks, ledger, models, openapi, ops, turns, usage,
+        auth::{account, leaving, sessions, sign_in},
+        chat, conversations,
+        export::{self, Exports},
+        health, jwks, ledger, models, openapi, ops, turns, usage,
     },
 };
 
@@ -30,6 +32,7 @@ const DELETE: Method = Method::DELETE;
 
 /// What clients can ask.
 pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
+    let exports = Exports::default();
     vec![
         route(POST, "/v1/auth/signup", Public, Request, sign_in::sign_up),
         route(POST, "/v1/auth/login", Public, Request, sign_in::log_in),
@@ -37,6 +40,8 @@ pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
         route(POST, "/v1/auth/logout", Session, Reserved, sessions::log_out),
         route(POST, "/v1/auth/password", Session, Request, account::change_password),
         route(GET, "/v1/auth/me", Anybody, Request, account::me),
+        route(DELETE, "/v1/auth/me", Session, Request, leaving::leave),
+        exported("/v1/auth/me/export", Session, &exports, export::account::export),
         route(GET, "/v1/auth/sessions", Session, Request, sessions::list),
         route(DELETE, "/v1/auth/sessions/{id}", Session, Request, sessions::end),
         route(POST, "/v1/api-keys", Session, Request, api_keys::create),
@@ -50,8 +55,17 @@ pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
         route(GET, "/v1/turns/{id}", Scope(Chatting), Request, turns::read),
         route(DELETE, "/v1/turns/{id}", Scope(Chatting), Request, turns::cancel),
         route(GET, "/v1/turns/{id}/stream", Scope(Chatting), Request, turns::stream).with_patience(Following),
+        route(POST, "/v1/conversations", Scope(Conversations), Request, conversations::create),
         route(GET, "/v1/conversations", Scope(Conversations), Request, conversations::list),
         route(GET, "/v1/conversations/{id}", Scope(Conversations), Request, conversations::read),
+        route(PATCH, "/v1/conversations/{id}", Scope(Conversations), Request, conversations::change),
+        route(DELETE, "/v1/conversations/{id}", Scope(Conversations), Request, conversations::delete),
+        exported(
+            "/v1/conversations/{id}/export",
+            Scope(Conversations),
+            &exports,
+            export::conversation::export,
+        ),
         route(GET, "/v1/conversations/{id}/messages", Scope(Conversations), Request, conversations::messages),
         route(GET, "/v1/turns", Scope(Usage), Request, ledger::list),
         route(GET, "/v1/usage", Scope(Usage), Request, usage::of_caller),
@@ -80,6 +94,16 @@ pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
         route(GET, "/readyz", Public, Reserved, health::readiness),
         route(GET, "/openapi.json", Public, Request, openapi::document),
     ]
+}
+
+/// A route that sends all of something, of which few are under way at once.
+fn exported<F, Fut>(path: &'static str, access: Access, exports: &Exports, handler: F) -> Route<System>
+where
+    F: Fn(Arc<System>, Call, Exports) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, ApiError>> + Send + 'static,
+{
+    let exports = exports.clone();
+    route(GET, path, access, Request, move |system, call| handler(system, call, exports.clone()))
 }
 
 /// A route that changes how the service runs.

@@ -20,9 +20,11 @@ use crate::{
     ops::{self, OpsError, OpsHandle},
     password::{self, PasswordConfig},
     rate_limit::{self, RateLimitConfig, RateLimitHandle},
+    relay::{self, RelayConfig, RelayHandle},
     room::RoomContext,
     supervisor::{Policy, ROOT, Root, SupervisorHandle},
     tree::NewsKind,
+    upkeep::{self, UpkeepConfig, UpkeepHandle},
 };
 
 /// How long running turns may take to notice that they must end, when the system stops: each looks at every wake.
@@ -52,6 +54,8 @@ pub struct SystemConfig {
     pub password: PasswordConfig,
     pub rate_limit: RateLimitConfig,
     pub model: ModelConfig,
+    pub relay: RelayConfig,
+    pub upkeep: UpkeepConfig,
 }
 
 /// Settings that were judged, and only have to be put in force.
@@ -59,6 +63,7 @@ pub struct PreparedSystem {
     auth: AuthConfig,
     rate_limit: RateLimitConfig,
     models: PreparedModels,
+    upkeep: UpkeepConfig,
 }
 
 /// A running tree and the handles into it.
@@ -67,8 +72,10 @@ pub struct System {
     pub auth: AuthHandle,
     pub limits: RateLimitHandle,
     pub models: ModelHandle,
+    pub relay: RelayHandle,
     pub ops: OpsHandle,
     pub registry: Arc<Mutex<Registry>>,
+    upkeep: UpkeepHandle,
     context: RoomContext,
     root: Root,
     /// The supervisor of each room, by its path.
@@ -107,6 +114,10 @@ impl System {
         let (auth, auth_sup) = auth::build(&context, config.auth, db.clone(), passwords, limits.clone())?;
         // What they ask of the models.
         let models = model::build(&context, config.model, db.clone(), limits.clone())?;
+        // The same of other instances, and they of us.
+        let (relay, relay_sup) = relay::build(&context, config.relay, models.handle.world())?;
+        // What nobody asks for, and has to be done.
+        let (upkeep, upkeep_sup) = upkeep::build(&context, config.upkeep, db.clone());
         // What operators ask of us; readiness comes last.
         let (ops, ops_sup) = ops::build(&context, db.clone(), models.handle.clone(), limits.clone());
 
@@ -116,6 +127,8 @@ impl System {
             (limits_sup, SupervisorHandle::new()),
             (auth_sup, SupervisorHandle::new()),
             (models.spec, models.supervisor),
+            (relay_sup, SupervisorHandle::new()),
+            (upkeep_sup, SupervisorHandle::new()),
             (ops_sup, SupervisorHandle::new()),
         ];
         let children = rooms
@@ -130,7 +143,19 @@ impl System {
             .await
             .map_err(|error| StartError::Actor(error.to_string()))?;
         let registry = context.registry.clone();
-        let system = Self { db, auth, limits, models: models.handle, ops, registry, context, root, rooms };
+        let system = Self {
+            db,
+            auth,
+            limits,
+            models: models.handle,
+            relay,
+            ops,
+            registry,
+            upkeep,
+            context,
+            root,
+            rooms,
+        };
         // Nobody can sign in before there is a key to sign with.
         if let Err(error) = system.auth.open_keys().await {
             system.stop().await;
@@ -154,16 +179,17 @@ impl System {
     ///
     /// [`StartError::Config`]: nothing has changed.
     pub fn prepare(&self, config: SystemConfig) -> Result<PreparedSystem, StartError> {
-        let SystemConfig { auth, rate_limit, model, .. } = config;
+        let SystemConfig { auth, rate_limit, model, upkeep, .. } = config;
         let models = self.models.prepare(model).map_err(|error| StartError::Config(error.to_string()))?;
-        Ok(PreparedSystem { auth, rate_limit, models })
+        Ok(PreparedSystem { auth, rate_limit, models, upkeep })
     }
 
     /// Puts other settings in force, as far as they can change while the rooms live; each room says which.
-    pub fn reconfigure(&self, PreparedSystem { auth, rate_limit, models }: PreparedSystem) {
+    pub fn reconfigure(&self, PreparedSystem { auth, rate_limit, models, upkeep }: PreparedSystem) {
         self.auth.reconfigure(&auth);
         self.limits.reconfigure(&rate_limit);
         self.models.reconfigure(models);
+        self.upkeep.reconfigure(upkeep);
     }
 
     /// Resolves, with the cause, when the tree gave itself up: the process should then end with status 1.
@@ -216,7 +242,8 @@ impl System {
 
     /// Ends what still runs as `server_shutting_down`, waits until what turns left is stored, and stops the rooms in
     /// reverse order: models first, the db last. Never takes longer than `patience`, which is [`STOP_PATIENCE`] at least:
-    /// whatever hangs is left behind, and what could not be stored is counted in the log.
+    /// whatever hangs is left behind. What the database does not take goes to the disk for the next start; how much that is,
+    /// and how much is lost because the disk did not take it either, is told in the log.
     pub async fn stop_within(self, patience: Duration) {
         let by = Instant::now() + patience;
         let Self { db, root, context, .. } = &self;
@@ -224,7 +251,9 @@ impl System {
         self.end_turns().await;
         let lost = db.lost_settlements();
         // Before the rooms, so that one that hangs cannot keep back what turns left.
-        let _ = timeout_at(by - ROOMS_PATIENCE, db.settled()).await;
+        db.settled(by - ROOMS_PATIENCE).await;
+        // Whoever reads elsewhere has been told how the turns ended.
+        self.relay.halt();
         let stopped = timeout_at(by, async {
             root.stop().await;
             context.tracker.close();
@@ -232,6 +261,13 @@ impl System {
         });
         if stopped.await.is_err() {
             tracing::warn!(tasks = context.tracker.len(), "actors or tasks were still running at the end");
+        }
+        let spilled = db.spilled();
+        if spilled > 0 {
+            tracing::warn!(
+                turns = spilled,
+                "the ends of turns are on the disk, for the next start on this data directory"
+            );
         }
         let unstored = db.lost_settlements() - lost + db.unsettled() as u64;
         if unstored > 0 {
@@ -259,6 +295,8 @@ pub(crate) mod tests {
             password: PasswordConfig { workers: Some(1), ..PasswordConfig::default() },
             rate_limit: RateLimitConfig::new(60, 20),
             model: ModelConfig { upstreams: vec![demo], ..ModelConfig::default() },
+            relay: RelayConfig::new(None),
+            upkeep: UpkeepConfig::default(),
         }
     }
 

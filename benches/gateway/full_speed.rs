@@ -18,7 +18,7 @@ const SLOTS: usize = 64;
 
 pub async fn measure(run: &Run<'_>) -> Result<String> {
     let ground = Ground::start(run, Pace::FULL, SLOTS).await?;
-    let requests = ground.requests(run, Kind::Stream, TOKENS).await?;
+    let requests = ground.requests(Kind::Stream, TOKENS).await?;
     let rows = interleave(run, &ground.systems, async |at, system| {
         let window = load(system, &requests[at], STREAMS, run.window).await?;
         let tokens = TOKENS as f64;

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
-use support::{client::Connection, nginx::Nginx};
+use support::{client::Connection, nginx::Nginx, postgres::Cluster};
 use tokio::time::timeout;
 
 use crate::{
@@ -31,6 +31,14 @@ pub struct Run<'a> {
     pub is_quick: bool,
 }
 
+/// Where the gateway keeps what it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    Sqlite,
+    /// A cluster of its own, whose commits wait for the disk. It shares the load's core.
+    Postgres,
+}
+
 /// One of the compared systems.
 pub struct System {
     pub name: &'static str,
@@ -46,13 +54,36 @@ pub struct Ground {
     _nginx: Nginx,
     pub gateway: Gateway,
     pub systems: Vec<System>,
+    access_token: String,
+    _cluster: Option<Cluster>,
 }
 
 impl Ground {
     pub async fn start(run: &Run<'_>, pace: Pace, slots: usize) -> Result<Self> {
+        Self::start_on(run, Store::Sqlite, pace, slots).await
+    }
+
+    pub async fn start_on(run: &Run<'_>, store: Store, pace: Pace, slots: usize) -> Result<Self> {
+        const DATABASE: &str = "bench";
+        let cluster = match store {
+            Store::Sqlite => None,
+            Store::Postgres => {
+                let cluster = Cluster::start().await?;
+                cluster.create_database(DATABASE).await?;
+                Some(cluster)
+            }
+        };
+        let database_url = cluster.as_ref().map(|cluster| cluster.url(DATABASE));
         let fake = FakeOllama::start(run.place, pace, slots).await?;
         let (nginx, nginx_family) = start_nginx(run.place, fake.addr).await?;
-        let gateway = Gateway::start(run.place, fake.addr, slots).await?;
+        let gateway = Gateway::start_on(run.place, fake.addr, slots, database_url.as_deref()).await?;
+        let access_token = match store {
+            Store::Sqlite => run.access_token.to_owned(),
+            Store::Postgres => {
+                gateway.sign_up().await?;
+                gateway.log_in().await?
+            }
+        };
         let systems = vec![
             System { name: "no proxy", dialect: Dialect::Ollama, addr: fake.addr, family: None },
             System { name: NGINX, dialect: Dialect::Ollama, addr: nginx.addr(), family: Some(nginx_family) },
@@ -63,18 +94,18 @@ impl Ground {
                 family: Some(gateway.family()),
             },
         ];
-        Ok(Self { _fake: fake, _nginx: nginx, gateway, systems })
+        Ok(Self { _fake: fake, _nginx: nginx, gateway, systems, access_token, _cluster: cluster })
     }
 
     /// The same request for each system, after each has answered one like it.
-    pub async fn requests(&self, run: &Run<'_>, kind: Kind, tokens: u64) -> Result<Vec<Request>> {
+    pub async fn requests(&self, kind: Kind, tokens: u64) -> Result<Vec<Request>> {
         let mut requests = Vec::new();
         for system in &self.systems {
-            let mut request = system.request(run, kind, tokens);
+            let mut request = system.request(&self.access_token, kind, tokens);
             let mut connection = Connection::open(system.addr).await?;
             let answer = async {
-                if kind == Kind::StampedStream {
-                    system.request(run, kind, 1).send(&mut connection, |_| {}).await
+                if kind.is_stamped() {
+                    system.request(&self.access_token, kind, 1).send(&mut connection, |_| {}).await
                 } else {
                     request.verify(&mut connection).await
                 }
@@ -94,8 +125,8 @@ impl Ground {
 }
 
 impl System {
-    fn request(&self, run: &Run<'_>, kind: Kind, tokens: u64) -> Request {
-        Request::new(self.dialect, kind, tokens, self.addr, run.access_token)
+    fn request(&self, access_token: &str, kind: Kind, tokens: u64) -> Request {
+        Request::new(self.dialect, kind, tokens, self.addr, access_token)
     }
 
     /// The same under another name, to be asked for something else.

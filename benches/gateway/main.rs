@@ -31,7 +31,7 @@ use support::process::Scratch;
 use tokio::time::timeout;
 
 use crate::{
-    ground::Run,
+    ground::{Run, Store},
     process::Family,
     servers::{FakeOllama, Gateway, Pace, Place},
 };
@@ -67,6 +67,7 @@ enum Part {
     Memory,
     Lone,
     Stored,
+    StoredPostgres,
     Identity,
 }
 
@@ -78,7 +79,8 @@ impl Part {
             Self::Paced => paced::many(run).await,
             Self::Memory => memory::measure(run).await,
             Self::Lone => paced::lone(run).await,
-            Self::Stored => stored::measure(run).await,
+            Self::Stored => stored::measure(run, Store::Sqlite).await,
+            Self::StoredPostgres => stored::measure(run, Store::Postgres).await,
             Self::Identity => identity::measure(run).await,
         }
     }

@@ -8,7 +8,7 @@ use support::client::Connection;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    ground::{Ground, Run, System},
+    ground::{Ground, Run, Store, System},
     request::{Kind, Request},
     servers::Pace,
     table::{Aim, GATEWAY, NGINX, Row, draw, plain},
@@ -23,12 +23,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const OPENING_MAX: Duration = Duration::from_secs(3);
 
 pub async fn measure(run: &Run<'_>) -> Result<String> {
-    let (streams, tokens) = if run.is_quick { (100, TOKENS_QUICK) } else { (500, TOKENS) };
+    let (streams, tokens) = if run.is_quick { (100, TOKENS_QUICK) } else { (1_000, TOKENS) };
     let mut rows = Vec::new();
-    for name in [NGINX, GATEWAY] {
-        let mut ground = Ground::start(run, Pace::stamped(TOKENS_PER_SECOND), streams).await?;
-        ground.keep_only(name);
-        let requests = ground.requests(run, Kind::StampedStream, tokens).await?;
+    for (name, system, store, kind) in [
+        (NGINX, NGINX, Store::Sqlite, Kind::StampedStream),
+        (GATEWAY, GATEWAY, Store::Sqlite, Kind::StampedStream),
+        ("deepersensor, kept in SQLite", GATEWAY, Store::Sqlite, Kind::StampedStored),
+        ("deepersensor, kept in Postgres", GATEWAY, Store::Postgres, Kind::StampedStored),
+    ] {
+        let mut ground = Ground::start_on(run, store, Pace::stamped(TOKENS_PER_SECOND), streams).await?;
+        ground.keep_only(system);
+        let requests = ground.requests(kind, tokens).await?;
         for (system, request) in ground.systems.iter().zip(&requests) {
             let (start, peak) = open_streams(system, request, streams).await?;
             let per_stream = peak.saturating_sub(start) as f64 / streams as f64 / 1e3;

@@ -21,7 +21,7 @@ pub async fn many(run: &Run<'_>) -> Result<String> {
     let streams: u32 = if run.is_quick { 50 } else { 200 };
     let ground = Ground::start(run, Pace::stamped(TOKENS_PER_SECOND), usize::try_from(streams)?).await?;
     let window = run.window * 2;
-    let requests = ground.requests(run, Kind::StampedStream, tokens_for(streams, window)).await?;
+    let requests = ground.requests(Kind::StampedStream, tokens_for(streams, window)).await?;
     let rows = interleave(run, &ground.systems, async |at, system| {
         let seen = transit::measure(system, &requests[at], streams, window).await?;
         Ok(vec![seen.tokens_per_second, seen.p50_us / 1e3, seen.p99_us / 1e3, seen.cpu_us_per_token])
@@ -41,7 +41,7 @@ pub async fn lone(run: &Run<'_>) -> Result<String> {
     let ground = Ground::start(run, Pace::stamped(TOKENS_PER_SECOND), 1).await?;
     let tokens = if run.is_quick { LONE_TOKENS_QUICK } else { LONE_TOKENS };
     let window = Duration::from_secs(1) * tokens / TOKENS_PER_SECOND;
-    let requests = ground.requests(run, Kind::StampedStream, tokens_for(1, window)).await?;
+    let requests = ground.requests(Kind::StampedStream, tokens_for(1, window)).await?;
     let rows = interleave(run, &ground.systems, async |at, system| {
         let seen = transit::measure(system, &requests[at], 1, window).await?;
         Ok(vec![seen.p50_us, seen.p99_us])

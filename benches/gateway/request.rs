@@ -38,6 +38,22 @@ pub enum Kind {
     Stream,
     /// A stream whose tokens are their send times.
     StampedStream,
+    /// The same, kept in the gateway's store.
+    StampedStored,
+}
+
+impl Kind {
+    pub fn is_stamped(self) -> bool {
+        matches!(self, Self::StampedStream | Self::StampedStored)
+    }
+
+    fn is_stream(self) -> bool {
+        self == Self::Stream || self.is_stamped()
+    }
+
+    fn is_stored(self) -> bool {
+        matches!(self, Self::Stored | Self::StampedStored)
+    }
 }
 
 /// A request in bytes, and how to tell a good reply.
@@ -53,7 +69,7 @@ pub struct Request {
 impl Request {
     /// Asks `addr` for `tokens` tokens; `access_token` is the gateway's.
     pub fn new(dialect: Dialect, kind: Kind, tokens: u64, addr: SocketAddr, access_token: &str) -> Self {
-        let is_stream = matches!(kind, Kind::Stream | Kind::StampedStream);
+        let is_stream = kind.is_stream();
         let mut body = json!({
             "model": MODEL,
             "messages": [{ "role": "user", "content": PROMPT }],
@@ -65,7 +81,7 @@ impl Request {
                 ("/api/chat", String::new())
             }
             Dialect::Gateway => {
-                body["store"] = json!(kind == Kind::Stored);
+                body["store"] = json!(kind.is_stored());
                 let path = if is_stream { "/v1/chat/stream" } else { "/v1/chat" };
                 (path, format!("Authorization: Bearer {access_token}\r\n"))
             }
@@ -79,7 +95,7 @@ impl Request {
         if dialect == Dialect::Gateway && is_stream {
             request.mark("event: done\n".to_owned());
         }
-        if kind == Kind::Stored {
+        if kind.is_stored() {
             request.mark("\"stored\":true".to_owned());
         }
         request

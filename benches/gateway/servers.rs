@@ -108,11 +108,22 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it with as many slots as the model server has.
+    /// Starts it with as many slots as the model server has; it keeps everything in SQLite.
     pub async fn start(place: &Place, upstream: SocketAddr, slots: usize) -> Result<Self> {
+        Self::start_on(place, upstream, slots, None).await
+    }
+
+    /// The same on this Postgres, if there is one.
+    pub async fn start_on(
+        place: &Place,
+        upstream: SocketAddr,
+        slots: usize,
+        database_url: Option<&str>,
+    ) -> Result<Self> {
         let mut command = pinned(place.system_core, &place.gateway)?;
         command.env_clear();
         configure(&mut command, place, upstream, slots);
+        command.envs(database_url.map(|url| ("DATABASE_URL", url)));
         let process = gateway::Gateway::start(command, &place.scratch).await?;
         Ok(Self { addr: process.addr, process })
     }

@@ -1,10 +1,11 @@
-//! Chats that are kept: every reply follows a commit of its turn to SQLite.
+//! Chats that are kept: every reply follows a commit of its turn. Beside each, in the same round, those that are not, of which
+//! only the usage is written, behind the reply.
 
 use anyhow::Result;
 
 use crate::{
     closed_loop::load,
-    ground::{Ground, Run, interleave},
+    ground::{Ground, Run, Store, interleave},
     request::Kind,
     servers::Pace,
     table::{GATEWAY, Row, draw, plain},
@@ -15,16 +16,18 @@ const SLOTS: usize = 64;
 const WRITES: &str = "deepersensor_db_transaction_writes_sum";
 const COMMITS: &str = "deepersensor_db_transaction_writes_count";
 
-pub async fn measure(run: &Run<'_>) -> Result<String> {
-    let mut ground = Ground::start(run, Pace::FULL, SLOTS).await?;
+pub async fn measure(run: &Run<'_>, store: Store) -> Result<String> {
+    let mut ground = Ground::start_on(run, store, Pace::FULL, SLOTS).await?;
     ground.keep_only(GATEWAY);
     let gateway = &ground.gateway;
-    let requests = ground.requests(run, Kind::Stored, TOKENS).await?;
+    let kept = ground.requests(Kind::Stored, TOKENS).await?;
+    let not_kept = ground.requests(Kind::Whole, TOKENS).await?;
     let mut rows: Vec<Row> = Vec::new();
     for (connections, name) in [(1, "1 connection"), (16, "16 connections"), (64, "64 connections")] {
         let measured = interleave(run, &ground.systems, async |at, system| {
+            let base = load(system, &not_kept[at], connections, run.window).await?;
             let (writes, commits) = (gateway.metric(WRITES).await?, gateway.metric(COMMITS).await?);
-            let window = load(system, &requests[at], connections, run.window).await?;
+            let window = load(system, &kept[at], connections, run.window).await?;
             let writes = gateway.metric(WRITES).await? - writes;
             let commits = gateway.metric(COMMITS).await? - commits;
             Ok(vec![
@@ -34,6 +37,9 @@ pub async fn measure(run: &Run<'_>) -> Result<String> {
                 window.cpu_us_per_reply,
                 window.busy_percent,
                 writes / commits,
+                base.replies_per_second,
+                window.replies_per_second / base.replies_per_second,
+                window.cpu_us_per_reply / base.cpu_us_per_reply,
             ])
         });
         rows.extend(measured.await?.into_iter().map(|row| Row { name, ..row }));
@@ -45,6 +51,9 @@ pub async fn measure(run: &Run<'_>) -> Result<String> {
         plain("CPU µs/turn", 1),
         plain("core busy %", 0),
         plain("changes per commit", 1),
+        plain("not kept: turns/s", 0),
+        plain("turns/s × not kept", 2),
+        plain("CPU × not kept", 2),
     ];
-    Ok(draw(&format!("Stored turns of {TOKENS} tokens, SQLite"), &columns, &rows, &[]))
+    Ok(draw(&format!("Stored turns of {TOKENS} tokens, {store:?}"), &columns, &rows, &[]))
 }

@@ -20,7 +20,7 @@ const AIM: Aim = Aim::TimesNginx { column: CPU, most: 6.0 };
 
 pub async fn measure(run: &Run<'_>) -> Result<String> {
     let ground = Ground::start(run, Pace::FULL, SLOTS).await?;
-    let requests = ground.requests(run, Kind::Whole, TOKENS).await?;
+    let requests = ground.requests(Kind::Whole, TOKENS).await?;
     let columns = [
         plain("requests/s", 0),
         plain("p50 ms", 3),

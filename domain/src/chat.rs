@@ -62,6 +62,25 @@ impl ChatMessage {
             tool_call_id: None,
         }
     }
+
+    /// Its part of a prompt's tokens, by the rule of [`ChatRequest::estimated_prompt_tokens`].
+    pub fn estimated_tokens(&self) -> u32 {
+        let trees: usize = self.tool_calls.iter().map(|call| json_bytes(&call.arguments)).sum();
+        tokens(self.text_bytes() + trees, self.images.len())
+    }
+
+    /// What is said, thought and called.
+    fn text_bytes(&self) -> usize {
+        let calls: usize = self.tool_calls.iter().map(|call| call.name.len()).sum();
+        self.content.len() + self.thinking.as_ref().map_or(0, String::len) + calls
+    }
+}
+
+/// Tokens by rule of thumb, at least one: near enough for English text and code until somebody counts.
+fn tokens(bytes: usize, images: usize) -> u32 {
+    const BYTES_PER_TOKEN: usize = 4;
+    const TOKENS_PER_IMAGE: usize = 512;
+    u32::try_from(bytes / BYTES_PER_TOKEN + images * TOKENS_PER_IMAGE).unwrap_or(u32::MAX).max(1)
 }
 
 /// Sampling options a caller may set. Runner options (`num_ctx`, `num_gpu`, …) and `keep_alive` are not among them:
@@ -112,7 +131,7 @@ pub enum Think {
     Max,
 }
 
-/// One prompt, validated: at least one message, all within [`limits`].
+/// One prompt, validated: at least one message, or a stored one that it answers, all within [`limits`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
     pub model: ModelName,
@@ -125,13 +144,10 @@ pub struct ChatRequest {
 }
 
 impl ChatRequest {
-    /// Tokens of the prompt by rule of thumb, at least one: near enough for English text and code until somebody counts.
+    /// Tokens of the prompt by rule of thumb, at least one.
     pub fn estimated_prompt_tokens(&self) -> u32 {
-        const BYTES_PER_TOKEN: usize = 4;
-        const TOKENS_PER_IMAGE: usize = 512;
         let bytes = self.text_bytes() + self.trees().map(json_bytes).sum::<usize>();
-        let tokens = bytes / BYTES_PER_TOKEN + self.images().count() * TOKENS_PER_IMAGE;
-        u32::try_from(tokens).unwrap_or(u32::MAX).max(1)
+        tokens(bytes, self.images().count())
     }
 
     /// About how much memory it takes for as long as its turn waits: text as it is, trees many times theirs.
@@ -141,13 +157,8 @@ impl ChatRequest {
         self.messages.len() * size_of::<ChatMessage>() + self.text_bytes() + images + trees
     }
 
-    /// What is said, thought and called.
     fn text_bytes(&self) -> usize {
-        let of_one = |message: &ChatMessage| {
-            let calls: usize = message.tool_calls.iter().map(|call| call.name.len()).sum();
-            message.content.len() + message.thinking.as_ref().map_or(0, String::len) + calls
-        };
-        self.messages.iter().map(of_one).sum()
+        self.messages.iter().map(ChatMessage::text_bytes).sum()
     }
 
     fn images(&self) -> impl Iterator<Item = &String> {

@@ -31,12 +31,13 @@ BEGIN
 END;
 
 ALTER TABLE conversations ADD COLUMN system_prompt TEXT;
--- Its title as it is searched: words in lower case, a blank before and after each.
+-- Its title as it is searched: words in lower case, a blank before and after each. Null: not looked at yet.
 ALTER TABLE conversations ADD COLUMN title_words TEXT;
 -- Thrown away: seen by nobody, and removed step by step.
 ALTER TABLE conversations ADD COLUMN deleted_at INTEGER;
 CREATE INDEX conversations_by_activity ON conversations (user_id, updated_at DESC, id DESC);
 CREATE INDEX conversations_by_age ON conversations (updated_at) WHERE deleted_at IS NULL;
+CREATE INDEX conversations_without_title_words ON conversations (id) WHERE title_words IS NULL;
 CREATE INDEX deleted_conversations ON conversations (id) WHERE deleted_at IS NOT NULL;
 
 -- Which turn a caller's Idempotency-Key stands for; the key and the request are kept as SHA-256.

@@ -139,7 +139,7 @@ keys! {
             was "PROMETHEUS_BIND";
         OPS_TOKEN Kind::Secret, "",
             "What `/metrics` and `/actors` ask for as `Authorization: Bearer`; without it they ask for nothing, and answer this machine only.";
-        DATA_DIR Kind::Path, "./data", "Directory of SQLite and generated secrets; `demo` uses `./data/demo`.";
+        DATA_DIR Kind::Path, "./data", "Directory of SQLite, generated secrets, and what a database that is away is told later; `demo` uses `./data/demo`.";
         RUST_LOG Kind::Text, "info", "What to log, as `tracing` filter directives.",
             reload "At once. A filter set for a time by `/v1/admin/log-filter` stays until its time is over.";
         LOG_FORMAT Kind::Choice(&["text", "json"]), "text", "How log lines are written.";
@@ -163,6 +163,9 @@ keys! {
             "Connections of an instance for reads; to the replica there are as many again, and one.";
         DATABASE_WRITERS Kind::Whole { min: 1, max: 64 }, "4",
             "Connections of an instance for writes; SQLite always has one.";
+        CONVERSATION_RETENTION_DAYS Kind::Whole { min: 0, max: 36_500 }, "0",
+            "Days a conversation is kept in which nothing is said; then it is removed. 0: for ever.",
+            reload "With the next round, within the hour.";
         REDIS_URL Kind::Secret, "",
             "`redis://…` or `rediss://…`, where all instances count callers together; without it each counts its own.";
     }

@@ -40,7 +40,9 @@ use actors::{
     ops::OpsToken,
     password::{HashCost, PasswordConfig},
     rate_limit::RateLimitConfig,
+    relay::RelayConfig,
     system::SystemConfig,
+    upkeep::UpkeepConfig,
 };
 
 use domain::{
@@ -137,6 +139,7 @@ fn read(reader: &mut Reader<'_>) -> Config {
     };
     let auth = auth(reader, data_dir.clone());
     let instances: u16 = reader.whole(&keys::INSTANCE_COUNT).unwrap_or_default();
+    let rate_limit = rate_limit(reader, instances);
     Config {
         environment,
         log: LogConfig { filter: reader.optional(&keys::RUST_LOG, log_filter).unwrap_or_default(), format },
@@ -158,8 +161,10 @@ fn read(reader: &mut Reader<'_>) -> Config {
             },
             auth,
             password: password(reader),
-            rate_limit: rate_limit(reader, instances),
+            relay: RelayConfig::new(rate_limit.redis_url.clone()),
+            rate_limit,
             model: model(reader, instances),
+            upkeep: upkeep(reader),
         },
     }
 }
@@ -223,6 +228,11 @@ fn auth(reader: &mut Reader<'_>, data_dir: PathBuf) -> AuthConfig {
         password_min_chars: reader.count(&keys::PASSWORD_MIN_LENGTH),
         ..AuthConfig::new(data_dir)
     }
+}
+
+fn upkeep(reader: &mut Reader<'_>) -> UpkeepConfig {
+    let days: u64 = reader.whole(&keys::CONVERSATION_RETENTION_DAYS).unwrap_or_default();
+    UpkeepConfig { retention: (days > 0).then(|| Duration::from_hours(24 * days)) }
 }
 
 fn password(reader: &mut Reader<'_>) -> PasswordConfig {

@@ -153,6 +153,7 @@ mod tests {
         ("DATABASE_READ_URL", "postgres://ada:four-other-words@replica/x"),
         ("DATABASE_READERS", "5"),
         ("DATABASE_WRITERS", "5"),
+        ("CONVERSATION_RETENTION_DAYS", "30"),
         ("REDIS_URL", "redis://cache/0"),
         ("JWT_SECRET", "qX3vN8rT1zLk5WbYc0JhMf7UeD2sPaGo9iRt"),
         ("JWT_ALGORITHM", "EdDSA"),
@@ -209,7 +210,8 @@ mod tests {
         let models = was.system.model.followed_by(new.system.model.clone());
         let limits = was.system.rate_limit.followed_by(&new.system.rate_limit);
         let accounts = AccountRules::of(&new.system.auth);
-        format!("{:#?}", (models, limits, accounts, &front.terms().config, &new.log.filter))
+        let upkeep = &new.system.upkeep;
+        format!("{:#?}", (models, limits, accounts, upkeep, &front.terms().config, &new.log.filter))
     }
 
     #[test]

@@ -27,6 +27,9 @@ use super::{config::HttpConfig, error::ApiError, json, socket::Input};
 /// Bodies about accounts are small.
 const ACCOUNT_BODY_BYTES: usize = 16 << 10;
 
+/// A system prompt of which every character is escaped, and a title.
+const CONVERSATION_BODY_BYTES: usize = 256 << 10;
+
 /// All bodies about accounts being read at once: as many of the largest as requests are served at once by default.
 const ACCOUNT_BUDGET_BYTES: usize = 32 << 20;
 
@@ -56,6 +59,7 @@ pub(crate) struct Intake {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject {
     Account,
+    Conversation,
     Chat { limit_bytes: usize },
 }
 
@@ -63,6 +67,7 @@ impl Subject {
     const fn limit_bytes(self) -> usize {
         match self {
             Self::Account => ACCOUNT_BODY_BYTES,
+            Self::Conversation => CONVERSATION_BODY_BYTES,
             Self::Chat { limit_bytes } => limit_bytes,
         }
     }
@@ -106,7 +111,7 @@ impl Intake {
     fn reservation(&self, subject: Subject, most_bytes: usize) -> Result<Reservation, ApiError> {
         let (budget, step_bytes) = match subject {
             Subject::Account => (&self.accounts, ACCOUNT_STEP_BYTES),
-            Subject::Chat { .. } => (&self.chats, STEP_BYTES),
+            Subject::Conversation | Subject::Chat { .. } => (&self.chats, STEP_BYTES),
         };
         let held = Arc::clone(budget).try_acquire_many_owned(0).map_err(|_| ApiError::overloaded())?;
         Ok(Reservation { held, step_bytes, most_bytes })

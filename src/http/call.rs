@@ -156,6 +156,14 @@ impl Call {
         self.body.json(&self.head.headers, Subject::Account, self.deadline, |body, _| Ok(body)).await
     }
 
+    /// Reads a body about a conversation, none at all as an empty object; see [`Inbound::json`].
+    pub(crate) async fn conversation<T: ReadJson + Default>(&mut self) -> Result<T, ApiError> {
+        if self.body.is_empty() {
+            return Ok(T::default());
+        }
+        self.body.json(&self.head.headers, Subject::Conversation, self.deadline, |body, _| Ok(body)).await
+    }
+
     /// Reads the body of a chat and builds the request it asks for; see [`Inbound::json`].
     pub(crate) async fn chat<T: ReadJson, R>(
         &mut self,

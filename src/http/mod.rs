@@ -57,7 +57,8 @@ pub(crate) use error::{ApiError, ErrorObject, Fault, past_failure};
 pub(crate) use headers::error_reply;
 pub(crate) use json::append as append_json;
 pub(crate) use reply::{
-    Reply, empty as empty_reply, json as json_reply, stream as stream_reply, text as text_reply,
+    CutShort, Reply, breakable_stream as breakable_stream_reply, empty as empty_reply, json as json_reply,
+    stream as stream_reply, text as text_reply,
 };
 pub(crate) use request_id::RequestId;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 
@@ -15,7 +16,13 @@ use super::{json, metrics::Flight, report::Report, socket::Serving};
 
 pub(crate) type Reply = Response<ReplyBody>;
 
-type Streaming = Pin<Box<dyn Body<Data = Bytes, Error = Infallible> + Send>>;
+type Streaming = Pin<Box<dyn Body<Data = Bytes, Error = CutShort> + Send>>;
+
+/// A body ends before its end. The connection is closed without the mark that a whole body ends with, so nobody takes what
+/// came for all there is.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the reply was cut short")]
+pub(crate) struct CutShort;
 
 /// A reply's body. Dropping it, sent or not, closes the request's accounts.
 #[derive(Default)]
@@ -64,12 +71,12 @@ impl ReplyBody {
 
 impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = CutShort;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         let frame = match &mut self.content {
             Content::Empty => Poll::Ready(None),
             Content::Stream(stream) => stream.as_mut().poll_frame(cx),
@@ -131,6 +138,14 @@ pub(crate) fn text(content_type: &'static str, body: String) -> Reply {
 pub(crate) fn stream(
     content_type: &'static str,
     body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static,
+) -> Reply {
+    breakable_stream(content_type, body.map_err(|never| match never {}))
+}
+
+/// As [`stream`], of something that may turn out not to be there.
+pub(crate) fn breakable_stream(
+    content_type: &'static str,
+    body: impl Body<Data = Bytes, Error = CutShort> + Send + 'static,
 ) -> Reply {
     reply(StatusCode::OK, content_type, Content::Stream(Box::pin(body)))
 }

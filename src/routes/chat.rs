@@ -42,7 +42,7 @@ enum Asked {
 pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let mut started = match ask(&system, &mut call, false).await? {
         Asked::New(started) => started,
-        Asked::Again(attached) => return Ok(again(whole(attached).await?)),
+        Asked::Again(attached) => return Ok(again(whole(&system, attached).await?)),
     };
     let (answer, ending) = started.reader.finished().await;
     let names = started.names();
@@ -68,7 +68,7 @@ pub(crate) async fn stream(system: Arc<System>, mut call: Call) -> Result<Reply,
             let names = started.names();
             Ok(event_stream(started.reader, names, Position::default(), call))
         }
-        Asked::Again(attached) => Ok(again(streamed(attached, Position::default(), call)?)),
+        Asked::Again(attached) => Ok(again(streamed(&system, attached, Position::default(), call)?)),
     }
 }
 

@@ -1,23 +1,49 @@
-//! `/v1/conversations`: what was said, for whom it belongs to. Somebody else's conversation is not found.
+//! `/v1/conversations`: what was said, for whom it belongs to. Somebody else's conversation is not found, nor is one that was
+//! thrown away.
 
 use std::sync::Arc;
 
-use actors::{db::DbError, system::System};
+use actors::{clock::fresh_id, db::DbError, system::System};
 use chrono::{DateTime, Utc};
 use domain::{
-    conversation::{Conversation, Page, StoredMessage},
+    conversation::{self, Activity, Conversation, ConversationChange, Page, StoredMessage, UNTITLED},
     id::{ConversationId, MessageId, TurnId, UserId},
 };
-use http::StatusCode;
-use serde::Serialize;
+use http::{HeaderValue, StatusCode, header::LOCATION};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::list::{List, PageRequest};
+use super::{
+    limits::nullable,
+    list::{List, PageRequest},
+    search::{self, FoundView},
+};
 use crate::{
     dialects::native::ToolCallBody,
-    http::{ApiError, Call, Reply, json_reply},
+    http::{ApiError, Call, Reply, empty_reply, json_reply},
 };
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewConversation {
+    /// One line of 1 to 200 characters. Left out, it becomes the beginning of what is said first.
+    title: Option<String>,
+    /// Put before every prompt in it, unless the prompt brings a system message of its own; at most 32 KiB.
+    system_prompt: Option<String>,
+}
+
+/// What changes; what is left out stays.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConversationPatch {
+    /// One line of 1 to 200 characters.
+    title: Option<String>,
+    /// At most 32 KiB; `null` removes it.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    system_prompt: Option<Option<String>>,
+}
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ConversationView {
@@ -25,10 +51,11 @@ pub(crate) struct ConversationView {
     id: ConversationId,
     object: &'static str,
     title: String,
-    /// Put before every prompt in it.
+    /// Put before every prompt in it; not shown in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     system_prompt: Option<String>,
     created_at: DateTime<Utc>,
+    /// When something was last said in it, or it was changed.
     updated_at: DateTime<Utc>,
 }
 
@@ -85,16 +112,45 @@ impl From<StoredMessage> for MessageView {
     }
 }
 
-/// Lists the caller's conversations, newest first.
+/// Makes a conversation in which nothing was said yet. A chat makes its own, too.
+#[utoipa::path(post, path = "/v1/conversations", tag = "conversations", request_body = NewConversation, responses(
+    (status = 201, body = ConversationView, headers(("Location" = String))), (status = 400),
+    (status = 409, description = "There are too many"), (status = 413),
+    (status = 422, description = "Something about the title or the system prompt will not do"), (status = 503)))]
+pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
+    let NewConversation { title, system_prompt } = call.conversation().await?;
+    let now = system.clock().now();
+    let made = Conversation {
+        id: fresh_id(),
+        title: title.as_deref().map_or(Ok(UNTITLED.to_owned()), title_of)?,
+        system_prompt: system_prompt.map_or(Ok(None), system_prompt_of)?,
+        created_at: now,
+        updated_at: now,
+    };
+    let stored = system.db.create_conversation(call.principal()?.user, made.clone()).await;
+    stored.map_err(|error| match error {
+        DbError::Conflict(_) => ApiError::too_many_conversations(),
+        other => other.into(),
+    })?;
+    let place = HeaderValue::try_from(format!("/v1/conversations/{}", made.id));
+    let mut reply = json_reply(StatusCode::CREATED, &ConversationView::from(made));
+    reply.headers_mut().insert(LOCATION, place.map_err(|error| ApiError::internal(error.to_string()))?);
+    Ok(reply)
+}
+
+/// Lists the caller's conversations by last activity, the latest first. One in which something happens meanwhile moves to
+/// the front. With `q` those whose title has, or one of whose messages has, all its words (whole words, in upper or lower
+/// case, at most 8), each with the newest such message.
 #[utoipa::path(get, path = "/v1/conversations", tag = "conversations",
-    params(("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<ConversationView>)))]
+    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("q" = Option<String>, Query)), responses(
+    (status = 200, body = List<FoundView>), (status = 400)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
-    let page = PageRequest::of(&call)?;
-    let before = page.cursor.map(ConversationId::from);
-    let found = system.db.conversations(call.principal()?.user, before, page.limit).await?;
-    let conversations = found.items.into_iter().map(ConversationView::from).collect();
-    Ok(json_reply(StatusCode::OK, &List::new(conversations, found.next)))
+    if let Some(query) = search::asked(&call)? {
+        return search::find(&system, &call, query).await;
+    }
+    let page = PageRequest::<Activity>::by(&call)?;
+    let found = system.db.conversations(call.principal()?.user, page.cursor, page.limit).await?;
+    Ok(json_reply(StatusCode::OK, &List::<ConversationView>::of(found)))
 }
 
 /// Reads a conversation and the first page of its messages.
@@ -103,7 +159,7 @@ pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
     (status = 200, body = ConversationWithMessages), (status = 404)))]
 pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let (owner, id) = named(&call)?;
-    let conversation = system.db.conversation(owner, id).await?.ok_or_else(missing)?;
+    let conversation = system.db.conversation(owner, id).await?.ok_or_else(ApiError::no_conversation)?;
     let page = page_of(&system, owner, id, None, &call).await?;
     let messages = page.items.into_iter().map(MessageView::from).collect();
     let conversation = ConversationView::from(conversation);
@@ -111,7 +167,33 @@ pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
     Ok(json_reply(StatusCode::OK, &view))
 }
 
-/// Lists the messages of a conversation in the order they were made.
+/// Changes a conversation's title or system prompt. What is so already changes nothing.
+#[utoipa::path(patch, path = "/v1/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
+    request_body = ConversationPatch, responses((status = 200, body = ConversationView), (status = 400), (status = 404),
+    (status = 413), (status = 422, description = "Something about the title or the system prompt will not do"),
+    (status = 503)))]
+pub(crate) async fn change(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
+    let ConversationPatch { title, system_prompt } = call.conversation().await?;
+    let (owner, id) = named(&call)?;
+    let change = ConversationChange {
+        title: title.as_deref().map(title_of).transpose()?,
+        system_prompt: system_prompt.map(|given| given.map_or(Ok(None), system_prompt_of)).transpose()?,
+    };
+    let changed = system.db.change_conversation(owner, id, change, system.clock().now()).await;
+    Ok(json_reply(StatusCode::OK, &ConversationView::from(changed.map_err(not_there)?)))
+}
+
+/// Throws a conversation away, with all that was said in it: from now on nobody sees it, and it is not found. A turn that
+/// runs in it goes on to its end; its usage stays.
+#[utoipa::path(delete, path = "/v1/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)), responses(
+    (status = 204), (status = 404), (status = 503)))]
+pub(crate) async fn delete(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let (owner, id) = named(&call)?;
+    system.db.delete_conversation(owner, id, system.clock().now()).await.map_err(not_there)?;
+    Ok(empty_reply())
+}
+
+/// Lists the messages of a conversation in the order they were made, those of all branches: each says what it follows.
 #[utoipa::path(get, path = "/v1/conversations/{id}/messages", tag = "conversations",
     params(("id" = Uuid, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
     (status = 200, body = List<MessageView>), (status = 404)))]
@@ -119,13 +201,20 @@ pub(crate) async fn messages(system: Arc<System>, call: Call) -> Result<Reply, A
     let after = PageRequest::of(&call)?.cursor;
     let (owner, id) = named(&call)?;
     let page = page_of(&system, owner, id, after, &call).await?;
-    let messages = page.items.into_iter().map(MessageView::from).collect();
-    Ok(json_reply(StatusCode::OK, &List::new(messages, page.next)))
+    Ok(json_reply(StatusCode::OK, &List::<MessageView>::of(page)))
 }
 
 /// The caller, and the conversation the path names.
 fn named(call: &Call) -> Result<(UserId, ConversationId), ApiError> {
-    Ok((call.principal()?.user, call.param().parse().map_err(|_| missing())?))
+    Ok((call.principal()?.user, call.param().parse().map_err(|_| ApiError::no_conversation())?))
+}
+
+fn title_of(given: &str) -> Result<String, ApiError> {
+    conversation::title(given).map_err(|why| ApiError::unfit(why).at("title"))
+}
+
+fn system_prompt_of(given: String) -> Result<Option<String>, ApiError> {
+    conversation::system_prompt(given).map_err(|why| ApiError::unfit(why).at("system_prompt"))
 }
 
 /// The conversation's messages after the cursor.
@@ -137,12 +226,13 @@ async fn page_of(
     call: &Call,
 ) -> Result<Page<StoredMessage>, ApiError> {
     let limit = PageRequest::of(call)?.limit;
-    system.db.messages(owner, id, after, limit).await.map_err(|error| match error {
-        DbError::NotFound => missing(),
-        other => other.into(),
-    })
+    system.db.messages(owner, id, after, limit).await.map_err(not_there)
 }
 
-fn missing() -> ApiError {
-    ApiError::not_found("there is no such conversation")
+/// What went wrong where a conversation was named.
+fn not_there(error: DbError) -> ApiError {
+    match error {
+        DbError::NotFound => ApiError::no_conversation(),
+        other => other.into(),
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod auth;
 pub(crate) mod chat;
 pub(crate) mod conversations;
 mod expiry;
+pub(crate) mod export;
 mod exposition;
 pub(crate) mod health;
 mod idempotency;
@@ -18,6 +19,7 @@ mod list;
 pub(crate) mod models;
 pub(crate) mod openapi;
 pub(crate) mod ops;
+mod search;
 #[cfg(test)]
 mod tests;
 pub(crate) mod turns;

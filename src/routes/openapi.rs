@@ -18,8 +18,10 @@ use utoipa::{
 use super::{
     admin::{audit, invites, reload, signing_keys, tree, usage as all_usage, users},
     api_keys,
-    auth::{account, sessions, sign_in},
-    chat, conversations, health, jwks, ledger, models, turns, usage,
+    auth::{account, leaving, sessions, sign_in},
+    chat, conversations,
+    export::{account as export_account, conversation as export_conversation},
+    health, jwks, ledger, models, turns, usage,
 };
 use crate::{
     control::Control,
@@ -31,10 +33,11 @@ use crate::{
 #[openapi(
     info(title = "DeeperSensor", description = "A gateway that makes a model server safe to share"),
     paths(
-        sign_in::sign_up, sign_in::log_in, sign_in::refresh, account::me, account::change_password, sessions::log_out,
+        sign_in::sign_up, sign_in::log_in, sign_in::refresh, account::me, leaving::leave, export_account::export, account::change_password, sessions::log_out,
         sessions::list, sessions::end, api_keys::create, api_keys::list, api_keys::revoke, models::list, models::read,
         chat::reply, chat::stream, turns::read, turns::stream, turns::cancel, ledger::list, usage::of_caller,
-        conversations::list, conversations::read, conversations::messages, users::list,
+        conversations::create, conversations::list, conversations::read, conversations::change, conversations::delete,
+        conversations::messages, export_conversation::export, users::list,
         users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,
         users::limit_key, users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, all_usage::of_all, signing_keys::rotate, signing_keys::list,
         tree::actors, tree::restart, reload::reload, reload::filter_log, jwks::keys, health::details, health::process, health::readiness, document,

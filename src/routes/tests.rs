@@ -9,7 +9,9 @@ use actors::{
     model::{ModelConfig, UpstreamConfig, UpstreamKind},
     password::PasswordConfig,
     rate_limit::RateLimitConfig,
+    relay::RelayConfig,
     system::{System, SystemConfig},
+    upkeep::UpkeepConfig,
 };
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
@@ -41,10 +43,12 @@ impl Service {
             auth: AuthConfig::new(dir.clone()),
             password: PasswordConfig::default(),
             rate_limit: RateLimitConfig::new(600, 100),
+            upkeep: UpkeepConfig::default(),
             model: ModelConfig {
                 upstreams: vec![UpstreamConfig { name: "demo".to_owned(), kind: UpstreamKind::Demo }],
                 ..ModelConfig::default()
             },
+            relay: RelayConfig::new(None),
         };
         let system = Arc::new(System::start(&name, config, Clock::system()).await.unwrap());
         let mut http = HttpConfig::new("127.0.0.1:0".parse().unwrap());

@@ -105,6 +105,9 @@ pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
     responses((status = 200, body = TurnView), (status = 202, body = TurnView), (status = 404)))]
 pub(crate) async fn cancel(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let turn = system.models.cancel_turn(&call.principal()?, named(&call)?).await?;
+    if let (TurnStatus::Streaming, Some(owner)) = (turn.status, turn.owner) {
+        system.relay.hurry_cancel(owner);
+    }
     let is_over = turn.status != TurnStatus::Streaming;
     let status = if is_over { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(json_reply(status, &TurnView::from(turn)))
@@ -120,7 +123,7 @@ pub(crate) async fn cancel(system: Arc<System>, call: Call) -> Result<Reply, Api
 pub(crate) async fn stream(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let from = position(&call)?;
     let attached = system.models.attach(&call.principal()?, named(&call)?, from).await?;
-    streamed(attached, from, call)
+    streamed(&system, attached, from, call)
 }
 
 fn named(call: &Call) -> Result<TurnId, ApiError> {
@@ -141,15 +144,23 @@ fn position(call: &Call) -> Result<Position, ApiError> {
 ///
 /// # Errors
 ///
-/// See [`Replay::new`].
-pub(super) fn streamed(attached: Attached, from: Position, call: Call) -> Result<Reply, ApiError> {
+/// See [`Replay::new`]; 503 when too many turns of other instances are read.
+pub(super) fn streamed(
+    system: &System,
+    attached: Attached,
+    from: Position,
+    call: Call,
+) -> Result<Reply, ApiError> {
     match attached {
         Attached::Live { names, reader } => Ok(event_stream(reader, names, from, call)),
         Attached::Stored { turn, answer } => {
             let names = names_of(&turn).ok_or_else(ApiError::answer_not_kept)?;
             Ok(event_stream(Replay::new(&turn, answer, from)?, names, from, call))
         }
-        Attached::Elsewhere { .. } => Err(ApiError::answered_elsewhere()),
+        Attached::Elsewhere { turn, answer } => {
+            let names = names_of(&turn).ok_or_else(ApiError::answer_not_kept)?;
+            Ok(event_stream(system.relay.follow(turn, &answer, from)?, names, from, call))
+        }
     }
 }
 
@@ -158,17 +169,22 @@ pub(super) fn streamed(attached: Attached, from: Position, call: Call) -> Result
 /// # Errors
 ///
 /// What the turn failed of; 409 when its answer was not kept.
-pub(super) async fn whole(attached: Attached) -> Result<Reply, ApiError> {
+pub(super) async fn whole(system: &System, attached: Attached) -> Result<Reply, ApiError> {
     let (names, answer, ending) = match attached {
         Attached::Live { names, mut reader } => {
             let (answer, ending) = reader.finished().await;
             (names, answer, ending)
         }
+        Attached::Stored { turn, .. } if turn.stored.is_none() => return Err(ApiError::answer_not_kept()),
         Attached::Stored { turn, answer } => {
             let names = names_of(&turn).ok_or_else(ApiError::answer_not_kept)?;
             (names, answer, ending_of(&turn))
         }
-        Attached::Elsewhere { .. } => return Err(ApiError::answered_elsewhere()),
+        Attached::Elsewhere { turn, answer } => {
+            let names = names_of(&turn).ok_or_else(ApiError::answer_not_kept)?;
+            let (answer, ending) = system.relay.follow(turn, &answer, Position::default())?.finished().await;
+            (names, answer, ending)
+        }
     };
     Ok(json_reply(StatusCode::OK, &ChatReply::whole(&names, answer, &ending)?))
 }

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant as StdInstant};
 
 use support::fake_ollama::Model;
-use tokio::time::Instant;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::{
-    harness::{MODEL, PATIENCE, Session, Store, TestApp, both_stores},
-    turn::{answer, prompt, service, unstored, until},
+    harness::{MODEL, Options, PATIENCE, Random, Session, Store, TestApp, asked, both_stores},
+    turn::{Streamed, answer, prompt, service, unstored, until},
 };
 
 /// How long a hang-up may go unnoticed.
@@ -166,4 +169,91 @@ async fn a_client_that_hangs_up_on_a_whole_answer_ends_it_too() {
     assert!(upstream_ended(&app, left_std).await > 0);
     slot_is_free(&app, &ada, left).await;
     app.finish().await;
+}
+
+/// Where a client drops its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Point {
+    /// At some moment after sending the request, whatever came until then.
+    Anywhere(Duration),
+    Accepted,
+    /// It waits for a slot.
+    Queued,
+    /// It has a slot, and no token.
+    Started,
+    MidStream,
+}
+
+/// Asks and drops the connection there; whether it got so far.
+async fn drops(ask: impl Future<Output = Streamed>, point: Point) -> bool {
+    if let Point::Anywhere(after) = point {
+        let listens = async {
+            let mut events = ask.await;
+            while events.next().await.is_some() {}
+        };
+        return timeout(after, listens).await.is_err();
+    }
+    let mut events = ask.await;
+    let wanted = match point {
+        Point::Anywhere(_) | Point::Accepted => return true,
+        Point::Queued => "queue",
+        Point::Started => "start",
+        Point::MidStream => "chunk",
+    };
+    // Whoever gets a slot at once is never told to wait.
+    while let Some(frame) = events.next().await {
+        if frame.event == wanted || frame.event == "chunk" {
+            return frame.event == wanted;
+        }
+    }
+    false
+}
+
+both_stores! {
+    #[expect(clippy::print_stdout, reason = "how soon the last one was noticed says more than that it was")]
+    async fn b17_a_thousand_connects_and_drops_leave_no_upstream_request_and_no_slot(store) {
+        const SLOTS: usize = 8;
+        const AT_ONCE: usize = 32;
+        let drop_count: usize = asked("PROVE_COUNT").unwrap_or(1_000);
+        let model = slow().parallel(SLOTS).prefill(Duration::from_millis(10));
+        let app = TestApp::start(Options::on(store).models([model]).set("OLLAMA_NUM_PARALLEL", SLOTS)).await;
+        let ada = app.sign_up_and_in("ada@example.org").await;
+        let mut random = Random::new(1);
+        let (mut clients, mut reached) = (JoinSet::new(), 0);
+        for number in 0..drop_count {
+            let point = match number % 8 {
+                0 => Point::Anywhere(random.between(Duration::ZERO, Duration::from_millis(30))),
+                1 => Point::Accepted,
+                2 | 3 => Point::Queued,
+                4 | 5 => Point::Started,
+                _ => Point::MidStream,
+            };
+            let body = if number % 3 == 0 {
+                unstored(MODEL, &format!("question {number}"))
+            } else {
+                prompt(MODEL, &format!("question {number}"))
+            };
+            let call = app.stream(&ada, &body);
+            clients.spawn(drops(async { Streamed::new(call.open().await.expect_status(200)) }, point));
+            while clients.len() >= AT_ONCE {
+                reached += usize::from(clients.join_next().await.unwrap().unwrap());
+            }
+        }
+        reached += clients.join_all().await.into_iter().filter(|was_there| *was_there).count();
+        let left = Instant::now();
+        let seen = app.ollama.control().wait_until(|seen| seen.in_flight == 0, PATIENCE).await.unwrap();
+        let noticed = left.elapsed();
+        app.quiet().await;
+        println!("{store:?}: the last of {drop_count} drops was noticed after {noticed:?}");
+        assert!(reached > drop_count / 2, "{reached} of {drop_count} got where they wanted to leave");
+        assert!(seen.max_running <= SLOTS as u64, "{seen:#?}");
+        assert!(seen.cancellations > 0 && seen.chat_calls < drop_count as u64, "some never reached the model: {seen:#?}");
+        // Nobody counts any more: the next one is served at once, in the first slot there is.
+        let queue = app.queue(&ada, MODEL).await;
+        assert_eq!((&queue["running"], &queue["waiting"]), (&0.into(), &0.into()));
+        app.ollama.control().change_model(MODEL, |model| model.tokens = 3);
+        let next = app.chat(&ada, &unstored(MODEL, "next please")).send().await.expect_status(200);
+        assert_eq!(next.header("x-queue-position"), Some("0"));
+        app.finish().await;
+    }
 }

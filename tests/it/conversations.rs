@@ -1,4 +1,4 @@
-//! `GET /v1/conversations…`
+//! `/v1/conversations…`: made, listed, read, changed and thrown away.
 
 use serde_json::{Value, json};
 
@@ -45,6 +45,7 @@ x-request-id: ‹uuid v7›
       "content": "{question}",
       "status": "complete",
       "turn_id": "‹uuid v7›",
+      "parent_id": "‹uuid v7›",
       "created_at": "‹utc time›"
     }},
     {{
@@ -53,6 +54,7 @@ x-request-id: ‹uuid v7›
       "content": {answer},
       "status": "complete",
       "turn_id": "‹uuid v7›",
+      "parent_id": "‹uuid v7›",
       "created_at": "‹utc time›"
     }}
   ],
@@ -63,8 +65,84 @@ x-request-id: ‹uuid v7›
         let whole = whole.json();
         assert_eq!(whole["messages"][1]["id"], reply["message_id"]);
         assert_eq!(whole["messages"][1]["turn_id"], reply["id"]);
+        assert_eq!(whole["messages"][0]["parent_id"], whole["id"], "it is the beginning");
+        assert_eq!(whole["messages"][1]["parent_id"], whole["messages"][0]["id"]);
         let listed = read(&app, &ada, &format!("{path}/messages")).await;
         assert_eq!(listed, json!({"object": "list", "data": whole["messages"], "next_cursor": null}));
+        app.finish().await;
+    }
+
+    async fn a_conversation_is_made_named_and_thrown_away(store) {
+        let app = TestApp::on(store).await;
+        let ada = app.sign_up_and_in("ada@example.org").await;
+        let body = json!({"title": " The sky, seen from below ", "system_prompt": "Be brief.\nAnd kind."});
+        let made = app.post("/v1/conversations", &body).bearer(&ada.access).send().await;
+        let expected = r#"201
+content-type: application/json
+x-request-id: ‹uuid v7›
+{
+  "id": "‹uuid v7›",
+  "object": "conversation",
+  "title": "The sky, seen from below",
+  "system_prompt": "Be brief.\nAnd kind.",
+  "created_at": "‹utc time›",
+  "updated_at": "‹utc time›"
+}
+"#;
+        assert_eq!(snapshot(&made), expected);
+        let path = made.header("location").unwrap().to_owned();
+        let made = made.json();
+        assert_eq!(path, format!("/v1/conversations/{}", made["id"].as_str().unwrap()));
+        let mut whole = read(&app, &ada, &path).await;
+        assert_eq!((whole["messages"].take(), whole["next_cursor"].take()), (json!([]), Value::Null));
+        whole.as_object_mut().unwrap().retain(|name, _| name != "messages" && name != "next_cursor");
+        assert_eq!(whole, made);
+
+        let change = async |body: Value| {
+            let call = app.call("PATCH", &path).json(&body).bearer(&ada.access);
+            call.send().await.expect_status(200).json()
+        };
+        let renamed = change(json!({"title": "Skies"})).await;
+        assert_eq!((&renamed["title"], &renamed["system_prompt"]), (&json!("Skies"), &made["system_prompt"]));
+        for same in [json!({"title": "Skies"}), json!({})] {
+            assert_eq!(change(same).await, renamed, "nothing changes, so nothing has happened");
+        }
+        let bare = change(json!({"system_prompt": null})).await;
+        assert_eq!((&bare["title"], bare.get("system_prompt")), (&json!("Skies"), None));
+        let listed = read(&app, &ada, "/v1/conversations").await;
+        assert_eq!(listed["data"], json!([bare]));
+
+        app.call("DELETE", &path).bearer(&ada.access).send().await.expect_status(204);
+        let mut answers = Vec::new();
+        for (method, path) in [("GET", path.clone()), ("DELETE", path.clone()), ("GET", format!("{path}/messages"))] {
+            answers.push(app.call(method, &path).bearer(&ada.access).send().await);
+        }
+        answers.push(app.call("PATCH", &path).json(&json!({"title": "x"})).bearer(&ada.access).send().await);
+        let chat = json!({
+            "model": MODEL, "conversation_id": made["id"], "messages": [{"role": "user", "content": "still there?"}],
+        });
+        answers.push(app.chat(&ada, &chat).send().await);
+        answers.push(app.stream(&ada, &chat).send().await);
+        for answer in answers {
+            answer.expect_error(404, "not_found");
+        }
+        assert_eq!(read(&app, &ada, "/v1/conversations").await["data"], json!([]));
+        assert!(app.asked().is_empty(), "no model was asked");
+        app.finish().await;
+    }
+
+    async fn what_happens_last_is_listed_first(store) {
+        let app = TestApp::on(store).await;
+        let ada = app.sign_up_and_in("ada@example.org").await;
+        let (first, second) = (say(&app, &ada, "first").await, say(&app, &ada, "second").await);
+        let order = async || ids(&read(&app, &ada, "/v1/conversations").await["data"]).join(" ");
+        assert_eq!(order().await, format!("{second} {first}"));
+        let body = json!({"model": MODEL, "conversation_id": first, "messages": [{"role": "user", "content": "more"}]});
+        app.chat(&ada, &body).send().await.expect_status(200);
+        assert_eq!(order().await, format!("{first} {second}"));
+        let rename = app.call("PATCH", &format!("/v1/conversations/{second}")).json(&json!({"title": "the second"}));
+        rename.bearer(&ada.access).send().await.expect_status(200);
+        assert_eq!(order().await, format!("{second} {first}"));
         app.finish().await;
     }
 
@@ -87,7 +165,8 @@ x-request-id: ‹uuid v7›
         }
         assert_eq!(seen, made);
         assert_eq!(ids(&read(&app, &ada, "/v1/conversations?limit=99999").await["data"]), made);
-        for query in ["limit=0", "limit=-1", "limit=x", "cursor=x", "cursor="] {
+        let foreign = format!("cursor={}", made[0]);
+        for query in ["limit=0", "limit=-1", "limit=x", "cursor=x", "cursor=", &foreign] {
             let call = app.get(&format!("/v1/conversations?{query}")).bearer(&ada.access);
             call.send().await.expect_error(400, "invalid_request");
         }
@@ -105,7 +184,9 @@ x-request-id: ‹uuid v7›
         let mut answers = Vec::new();
         for id in [hers.as_str(), nobodys, "no-id"] {
             let path = format!("/v1/conversations/{id}");
-            for call in [app.get(&path), app.get(&format!("{path}/messages"))] {
+            let rename = app.call("PATCH", &path).json(&json!({"title": "mine"}));
+            let delete = app.call("DELETE", &path);
+            for call in [app.get(&path), app.get(&format!("{path}/messages")), rename, delete] {
                 let reply = call.bearer(&eve.access).send().await.expect_error(404, "not_found");
                 answers.push(snapshot(&reply));
             }
@@ -124,7 +205,10 @@ x-request-id: ‹uuid v7›
         assert!(answers.windows(2).all(|two| two[0] == two[1]), "answers tell what exists: {answers:#?}");
 
         assert_eq!(ids(&read(&app, &eve, "/v1/conversations").await["data"]), [""; 0]);
-        let stolen = Call::new(app.addr(), "GET", &format!("/v1/conversations?cursor={hers}")).bearer(&eve.access);
+        say(&app, &ada, "another one").await;
+        let page = read(&app, &ada, "/v1/conversations?limit=1").await;
+        let cursor = page["next_cursor"].as_str().unwrap();
+        let stolen = Call::new(app.addr(), "GET", &format!("/v1/conversations?cursor={cursor}")).bearer(&eve.access);
         assert_eq!(ids(&stolen.send().await.expect_status(200).json()["data"]), [""; 0]);
         assert_eq!(read(&app, &ada, &format!("/v1/conversations/{hers}")).await, before);
         app.finish().await;
@@ -154,5 +238,63 @@ async fn messages_are_paged_in_the_order_they_were_made() {
     let rest = read(&app, &ada, &format!("/v1/conversations/{id}/messages?limit=4&cursor={cursor}")).await;
     seen.extend(rest["data"].as_array().unwrap().clone());
     assert_eq!((json!(seen), &rest["next_cursor"]), (all["data"].clone(), &Value::Null));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_title_is_one_line_a_system_prompt_bounded_and_nothing_else_is_taken() {
+    let app = TestApp::on(Store::Sqlite).await;
+    let ada = app.sign_up_and_in("ada@example.org").await;
+    let id = say(&app, &ada, "hello").await;
+    let path = format!("/v1/conversations/{id}");
+    for (field, wrong) in [
+        ("title", json!("")),
+        ("title", json!("two\nlines")),
+        ("title", json!("a\u{0}b")),
+        ("title", json!("é".repeat(201))),
+        ("system_prompt", json!("a\u{1b}[2Jb")),
+        ("system_prompt", json!("é".repeat((32 << 10) / 2 + 1))),
+    ] {
+        let body = json!({ field: wrong });
+        for call in [app.post("/v1/conversations", &body), app.call("PATCH", &path).json(&body)] {
+            let refused = call.bearer(&ada.access).send().await.expect_error(422, "invalid_request");
+            assert_eq!(refused.json()["error"]["param"], field);
+        }
+    }
+    for wrong in [json!([]), json!({"name": "x"}), json!({"title": 7}), json!({"system_prompt": ["x"]})] {
+        for call in [app.post("/v1/conversations", &wrong), app.call("PATCH", &path).json(&wrong)] {
+            call.bearer(&ada.access).send().await.expect_error(400, "invalid_request");
+        }
+    }
+    let most =
+        json!({"title": "é".repeat(200), "system_prompt": "\n".repeat(32 << 10).replacen('\n', "x", 1)});
+    let made =
+        app.post("/v1/conversations", &most).bearer(&ada.access).send().await.expect_status(201).json();
+    assert_eq!(made["system_prompt"], most["system_prompt"]);
+    let too_large = json!({"system_prompt": "x".repeat(256 << 10)});
+    let refused = app.post("/v1/conversations", &too_large).bearer(&ada.access).send().await;
+    refused.expect_error(413, "invalid_request");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_untitled_conversation_is_named_by_what_is_said_first() {
+    let app = TestApp::on(Store::Sqlite).await;
+    let ada = app.sign_up_and_in("ada@example.org").await;
+    let made =
+        app.call("POST", "/v1/conversations").bearer(&ada.access).send().await.expect_status(201).json();
+    assert_eq!(made["title"], "New conversation");
+    let title = async || app.conversation(&ada, &made["id"]).await["title"].clone();
+    for (store, text, expected) in [
+        (false, "never mind", "New conversation"),
+        (true, "why is\nthe sky blue?", "why is the sky blue?"),
+        (true, "and the sea?", "why is the sky blue?"),
+    ] {
+        let body = json!({
+            "model": MODEL, "conversation_id": made["id"], "store": store, "messages": [{"role": "user", "content": text}],
+        });
+        app.chat(&ada, &body).send().await.expect_status(200);
+        assert_eq!(title().await, expected);
+    }
     app.finish().await;
 }

@@ -14,7 +14,7 @@ use crate::{
 /// How long any call of the database may take here.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was kept for the database is tried again every second, and each try may take a call's time.
+/// What is on the disk for the database is tried again every second, and each try may take a call's time.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 
 const TOKENS: u64 = 60;
@@ -54,7 +54,7 @@ fn log_in(app: &TestApp) -> Call {
     app.post("/v1/auth/login", &json!({ "email": "ada@example.org", "password": PASSWORD }))
 }
 
-/// The answer goes on, its end says that it was not stored, and it is stored when the database is back.
+/// The answer goes on, its end says that it is stored, on the disk, and the database has it when it is back.
 async fn streams_through(fault: Fault) {
     let (app, ada) = service().await;
     let mut events = app.ask(&ada, &prompt(MODEL, "go on")).await;
@@ -67,7 +67,7 @@ async fn streams_through(fault: Fault) {
     app.get("/healthz").send().await.expect_status(200);
 
     let done = events.last().await;
-    assert_eq!([&json!(done.event), &done.data["stored"]], [&json!("done"), &json!(false)], "{fault:?}");
+    assert_eq!([&json!(done.event), &done.data["stored"]], [&json!("done"), &json!(true)], "{fault:?}");
     assert_eq!(events.text(), answer("go on", TOKENS), "{fault:?}");
 
     app.postgres_proxy().heal().await.unwrap();

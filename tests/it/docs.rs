@@ -105,6 +105,16 @@ async fn the_flows_of_usage_work_as_they_are_written() {
 }
 
 #[tokio::test]
+async fn what_is_kept_is_found_taken_along_and_removed_as_it_is_written() {
+    let (gateway, scratch) = serve().await;
+    let script = blocks(&document("docs/privacy.md"), "sh");
+    let said = bash(&script, &scratch, gateway.addr);
+    assert!(said.contains("## Assistant · ") && said.ends_with("401\n401\n"), "{said}");
+    let account = fs::read_to_string(scratch.path().join("account.json")).unwrap();
+    assert!(account.contains("herring gulls") && account.ends_with("]}\n"), "{account}");
+}
+
+#[tokio::test]
 async fn the_first_calls_work_as_they_are_written() {
     let (gateway, scratch) = serve().await;
     let readme = document("README.md");
@@ -128,4 +138,12 @@ async fn the_chapter_on_operations_works_as_it_is_written() {
     for told in ["is back after", "Ada is back"] {
         assert!(said.contains(told), "{told}: {said}");
     }
+}
+
+#[tokio::test]
+async fn the_chapter_on_conversations_works_as_it_is_written() {
+    let (gateway, scratch) = serve().await;
+    let script = blocks(&document("docs/conversations.md"), "sh");
+    let said = bash(&script, &scratch, gateway.addr);
+    assert!(said.contains("\"title\":\"Blue skies\"") && said.ends_with("404\n"), "{said}");
 }

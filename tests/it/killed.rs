@@ -130,11 +130,15 @@ async fn any_other_actor_killed_costs_at_most_a_503_and_no_stream() {
         "auth_sup/purge",
         "models_sup/router",
         "models_sup/leases",
+        "relay/cancels",
         "limits_sup/leases",
         "db_sup/store",
         "db_sup/writer-0",
         "db_sup/readers",
+        "db_sup/spill",
         "password/password_actor",
+        "upkeep_sup/index",
+        "upkeep_sup/purge",
         "ops/actor",
     ];
     let all: Vec<&str> = rooms.into_iter().chain(shards.iter().map(String::as_str)).collect();

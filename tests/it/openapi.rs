@@ -7,13 +7,15 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 48] = [
+const ROUTES: [&str; 54] = [
     "delete /v1/admin/api-keys/{id}",
     "delete /v1/admin/invites/{id}",
     "delete /v1/admin/users/{id}",
     "delete /v1/admin/users/{id}/sessions",
     "delete /v1/api-keys/{id}",
+    "delete /v1/auth/me",
     "delete /v1/auth/sessions/{id}",
+    "delete /v1/conversations/{id}",
     "delete /v1/turns/{id}",
     "get /.well-known/jwks.json",
     "get /health",
@@ -31,9 +33,11 @@ const ROUTES: [&str; 48] = [
     "get /v1/admin/users/{id}/sessions",
     "get /v1/api-keys",
     "get /v1/auth/me",
+    "get /v1/auth/me/export",
     "get /v1/auth/sessions",
     "get /v1/conversations",
     "get /v1/conversations/{id}",
+    "get /v1/conversations/{id}/export",
     "get /v1/conversations/{id}/messages",
     "get /v1/models",
     "get /v1/models/{id}",
@@ -43,6 +47,7 @@ const ROUTES: [&str; 48] = [
     "get /v1/usage",
     "patch /v1/admin/api-keys/{id}",
     "patch /v1/admin/users/{id}",
+    "patch /v1/conversations/{id}",
     "post /v1/admin/actors/restart",
     "post /v1/admin/invites",
     "post /v1/admin/log-filter",
@@ -56,6 +61,7 @@ const ROUTES: [&str; 48] = [
     "post /v1/auth/signup",
     "post /v1/chat",
     "post /v1/chat/stream",
+    "post /v1/conversations",
 ];
 
 /// Every `$ref` within a value.

@@ -34,7 +34,9 @@ both_stores! {
         let app = TestApp::on(store).await;
         let tree = app.actors().await;
         let nodes = tree["nodes"].as_array().unwrap();
-        for room in ["root", "db_sup", "password", "auth_sup", "limits_sup", "models_sup", "ops"] {
+        for room in
+            ["root", "db_sup", "password", "auth_sup", "limits_sup", "models_sup", "relay", "upkeep_sup", "ops"]
+        {
             assert!(
                 nodes.iter().any(|node| node["path"] == room && node["kind"] != "leaf"),
                 "no {room} in {tree:#}"

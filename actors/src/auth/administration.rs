@@ -91,13 +91,7 @@ impl AuthHandle {
     /// As for [`AuthHandle::change_user`].
     pub async fn delete_user(&self, by: &Administrator, user: UserId) -> Result<(), AuthError> {
         let entry = by.entry(&self.0, AuditEvent::UserDeleted, user);
-        let deleted = self.0.recorded(entry, |room, entry| async move {
-            let deleted = room.db.delete_user(user, entry.at, entry).await?;
-            room.forget(&deleted.ended);
-            room.sessions.reconsider(user);
-            Ok(())
-        });
-        deleted.await?.map_err(not_changed)
+        self.0.delete_user(user, entry).await?.map_err(not_changed)
     }
 
     /// # Errors
@@ -141,7 +135,24 @@ impl AuthHandle {
     }
 }
 
-fn not_changed(error: DbError) -> AuthError {
+impl Room {
+    /// Removes an account, here at once.
+    pub(super) async fn delete_user(
+        self: &Arc<Self>,
+        user: UserId,
+        entry: AuditEntry,
+    ) -> Result<Result<(), DbError>, AuthError> {
+        self.recorded(entry, |room, entry| async move {
+            let deleted = room.db.delete_user(user, entry.at, entry).await?;
+            room.forget(&deleted.ended);
+            room.sessions.reconsider(user);
+            Ok(())
+        })
+        .await
+    }
+}
+
+pub(super) fn not_changed(error: DbError) -> AuthError {
     match error {
         DbError::NotFound => AuthError::NotFound("account"),
         DbError::Conflict("last administrator") => AuthError::LastAdministrator,

@@ -39,6 +39,7 @@ mod key_set;
 mod key_set_actor;
 mod key_times;
 mod keys;
+mod leaving;
 mod message;
 mod metrics;
 mod passwords;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::{
-    account::{Account, PasswordSet, User},
+    account::{Account, PasswordHash, PasswordSet, User},
     audit::{AuditEntry, AuditEvent},
     email::EmailAddress,
     password::{self, Password, WeakPassword},
@@ -43,25 +43,8 @@ impl AuthHandle {
         }
         let entry =
             |event| AuditEntry { actor: Some(user.id), user: Some(user.id), ..room.entry(event, &origin) };
-        let attempt = room.admit_try(&user.email, &origin).await?;
-        let account = match room.db.account_by_email(user.email.clone()).await {
-            // An account that is gone by now has no session either.
-            Ok(account) => account.ok_or(AuthError::BadToken),
-            Err(error) => Err(store_failed(error)),
-        };
-        let Account { password_hash, .. } = match account {
-            Ok(account) => account,
-            Err(error) => {
-                attempt.never_was();
-                return Err(error);
-            }
-        };
-        let (attempt, verified) = room.verify(attempt, current, Some(password_hash.clone())).await?;
-        if !verified.matches {
-            room.note(entry(AuditEvent::AuthnPasswordChangeFail), None);
-            return Err(AuthError::BadCredentials);
-        }
-        attempt.was_right();
+        let on_fail = entry(AuditEvent::AuthnPasswordChangeFail);
+        let password_hash = room.prove(&user.email, current, on_fail, &origin).await?;
         let set = SetPassword {
             user: user.id,
             expected: Some(password_hash),
@@ -121,6 +104,37 @@ impl AuthHandle {
 }
 
 impl Room {
+    /// Looks whether this is the account's password, as one of the tries that are throttled, and tells of it with `on_fail` if
+    /// it is not. Returns the hash that it was compared with.
+    pub(super) async fn prove(
+        &self,
+        email: &EmailAddress,
+        password: Password,
+        on_fail: AuditEntry,
+        origin: &Origin,
+    ) -> Result<PasswordHash, AuthError> {
+        let attempt = self.admit_try(email, origin).await?;
+        let account = match self.db.account_by_email(email.clone()).await {
+            // An account that is gone by now has no session either.
+            Ok(account) => account.ok_or(AuthError::BadToken),
+            Err(error) => Err(store_failed(error)),
+        };
+        let Account { password_hash, .. } = match account {
+            Ok(account) => account,
+            Err(error) => {
+                attempt.never_was();
+                return Err(error);
+            }
+        };
+        let (attempt, verified) = self.verify(attempt, password, Some(password_hash.clone())).await?;
+        if !verified.matches {
+            self.note(on_fail, None);
+            return Err(AuthError::BadCredentials);
+        }
+        attempt.was_right();
+        Ok(password_hash)
+    }
+
     async fn set_password(
         self: &Arc<Self>,
         set: SetPassword,

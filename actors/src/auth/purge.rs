@@ -1,4 +1,4 @@
-//! PurgeActor: has what nobody needs any more removed from the store, at start and once an hour.
+//! PurgeActor: has sessions that ended long ago removed from the store, at start and once an hour.
 //!
 //! # When it breaks
 //!
@@ -55,14 +55,13 @@ impl Actor for PurgeActor {
 }
 
 impl PurgeActor {
-    /// Removes one batch of each kind; whether there may be more.
+    /// Removes one batch; whether there may be more.
     async fn purge(&self) -> Result<bool, DbError> {
         // A session tells where its owner is known from, also after its end.
         let sessions = self.db.purge_sessions(self.clock.now() - FAMILIAR, BATCH).await?;
-        let rows_of_deleted = self.db.purge_conversations().await?;
-        if sessions + rows_of_deleted > 0 {
-            tracing::info!(sessions, rows_of_deleted, "auth.purge.done");
+        if sessions > 0 {
+            tracing::info!(sessions, "auth.purge.done");
         }
-        Ok(sessions >= u64::from(BATCH) || rows_of_deleted > 0)
+        Ok(sessions >= u64::from(BATCH))
     }
 }

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use domain::secret::Secret;
 
+use super::spill::SPILL_BYTES_MAX;
+
 /// SQLite's file in the data directory.
 pub(super) const DATABASE_FILE: &str = "deepersensor.db";
 
@@ -17,7 +19,7 @@ pub struct DbConfig {
     pub read_url: Option<Secret<String>>,
     /// What is done about a schema that is older than this binary.
     pub old_schema: OldSchema,
-    /// Where SQLite and generated secrets live; created with mode 0700.
+    /// Where SQLite, generated secrets and the spill live; created with mode 0700.
     pub data_dir: PathBuf,
     /// Whether this process must be the only service on `data_dir`; admin verbs work beside one and say `false`.
     pub exclusive: bool,
@@ -37,6 +39,9 @@ pub struct DbConfig {
     pub call_timeout: Duration,
     /// How long the usage row of an unstored turn may wait for company.
     pub usage_linger: Duration,
+    /// How much of settlements is kept on the disk, under `data_dir`, for a database that is away; beyond it, or when the
+    /// disk does not take them, they are kept in memory. Only an exclusive room keeps any there.
+    pub spill_bytes: u64,
     /// How much text of settlements is kept in memory for a database that is away; beyond it they are given up.
     pub kept_bytes: usize,
 }
@@ -73,6 +78,7 @@ impl DbConfig {
             acquire_timeout: Duration::from_secs(2),
             call_timeout: Duration::from_secs(5),
             usage_linger: Duration::from_millis(15),
+            spill_bytes: SPILL_BYTES_MAX,
             kept_bytes: 64 * 1024 * 1024,
         }
     }

@@ -12,14 +12,20 @@ mod invites;
 mod ledger;
 mod lifecycle;
 mod limits;
+mod load;
 mod offline;
 mod outages;
+mod pages;
 mod passwords;
 mod purge;
 mod replica;
+mod retention;
 pub(super) mod samples;
+mod search;
 mod sessions;
+mod spill;
 mod turns;
+mod upgrade;
 mod usage;
 mod uses;
 
@@ -150,14 +156,37 @@ over_both! {
         the_ledger_pages_from_new_to_old_as_its_owner_asks
         the_ledger_names_the_conversation_until_it_is_thrown_away
         a_month_of_200_000_turns_is_added_up_in_the_time_of_one_call;
+    spill:
+        e4_what_a_dead_process_left_on_the_disk_is_stored_once_whether_the_sweep_came_before_or_not
+        an_end_that_the_database_refuses_holds_up_none_of_the_others;
     conversations:
-        a17_nobody_reads_what_is_somebody_elses
-        conversations_page_from_new_to_old
+        a17_nobody_reads_or_changes_what_is_somebody_elses
+        conversations_page_from_the_latest_activity_with_ties_by_id
+        whatever_happens_in_a_conversation_brings_it_to_the_front
+        a_conversation_is_made_and_changed_with_the_words_of_its_title
+        an_account_makes_no_more_silent_conversations_than_it_may
+        a_conversation_that_was_thrown_away_is_seen_by_nobody
+        a_turn_whose_conversation_is_thrown_away_ends_in_peace
+        a_turn_follows_nothing_but_a_message_of_its_conversation
+        a_branch_leaves_out_what_is_said_on_others
+        messages_without_parents_follow_what_was_made_before
+        turns_at_once_in_one_conversation_see_nothing_of_each_other
         messages_page_in_order_of_their_making
         history_is_the_newest_messages_in_order
         history_ends_before_it_has_more_bytes_than_asked_for
         a_page_leaves_images_in_the_database
         tool_calls_keep_the_order_of_their_keys;
+    search:
+        a_conversation_is_found_by_all_words_of_its_title_or_of_one_message
+        g8_what_means_something_to_a_database_is_plain_text
+        a17_a_search_finds_nothing_of_others_whatever_they_write
+        what_is_found_pages_as_conversations_do_also_where_times_are_equal
+        words_are_taken_once_a_text_stands_and_only_if_it_still_does
+        a_long_text_is_found_by_its_first_words_and_many_texts_in_bounded_steps;
+    retention:
+        a_conversation_that_was_thrown_away_goes_with_every_word_and_leaves_its_usage
+        conversations_without_activity_are_thrown_away_a_few_at_a_time
+        a17_all_that_is_kept_about_an_account_is_read_and_nothing_of_others;
     faults:
         a_killed_reader_fails_one_read_and_is_replaced
         a_killed_writer_repeats_settlements_and_answers_everybody_else
@@ -165,6 +194,16 @@ over_both! {
         refusals_harm_nothing_beside_them
         many_callers_share_few_commits
         e1_callers_that_leave_lose_nothing_of_others;
+    load:
+        settlements_and_checkpoints_that_wait_share_few_commits
+        a_sign_in_waits_only_for_the_turns_before_it
+        reads_wait_for_no_write;
+    pages:
+        a_page_of_10_000_messages_is_read_soon_wherever_it_is
+        a_page_of_10_000_conversations_is_read_soon_wherever_it_is;
+    upgrade:
+        e06_a_turn_of_the_previous_release_is_this_ones_too
+        e06_a_turn_of_this_release_is_the_previous_ones_too;
     lifecycle:
         a_room_that_stops_writes_what_waits_and_refuses_what_comes_after
         e6_two_rooms_that_start_together_migrate_once

@@ -3,8 +3,11 @@
 //! ```text
 //!            ┌ urgent  somebody waits, or must see it soon
 //! place ──▶  ├ usage   the ledger's rows of turns that are not stored: may linger for company
-//!            └ kept    settlements the database was away for: due again after a backoff
+//!            └ kept    settlements that neither the database nor the disk took: due again after a backoff
 //! ```
+//!
+//! A settlement that the database is away for goes to the disk ([`Spill`]) and out of the lane; its reader is told that it
+//! is stored. Only what the disk does not take stays here.
 //!
 //! Every job holds a place in the lane's gate until it is dropped, in whichever of the three it lies and while it is in
 //! the writer's hand: the lane as a whole is bounded by the gate.
@@ -13,21 +16,26 @@ mod job;
 mod queue;
 mod unsettled;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::queue::Queue;
-#[cfg(test)]
-pub(super) use self::queue::RETRY_BACKOFF;
 pub(super) use self::{
     job::{Answer, Job},
-    queue::Next,
+    queue::{Next, RETRY_BACKOFF},
     unsettled::Unsettled,
 };
-use super::{DbError, Writing, message::Write, metrics::DbMetrics, writer::WriterMessage};
+use super::{
+    DbError, Writing,
+    message::{Write, Written},
+    metrics::DbMetrics,
+    spill::{Frames, Spill},
+    writer::WriterMessage,
+};
 use crate::{
     bell::Bell,
     handle::{Gate, Permit, Slot},
@@ -41,7 +49,16 @@ pub(super) struct Lane {
     unsettled: Arc<Unsettled>,
     /// Shared by all lanes.
     writing: Writing,
+    /// Shared by all lanes.
+    spill: Arc<Spill>,
     metrics: DbMetrics,
+}
+
+/// All changes of one turn, session or account go to one lane, which keeps their order.
+pub(super) fn lane_of(lanes: &[Arc<Lane>], id: Uuid) -> &Lane {
+    // UUIDv7 ends in random bits.
+    let number = usize::try_from(id.as_u128() % lanes.len() as u128).unwrap_or(0);
+    &lanes[number]
 }
 
 impl Lane {
@@ -51,6 +68,7 @@ impl Lane {
         kept_bytes: usize,
         unsettled: Arc<Unsettled>,
         writing: Writing,
+        spill: Arc<Spill>,
         metrics: DbMetrics,
     ) -> Self {
         let bell = Bell::new(Slot::new(), || WriterMessage::Wake);
@@ -60,6 +78,7 @@ impl Lane {
             queue: Mutex::new(Queue::new(linger, kept_bytes, metrics.kept.clone())),
             unsettled,
             writing,
+            spill,
             metrics,
         }
     }
@@ -134,21 +153,46 @@ impl Lane {
         self.bell.ring();
     }
 
-    /// The database is away: everybody who waits is told, and settlements are kept for its return.
-    pub(super) fn away(&self, in_hand: impl Iterator<Item = Job>, error: &DbError) {
+    /// The database is away: everybody who waits is told, and settlements are kept for its return, on the disk if it takes
+    /// them.
+    pub(super) async fn away(&self, batch: &mut InHand, error: &DbError) {
         self.writing.failed(error);
+        self.spill.database_is_away();
         let waiting = self.queue.lock().take_waiting();
-        for mut job in in_hand.chain(waiting) {
-            if !job.is_settlement() {
-                self.give_up(job, error);
-                continue;
-            }
+        let (ends, others) =
+            batch.jobs.drain(..).chain(waiting).partition::<VecDeque<_>, _>(Job::is_settlement);
+        batch.jobs = ends;
+        for job in others {
+            self.give_up(job, error);
+        }
+        self.to_disk(batch).await;
+        while let Some(mut job) = batch.jobs.pop_front() {
             job.tell(Err(error.clone()));
             let refused = self.queue.lock().keep(job, Instant::now());
             if let Some(job) = refused {
                 self.give_up(job, &DbError::Overloaded);
             }
         }
+    }
+
+    /// Puts settlements on the disk, as many as it takes, and tells whoever waits for them.
+    async fn to_disk(&self, ends: &mut InHand) {
+        while self.spill.has_disk() {
+            let settlements = ends.jobs.iter().filter_map(|job| job.write.as_settlement());
+            let frames = Frames::of(settlements, self.spill.room());
+            let records = frames.records;
+            if records == 0 || !self.spill.keep(frames).await {
+                return;
+            }
+            for job in (0..records).map_while(|_| ends.jobs.pop_front()) {
+                job.answer(Ok(Written::Done));
+            }
+        }
+    }
+
+    /// Resolves when the service ends and waits for the database no more.
+    pub(super) async fn database_given_up(&self) {
+        self.spill.database_given_up().await;
     }
 
     /// Nothing lingers any more, and what was kept is tried again at once.
@@ -160,6 +204,7 @@ impl Lane {
     /// The database answered: what was kept for it is due.
     pub(super) fn is_back(&self) {
         self.writing.succeeded();
+        self.spill.database_answers();
         self.queue.lock().kept_is_due(Instant::now());
     }
 
@@ -179,6 +224,8 @@ impl Lane {
     /// Operators must see the settlements, ledger rows and audit entries among what is not written.
     fn count_lost(&self, job: &Job, error: &DbError) {
         match &job.write {
+            // It is still on the disk.
+            Write::Settle(_) if job.is_replayed() && error.is_away() => {}
             Write::Settle(settlement) => {
                 self.metrics.lost_settlements.inc();
                 tracing::error!(turn = %settlement.turn, %error, "settlement given up");
@@ -207,15 +254,18 @@ impl Lane {
         self.queue.lock().set_open(true);
     }
 
-    /// Ends the lane: what still waits, and what comes later, is refused.
-    pub(super) fn shut(&self) {
+    /// Ends the lane: settlements that still wait go to the disk; whatever it does not take, and what comes later, is refused.
+    pub(super) async fn shut(self: &Arc<Self>) {
         let left = {
             let mut queue = self.queue.lock();
             queue.set_open(false);
             let waiting = queue.take_waiting();
-            waiting.into_iter().chain(queue.take_kept()).collect::<Vec<_>>()
+            waiting.into_iter().chain(queue.take_kept()).collect::<VecDeque<_>>()
         };
-        for job in left {
+        let (jobs, others) = left.into_iter().partition::<VecDeque<_>, _>(Job::is_settlement);
+        let mut ends = InHand { lane: Arc::clone(self), jobs };
+        self.to_disk(&mut ends).await;
+        for job in others.into_iter().chain(ends.jobs.drain(..)) {
             self.lose(job, "the service is stopping");
         }
     }
@@ -225,7 +275,7 @@ impl Lane {
 /// them back.
 pub(super) struct InHand {
     pub(super) lane: Arc<Lane>,
-    pub(super) jobs: std::collections::VecDeque<Job>,
+    pub(super) jobs: VecDeque<Job>,
 }
 
 impl Drop for InHand {

@@ -6,7 +6,8 @@ use domain::{
     api_key::{ApiKey, KeyHash},
     audit::AuditEntry,
     chat::{ChatMessage, ToolCall},
-    id::{ApiKeyId, InstanceId, InviteId, TurnId, UserId},
+    conversation::{Conversation, ConversationChange},
+    id::{ApiKeyId, ConversationId, InstanceId, InviteId, TurnId, UserId},
     invite::{Invite, InviteHash},
     limits::LimitsChange,
     session::{Ending, Session},
@@ -15,7 +16,10 @@ use domain::{
 };
 
 pub(super) use super::written::Written;
-use super::{RotateSession, SetPassword, Touched};
+use super::{
+    RotateSession, SetPassword, Touched,
+    indexing::{Worded, WordedTitle},
+};
 
 /// One change; carries all it needs, so that it can be tried again alone.
 #[derive(Debug)]
@@ -87,6 +91,21 @@ pub(super) enum Write {
         key: SigningKey,
         audit: Box<AuditEntry>,
     },
+    CreateConversation {
+        owner: UserId,
+        conversation: Box<Conversation>,
+    },
+    UpdateConversation {
+        owner: UserId,
+        conversation: ConversationId,
+        change: Box<ConversationChange>,
+        now: DateTime<Utc>,
+    },
+    DeleteConversation {
+        owner: UserId,
+        conversation: ConversationId,
+        now: DateTime<Utc>,
+    },
     RenewLeases {
         owner: InstanceId,
         until: DateTime<Utc>,
@@ -96,6 +115,16 @@ pub(super) enum Write {
         limit: u32,
     },
     PurgeConversations,
+    /// Throws away conversations without activity since then.
+    RetireConversations {
+        before: DateTime<Utc>,
+        now: DateTime<Utc>,
+        limit: u32,
+    },
+    IndexMessages(Vec<Worded>),
+    IndexTitles(Vec<WordedTitle>),
+    /// Frees some of what removed messages have left in the index.
+    TidyIndex,
     SweepDead {
         now: DateTime<Utc>,
         /// The one instance that can be alive, if no other can.
@@ -128,6 +157,13 @@ impl Write {
         )
     }
 
+    pub(super) fn as_settlement(&self) -> Option<&Settlement> {
+        match self {
+            Self::Settle(settlement) => Some(settlement),
+            _ => None,
+        }
+    }
+
     /// What a trace calls it.
     pub(super) const fn span_name(&self) -> &'static str {
         match self {
@@ -146,9 +182,16 @@ impl Write {
             Self::CreateInvite { .. } | Self::OfferFirstAdmin { .. } => "db.invites.insert",
             Self::RevokeInvite { .. } => "db.invites.revoke",
             Self::AddSigningKey { .. } => "db.signing_keys.insert",
+            Self::CreateConversation { .. } => "db.conversations.insert",
+            Self::UpdateConversation { .. } => "db.conversations.update",
+            Self::DeleteConversation { .. } => "db.conversations.delete",
             Self::RenewLeases { .. } => "db.leases.renew",
             Self::PurgeSessions { .. } => "db.sessions.purge",
             Self::PurgeConversations => "db.conversations.purge",
+            Self::RetireConversations { .. } => "db.conversations.retire",
+            Self::IndexMessages(_) => "db.messages.index",
+            Self::IndexTitles(_) => "db.conversations.index",
+            Self::TidyIndex => "db.messages.tidy_index",
             Self::SweepDead { .. } => "db.turns.sweep",
             Self::RequestCancel { .. } => "db.turns.cancel",
             Self::ReleaseClaims { .. } => "db.claims.release",
@@ -173,9 +216,19 @@ impl Write {
                     let said = begin.exchange.iter().flat_map(|exchange| &exchange.messages);
                     said.map(|new| message_bytes(&new.message)).sum()
                 }
+                Self::CreateConversation { conversation, .. } => {
+                    conversation.title.len() + conversation.system_prompt.as_ref().map_or(0, String::len)
+                }
+                Self::UpdateConversation { change, .. } => {
+                    let system_prompt = change.system_prompt.as_ref().and_then(Option::as_ref);
+                    change.title.as_ref().map_or(0, String::len) + system_prompt.map_or(0, String::len)
+                }
                 Self::Checkpoint(checkpoint) => answer_bytes(&checkpoint.answer),
                 Self::Settle(settlement) => answer_bytes(&settlement.answer),
                 Self::Touch(touched) => (touched.sessions.len() + touched.keys.len()) * TOUCHED_BYTES,
+                Self::IndexMessages(worded) => {
+                    worded.iter().flat_map(|one| &one.marks).map(|mark| mark.len() + 3).sum()
+                }
                 _ => 0,
             }
     }

@@ -60,6 +60,16 @@ impl Kept {
     }
 }
 
+/// The settlements on the disk.
+#[derive(Clone, Default)]
+pub(super) struct Spilled {
+    pub(super) settlements: Gauge,
+    /// Of all files, with what the database has already.
+    pub(super) bytes: Gauge,
+    /// Attempts of the disk to keep, read or remove them that came to nothing.
+    pub(super) failures: Counter,
+}
+
 #[derive(Clone)]
 pub(super) struct DbMetrics {
     reads: Ends,
@@ -68,6 +78,7 @@ pub(super) struct DbMetrics {
     transaction_seconds: Histogram,
     transaction_writes: Histogram,
     pub(super) kept: Kept,
+    pub(super) spilled: Spilled,
     pub(super) lost_settlements: Counter,
     pub(super) dropped_checkpoints: Counter,
     /// Ledger rows of turns that are not stored, missing until the turn is settled.
@@ -94,6 +105,7 @@ impl DbMetrics {
             transaction_seconds: seconds(),
             transaction_writes: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
             kept: Kept::default(),
+            spilled: Spilled::default(),
             lost_settlements: Counter::default(),
             dropped_checkpoints: Counter::default(),
             dropped_opens: Counter::default(),
@@ -116,7 +128,8 @@ impl DbMetrics {
         );
         registry.register(
             "deepersensor_db_settlements_kept",
-            "Ends of turns that wait in memory for the database to come back. Worry when it is not 0: a crash now loses them",
+            "Ends of turns that wait in memory because neither the database nor the disk takes them. Worry when it is not 0: a crash now \
+             loses them",
             metrics.kept.settlements.clone(),
         );
         registry.register(
@@ -125,8 +138,23 @@ impl DbMetrics {
             metrics.kept.bytes.clone(),
         );
         registry.register(
+            "deepersensor_db_settlements_spilled",
+            "Ends of turns that wait on the disk for the database to come back. Worry when it stays above 0 while the database answers",
+            metrics.spilled.settlements.clone(),
+        );
+        registry.register(
+            "deepersensor_db_spill_bytes",
+            "Size of the files they are in. Worry above 128 MiB: from 256 MiB on they are kept in memory",
+            metrics.spilled.bytes.clone(),
+        );
+        registry.register(
+            "deepersensor_db_spill_failures",
+            "Times the disk did not keep ends of turns, or did not give them back whole. Worry at any: it is full, not writable or damaged",
+            metrics.spilled.failures.clone(),
+        );
+        registry.register(
             "deepersensor_db_settlements_lost",
-            "Ends of turns given up: refused by the database, over the bound, or unwritten at the end. Worry at any",
+            "Ends of turns given up: refused by the database, over both bounds, or neither in it nor on the disk at the end. Worry at any",
             metrics.lost_settlements.clone(),
         );
         registry.register(

@@ -3,6 +3,8 @@
 //! ```text
 //! read  ── DbHandle ──▶ factory of N DbWorkers ──▶ Store (reader pool)
 //! write ── DbHandle ──▶ lane = hash(turn, session or account) ──▶ DbWriter ──▶ Store: one transaction per batch
+//!                        ▲                                        │ settlements, when the database is away
+//!                        └──── SpillReplayer ◀──── Spill ◀────────┘
 //! ```
 //!
 //! # When it breaks
@@ -17,11 +19,13 @@ mod config;
 mod contract;
 mod error;
 mod handle;
+mod indexing;
 mod lane;
 mod message;
 mod metrics;
 mod replica_watch;
 mod room;
+mod spill;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -46,6 +50,7 @@ use tokio::sync::Semaphore;
 use self::{
     lane::{Lane, Unsettled},
     metrics::DbMetrics,
+    spill::Spill,
     worker::ReadMessage,
     writing::Writing,
 };
@@ -73,6 +78,7 @@ pub struct DbHandle {
     lanes: Arc<[Arc<Lane>]>,
     unsettled: Arc<Unsettled>,
     writing: Writing,
+    spill: Arc<Spill>,
     metrics: DbMetrics,
     tree: Tree,
     call_timeout: Duration,
@@ -85,5 +91,5 @@ pub struct DbHandle {
 /// A place in a lane, held from admission on, so that a settlement never waits for one.
 pub struct SettlePermit(Permit);
 
-/// Called once, by the DbWriter, after the settlement committed or failed; see [`DbHandle::settle`].
+/// Called once, by the DbWriter, after the settlement was committed, went to the disk, or failed; see [`DbHandle::settle`].
 pub type OnSettled = Box<dyn FnOnce(Result<(), DbError>) + Send>;

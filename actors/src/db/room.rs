@@ -12,6 +12,7 @@ use super::{
     lane::{Lane, Unsettled},
     metrics::{self, DbMetrics, Pools},
     replica_watch::ReplicaWatch,
+    spill::{ReplayerState, Spill, SpillReplayer},
     store::{self, Store},
     worker::{DbWorker, ReadMessage, WorkerState},
     writer::{DbWriter, WriterState},
@@ -57,7 +58,9 @@ pub(super) fn assemble(
     let is_exclusive = store.is_exclusive();
     let unsettled = Arc::<Unsettled>::default();
     let writing = Writing::new();
-    let lanes: Vec<_> = (0..lane_count)
+    let place = config.exclusive.then(|| config.data_dir.clone());
+    let spill = Arc::new(Spill::new(place, config.spill_bytes, metrics.spilled.clone()));
+    let lanes: Arc<[_]> = (0..lane_count)
         .map(|_| {
             let gate = Gate::new("db_write", config.lane_capacity);
             ctx.gates.watch(&gate);
@@ -68,6 +71,7 @@ pub(super) fn assemble(
                 kept_bytes,
                 Arc::clone(&unsettled),
                 writing.clone(),
+                Arc::clone(&spill),
                 metrics.clone(),
             ))
         })
@@ -76,7 +80,7 @@ pub(super) fn assemble(
     ctx.gates.watch(&read_gate);
     let reads = Handle::new(Slot::new(), read_gate, config.call_timeout);
 
-    // Stopped in reverse: no more reads, then the lanes run dry, then the store is closed.
+    // Stopped in reverse: nothing is replayed any more, no more reads, then the lanes run dry, then the store is closed.
     let mut children = vec![store_keeper(ctx, &store)];
     for (number, lane) in lanes.iter().enumerate() {
         let state =
@@ -91,6 +95,9 @@ pub(super) fn assemble(
     }
     let state = WorkerState { store, metrics: metrics.clone(), limit: config.call_timeout };
     children.push(readers(ctx, workers, state, &reads));
+    if config.exclusive {
+        children.push(replayer(ctx, &spill, ReplayerState::new(Arc::clone(&spill), Arc::clone(&lanes))));
+    }
 
     let spec = SupervisorSpec {
         path: PATH.to_owned(),
@@ -101,9 +108,10 @@ pub(super) fn assemble(
     };
     let handle = DbHandle {
         reads,
-        lanes: lanes.into(),
+        lanes,
         unsettled,
         writing,
+        spill,
         metrics,
         tree: ctx.tree.clone(),
         call_timeout: config.call_timeout,
@@ -143,6 +151,20 @@ fn replica_watch(ctx: &RoomContext, store: &Arc<dyn Store>) -> ChildSpec {
     ChildSpec::leaf(id, move |supervisor| {
         let (name, store) = (name.clone(), Arc::clone(&store));
         async move { Ok(spawn_child(&supervisor, name, ReplicaWatch, store).await?.get_cell()) }
+    })
+}
+
+fn replayer(ctx: &RoomContext, spill: &Arc<Spill>, state: ReplayerState) -> ChildSpec {
+    let id = "spill";
+    let name = child_name(&ctx.system, &child_path(PATH, id));
+    let spill = Arc::clone(spill);
+    ChildSpec::leaf(id, move |supervisor| {
+        let (name, spill, state) = (name.clone(), Arc::clone(&spill), state.clone());
+        async move {
+            let replayer = spawn_child(&supervisor, name, SpillReplayer, state).await?;
+            spill.bell().publish(replayer.clone());
+            Ok(replayer.get_cell())
+        }
     })
 }
 

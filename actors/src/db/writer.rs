@@ -6,7 +6,8 @@
 //! # When it breaks
 //!
 //! See [`InHand`]: a killed writer puts its batch back. When the database is away, all who wait are told at once instead of
-//! each paying the connection timeout in turn, and settlements are tried again every second until they are written.
+//! each paying the connection timeout in turn, and settlements go to the disk; those that it does not take are tried again
+//! every second until they are written.
 
 use std::{sync::Arc, time::Duration};
 
@@ -62,7 +63,7 @@ impl WriterState {
         };
         match &written {
             Ok(()) => self.lane.is_back(),
-            Err(error) => self.lane.away(batch.jobs.drain(..), error),
+            Err(error) => self.lane.away(&mut batch, error).await,
         }
         written
     }
@@ -93,7 +94,11 @@ impl WriterState {
 
     async fn apply(&self, writes: &[&Write]) -> Result<Applied, DbError> {
         let started = Instant::now();
-        let result = timeout(self.limit, self.store.apply(writes)).await.unwrap_or(Err(DbError::Timeout));
+        let result = tokio::select! {
+            biased;
+            result = timeout(self.limit, self.store.apply(writes)) => result.unwrap_or(Err(DbError::Timeout)),
+            () = self.lane.database_given_up() => Err(DbError::Unavailable("the service is stopping".into())),
+        };
         self.metrics.transaction(&result, writes.len(), started.elapsed());
         result
     }
@@ -150,7 +155,7 @@ impl Actor for DbWriter {
                 break;
             }
         }
-        state.lane.shut();
+        state.lane.shut().await;
         Ok(())
     }
 }

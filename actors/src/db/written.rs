@@ -3,6 +3,7 @@
 use domain::{
     account::{PasswordSet, UserChanged},
     api_key::{KeyChanged, KeyHash},
+    conversation::Conversation,
     id::SessionId,
     session::Rotation,
     turn::Begun,
@@ -49,6 +50,7 @@ written! {
     Revoked(KeyHash)
     Signs(NextKey)
     Begun(Begun)
+    Conversation(Conversation)
 }
 
 impl From<()> for Written {

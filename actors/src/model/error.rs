@@ -24,6 +24,15 @@ pub enum ModelError {
     /// This request's key stands for this turn already, which another instance began meanwhile; attach to it.
     #[error("the key stands for turn {0}")]
     Exists(TurnId),
+    /// The conversation has no such message that the turn could follow.
+    #[error("no such parent")]
+    UnknownParent,
+    /// The answer that the turn would follow is still being written.
+    #[error("the parent is being written")]
+    ParentUnderWay,
+    /// Nothing new was said, and what the turn follows is no message that a model answers.
+    #[error("nothing to answer")]
+    NothingToAnswer,
     /// This user has as many turns waiting as one user may.
     #[error("too many turns of this user are waiting")]
     UserQueueFull { retry_after: Duration },

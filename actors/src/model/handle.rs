@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use domain::{
     chat::ChatRequest,
-    conversation::{NewMessage, StoredMessage, title_from},
-    id::{ConversationId, MessageId, TurnId},
+    conversation::title_from,
+    id::TurnId,
     model_name::ModelName,
     principal::Principal,
     reply::{FailureCode, Timings, Usage},
@@ -34,10 +34,6 @@ use crate::{
     trace::Carrier,
     tree::Tree,
 };
-
-/// The most stored messages that are put before a prompt, and the most bytes of them; the oldest are left out.
-const HISTORY_MESSAGES: u32 = 200;
-const HISTORY_BYTES: u32 = 512 << 10;
 
 /// Asks the model room; clones share one room.
 #[derive(Clone)]
@@ -119,29 +115,17 @@ impl ModelHandle {
         let deadline = options.deadline.filter(|_| !options.continue_on_disconnect);
         let reserved = route.list.reserve(principal.user, priority, deadline);
         let place = reserved.map_err(|refusal| refused_by_queue(refusal, &request.model))?;
-        // Messages are read in the order of their ids, so the caller's come before the answer's.
-        let said: Vec<NewMessage> = if options.store {
-            request
-                .messages
-                .iter()
-                .map(|message| NewMessage { id: fresh_id(), message: message.clone() })
-                .collect()
-        } else {
-            Vec::new()
-        };
         let title = title_from(&request.messages);
-        if let Some(conversation) = options.conversation {
-            self.put_history_before(principal, conversation, &mut request).await?;
-        }
+        let context = route.model.card.context_length;
+        let said = self.put_history_before(principal, &options, context, &title, &mut request).await?;
         let kib = u32::try_from(request.memory_bytes().div_ceil(1 << 10)).unwrap_or(u32::MAX);
         let memory = room.prompts.clone().try_acquire_many_owned(kib);
         let _memory = memory.map_err(|_| ModelError::NoRoom("prompts under way fill the prompt budget"))?;
 
         let turn: TurnId = fresh_id();
-        let message: MessageId = fresh_id();
-        let stored = options
-            .store
-            .then(|| StoredReply { conversation: options.conversation.unwrap_or_else(fresh_id), message });
+        // One that is kept nowhere is called after its turn, so that all instances call it the same.
+        let message = if options.store { said.reply } else { turn.as_uuid().into() };
+        let stored = options.store.then_some(StoredReply { conversation: said.conversation, message });
         let permit = room.routing.db.reserve_settlement(turn)?;
         let created_at = room.leases.clock.now();
         let progress = Arc::new(Progress::new(&request));
@@ -215,8 +199,8 @@ impl ModelHandle {
             exchange: stored.map(|stored| Exchange {
                 conversation: stored.conversation,
                 new_conversation_title: options.conversation.is_none().then_some(title),
-                parent: None,
-                messages: said,
+                parent: Some(said.parent),
+                messages: said.messages,
                 reply: message,
             }),
             model: route.model.name.to_string(),
@@ -269,26 +253,6 @@ impl ModelHandle {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn put_history_before(
-        &self,
-        principal: &Principal,
-        conversation: ConversationId,
-        request: &mut ChatRequest,
-    ) -> Result<(), ModelError> {
-        let stored = self
-            .0
-            .routing
-            .db
-            .history(principal.user, conversation, HISTORY_MESSAGES, HISTORY_BYTES)
-            .await?
-            .ok_or(ModelError::UnknownConversation)?;
-        let mut kept: Vec<_> =
-            stored.into_iter().filter(StoredMessage::is_history).map(|stored| stored.message).collect();
-        kept.append(&mut request.messages);
-        request.messages = kept;
-        Ok(())
     }
 
     fn is_degraded(&self, route: &Route) -> bool {

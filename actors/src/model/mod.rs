@@ -21,9 +21,11 @@ mod checkpoint;
 mod claims;
 mod config;
 mod depth;
+mod elsewhere;
 mod error;
 mod failure;
 mod handle;
+mod history;
 mod lease;
 mod live;
 mod look;
@@ -59,6 +61,7 @@ use domain::{
 };
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 pub use self::{
     attach::{Attached, TurnNames},
@@ -115,6 +118,8 @@ pub enum ModelState {
 pub struct TurnOptions {
     /// Continue this conversation; `None` starts one if the turn is stored.
     pub conversation: Option<ConversationId>,
+    /// What the turn follows in it: a message, or the conversation's own id for its beginning; `None`: the newest message.
+    pub parent: Option<Uuid>,
     /// Keep the messages and the answer.
     pub store: bool,
     /// Run to the end even when nobody reads any more.

@@ -1,6 +1,7 @@
 //! The room as its callers see it: a real tree and a real store over model servers that do what the test says.
 
 mod attach;
+mod leases;
 mod metrics;
 mod reload;
 mod streams;
@@ -160,6 +161,7 @@ impl House {
 
 const STORED: TurnOptions = TurnOptions {
     conversation: None,
+    parent: None,
     store: true,
     continue_on_disconnect: false,
     claim: None,

@@ -90,6 +90,20 @@ impl Turns {
         self.inner.lock().turns.get(&turn).filter(|entry| entry.turn.user == user).cloned()
     }
 
+    /// Ends a live turn as cancelled; says whether this is what ends it.
+    pub fn cancel(&self, turn: TurnId) -> bool {
+        let inner = self.inner.lock();
+        let live = inner.turns.get(&turn).filter(|entry| entry.turn.status == TurnStatus::Streaming);
+        let log = live.map(|entry| entry.log.clone());
+        drop(inner);
+        log.is_some_and(|log| log.cancel())
+    }
+
+    pub fn has_live(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.turns.len() > inner.ended.len()
+    }
+
     /// The turn that this key of the user's stands for, and what was asked with it.
     pub fn claimed(&self, user: UserId, key: [u8; 32]) -> Option<(TurnId, [u8; 32])> {
         let inner = self.inner.lock();

@@ -183,7 +183,12 @@ impl Seat {
         loop {
             let may_wait = self.list.running() > 1 && job.writer.only_end_wanted();
             stream.pace(may_wait.then_some(UNARY_PACE));
-            let read = stream.read(&mut batch).await;
+            // A read that is given up loses nothing.
+            let read = tokio::select! {
+                biased;
+                read = stream.read(&mut batch) => read,
+                () = checkpoints.overdue() => Ok(()),
+            };
             let now = Instant::now();
             if !batch.deltas.is_empty() {
                 match last.replace(now) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::reply::Position;
 
 use super::{
-    log::{Shared, Stop},
+    log::{Cursor, Shared, Stop},
     reader::ReplyReader,
 };
 
@@ -34,9 +34,29 @@ impl ReplyLog {
         Ok(ReplyReader::at(self.0.clone(), slot, cursor))
     }
 
-    /// Ends the turn as cancelled, wherever it is; one that has ended stays as it is.
-    pub fn cancel(&self) {
-        self.0.stop(Stop::Cancelled);
+    /// The same where the reader may have more than the log: what it has is passed over when it comes. Places within a
+    /// character count as the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::TooManyReaders`]: nothing changed.
+    pub fn attach_ahead(&self, from: Position) -> Result<ReplyReader, AttachError> {
+        let (slot, cursor) = self.0.attach_ahead(from)?;
+        Ok(ReplyReader::at(self.0.clone(), slot, cursor))
+    }
+
+    /// Reads it from its beginning without keeping the turn alive.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::TooManyReaders`]: nothing changed.
+    pub fn observe(&self) -> Result<ReplyReader, AttachError> {
+        Ok(ReplyReader::at(self.0.clone(), self.0.observe()?, Cursor::default()))
+    }
+
+    /// Ends the turn as cancelled, wherever it is; one that has ended stays as it is. Says whether nobody did so before.
+    pub fn cancel(&self) -> bool {
+        self.0.stop(Stop::Cancelled)
     }
 
     /// The same for one that has lived as long as a turn may.

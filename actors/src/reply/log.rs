@@ -56,10 +56,12 @@ impl Shared {
     }
 
     /// Tells the writer to stop and whoever queues the turn to let it go; only the first time counts.
-    pub fn stop(&self, why: Stop) {
-        if self.mark_stopped(why) {
+    pub fn stop(&self, why: Stop) -> bool {
+        let is_first = self.mark_stopped(why);
+        if is_first {
             self.tell_stopped();
         }
+        is_first
     }
 
     fn mark_stopped(&self, why: Stop) -> bool {
@@ -81,13 +83,26 @@ impl Shared {
         Ok((log.take_slot()?, cursor))
     }
 
+    /// The same for who may have more than the log.
+    pub fn attach_ahead(&self, from: Position) -> Result<(usize, Cursor), AttachError> {
+        Ok((self.log.lock().take_slot()?, Cursor::after(from)))
+    }
+
+    /// Somebody reads along who keeps nothing alive.
+    pub fn observe(&self) -> Result<usize, AttachError> {
+        let mut log = self.log.lock();
+        let slot = log.take_slot()?;
+        log.observers.push(slot);
+        Ok(slot)
+    }
+
     /// A reader leaves. Its slot and "was it the last" are decided under one lock, so an attach wins or sees the end.
     pub fn leave(&self, reader: usize) {
         let is_abandoned = {
             let mut log = self.log.lock();
             log.readers[reader] = ReaderSlot::Left;
-            let is_unread =
-                log.ending.is_none() && log.readers.iter().all(|slot| matches!(slot, ReaderSlot::Left));
+            log.observers.retain(|observer| *observer != reader);
+            let is_unread = log.ending.is_none() && !log.is_read();
             is_unread && self.on_disconnect == OnDisconnect::Cancel && self.mark_stopped(Stop::Cancelled)
         };
         if is_abandoned {
@@ -177,6 +192,8 @@ pub(super) struct Log {
     pub started: bool,
     pub ending: Option<Ending>,
     pub readers: Vec<ReaderSlot>,
+    /// Those of the readers that keep nothing alive.
+    observers: Vec<usize>,
     pub abandon: Option<OnAbandon>,
 }
 
@@ -195,6 +212,7 @@ impl Log {
             started: false,
             ending: None,
             readers: vec![ReaderSlot::Awake(Interest::Everything)],
+            observers: Vec::new(),
             abandon: None,
         }
     }
@@ -285,7 +303,15 @@ impl Log {
             *left -= skipped;
         }
         let is_within = content == 0 && thinking == 0 && from.tool_calls <= self.end.tool_calls;
-        is_within.then(|| Cursor { at: from, skip: from, ..Cursor::default() })
+        is_within.then(|| Cursor::after(from))
+    }
+
+    /// Whether anybody reads it, observers aside.
+    fn is_read(&self) -> bool {
+        let is_there = |(slot, reader): (usize, &ReaderSlot)| {
+            !matches!(reader, ReaderSlot::Left) && !self.observers.contains(&slot)
+        };
+        self.readers.iter().enumerate().any(is_there)
     }
 
     /// A slot for one more reader: one that was left, or a new one.
@@ -393,15 +419,23 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
+    /// The place of who has everything up to `from`.
+    fn after(from: Position) -> Self {
+        Self { at: from, skip: from, ..Self::default() }
+    }
+
     /// `text`, which comes next, without what the reader has of it.
     fn unread<'a>(&mut self, part: Part, text: &'a str) -> &'a str {
-        let skip = match part {
-            Part::Content => &mut self.skip.content,
-            Part::Thinking => &mut self.skip.thinking,
+        let (skip, at) = match part {
+            Part::Content => (&mut self.skip.content, &mut self.at.content),
+            Part::Thinking => (&mut self.skip.thinking, &mut self.at.thinking),
             Part::ToolCall => return text,
         };
-        let skipped = text.len().min(*skip as usize);
-        *skip -= skipped as u32;
+        let known = text.len().min(*skip as usize);
+        // Only who claims a place that never was has part of a character.
+        let skipped = text.ceil_char_boundary(known);
+        *at += (skipped - known) as u32;
+        *skip -= known as u32;
         &text[skipped..]
     }
 }

@@ -66,13 +66,13 @@ impl Events for Replay {
     }
 }
 
-/// What a stored turn is called; `None` when its answer is not kept.
+/// What a turn is called that the store knows; `None` when its model's name makes no sense any more.
 pub(crate) fn names_of(turn: &StoredTurn) -> Option<TurnNames> {
-    let stored = turn.stored?;
     Some(TurnNames {
         turn: turn.turn,
-        conversation: Some(stored.conversation),
-        message: stored.message,
+        conversation: turn.stored.map(|stored| stored.conversation),
+        // An answer that is kept nowhere is called after its turn.
+        message: turn.stored.map_or(turn.turn.as_uuid().into(), |stored| stored.message),
         model: ModelName::parse(&turn.model).ok()?,
         created_at: turn.created_at,
     })

@@ -16,6 +16,7 @@ use domain::{
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::{
     raw::{Allowance, parsed},
@@ -27,11 +28,15 @@ use crate::http::ApiError;
 pub(crate) struct ChatBody {
     #[schema(example = "llama3.2")]
     model: String,
-    /// 1 to 1,000; in a conversation, only what is new.
+    /// 1 to 1,000; in a conversation, only what is new. None where `parent_id` names a message of a user or a tool, which then
+    /// gets another answer.
     messages: Vec<MessageBody>,
     /// Continues this conversation.
     #[schema(value_type = Option<uuid::Uuid>)]
     conversation_id: Option<ConversationId>,
+    /// The message of the conversation that the new ones follow, or the conversation's own id for another beginning. The
+    /// model sees what leads there, and nothing of other branches. The newest message if it is left out.
+    parent_id: Option<Uuid>,
     /// Keep the messages and the answer; `true` unless said otherwise.
     store: Option<bool>,
     /// `cancel`, or with an `Idempotency-Key` `continue`, unless said otherwise.
@@ -114,7 +119,12 @@ impl ChatBody {
     pub(crate) fn into_request(self, claim: Option<Claim>) -> Result<(ChatRequest, TurnOptions), ApiError> {
         let model = ModelName::parse(&self.model)
             .map_err(|_| ApiError::invalid("this is not a model name").at("model"))?;
-        bounded("messages", self.messages.len(), 1, limits::MESSAGES)?;
+        if self.parent_id.is_some() && self.conversation_id.is_none() {
+            let message = "a message is followed in its conversation: name that one in `conversation_id`";
+            return Err(ApiError::invalid(message).at("parent_id"));
+        }
+        let least = usize::from(self.parent_id.is_none());
+        bounded("messages", self.messages.len(), least, limits::MESSAGES)?;
         check_images(&self.messages)?;
         let mut all_arguments = Allowance::new("messages", limits::ALL_ARGUMENTS_BYTES);
         let messages = self.messages.into_iter().enumerate();
@@ -139,6 +149,7 @@ impl ChatBody {
         }
         let options = TurnOptions {
             conversation: self.conversation_id,
+            parent: self.parent_id,
             store,
             continue_on_disconnect,
             claim,

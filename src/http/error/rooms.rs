@@ -2,7 +2,9 @@
 //!
 //! They are matched exhaustively, so a new way to fail does not compile until somebody decides its status.
 
-use actors::{auth::AuthError, db::DbError, model::ModelError, ops::OpsError, rate_limit::LimitError};
+use actors::{
+    auth::AuthError, db::DbError, model::ModelError, ops::OpsError, rate_limit::LimitError, relay::RelayError,
+};
 
 use super::{ApiError, RETRY_SOON};
 
@@ -57,6 +59,16 @@ impl From<ModelError> for ApiError {
             ModelError::KeyTaken => Self::key_taken(),
             ModelError::Exists(turn) => Self::conflict("another request with this Idempotency-Key was first")
                 .caused_by(turn.to_string()),
+            ModelError::UnknownParent => {
+                Self::not_found("there is no such message in this conversation").at("parent_id")
+            }
+            ModelError::ParentUnderWay => {
+                Self::conflict("the answer that this would follow is still being written").at("parent_id")
+            }
+            ModelError::NothingToAnswer => Self::invalid(
+                "`messages` may be empty only where `parent_id` names a message of a user or a tool, to answer it anew",
+            )
+            .at("messages"),
             ModelError::UserQueueFull { retry_after } => {
                 Self::limited("too many of your turns are waiting for this model", retry_after)
             }
@@ -96,6 +108,14 @@ impl From<LimitError> for ApiError {
     fn from(error: LimitError) -> Self {
         match error {
             LimitError::Unavailable => Self::unavailable().caused_by("the rate limiter is unavailable"),
+        }
+    }
+}
+
+impl From<RelayError> for ApiError {
+    fn from(error: RelayError) -> Self {
+        match error {
+            RelayError::Full => Self::overloaded().caused_by("too many turns of other instances are read"),
         }
     }
 }

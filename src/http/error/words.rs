@@ -80,12 +80,6 @@ impl ApiError {
         Self::conflict("this turn is over, and its answer was not stored")
     }
 
-    /// Another instance has the answer, and we cannot follow it there.
-    pub(crate) fn answered_elsewhere() -> Self {
-        let message = "another instance answers this turn; it can be read here when it is over";
-        Self::conflict(message).retry_after(RETRY_SOON)
-    }
-
     pub(crate) fn host() -> Self {
         Self::invalid("the request must name exactly one host, in a Host header")
     }
@@ -161,6 +155,14 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, Kind::NotFound, what)
     }
 
+    pub(crate) fn no_conversation() -> Self {
+        Self::not_found("there is no such conversation")
+    }
+
+    pub(crate) fn too_many_conversations() -> Self {
+        Self::conflict("this account has too many conversations to make one without saying anything in it")
+    }
+
     pub(crate) fn model_not_found(name: &str) -> Self {
         let message = format!("there is no model {name}");
         Self::new(StatusCode::NOT_FOUND, Code::ModelNotFound, Kind::NotFound, message).at("model")
@@ -232,6 +234,15 @@ impl ApiError {
 
     pub(crate) fn overloaded() -> Self {
         Self::full("the service is full; try again later", RETRY_SOON)
+    }
+
+    /// Of this caller.
+    pub(crate) fn export_under_way() -> Self {
+        Self::limited("an export of yours is under way: wait for its end", RETRY_SOON)
+    }
+
+    pub(crate) fn too_many_exports() -> Self {
+        Self::full("too many exports are under way; try again later", RETRY_LATER)
     }
 
     pub(crate) fn too_many_connections() -> Self {

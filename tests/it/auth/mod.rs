@@ -6,6 +6,7 @@ mod cut_off;
 mod forge;
 mod forged;
 mod hashes;
+mod leaving;
 mod logout;
 mod password;
 mod refresh;

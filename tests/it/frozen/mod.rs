@@ -488,7 +488,11 @@ async fn d02_those_that_nobody_asks_are_missed_by_nobody() {
         "auth_sup/purge",
         "models_sup/router",
         "models_sup/leases",
+        "relay/cancels",
         "db_sup/store",
+        "upkeep_sup/index",
+        "upkeep_sup/purge",
+        "db_sup/spill",
     ] {
         let actor = actors.at(path);
         actor.unlink(actor.try_get_supervisor().unwrap());

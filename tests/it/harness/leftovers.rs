@@ -13,10 +13,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const SOMETIMES: [&str; 2] = ["deepersensor_model_slots_busy", "deepersensor_stream_leases"];
 
 /// Gauges that count work under way and are always shown.
-const WORK: [&str; 4] = [
+const WORK: [&str; 5] = [
     "deepersensor_model_queue_places",
     "deepersensor_gate_in_use",
     "deepersensor_db_settlements_kept",
+    "deepersensor_db_settlements_spilled",
     "deepersensor_http_requests_in_flight",
 ];
 

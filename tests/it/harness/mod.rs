@@ -6,6 +6,7 @@ pub(crate) mod canaries;
 mod http;
 mod leftovers;
 mod proof;
+mod random;
 mod raw;
 pub(crate) mod scripts;
 mod snapshot;
@@ -13,7 +14,8 @@ mod store;
 
 pub(crate) use app::{MODEL, Options, PASSWORD, SECRET, Session, TestApp};
 pub(crate) use http::{Call, Frame, Opened, Reply, connect};
-pub(crate) use proof::{asked, start_process};
+pub(crate) use proof::{asked, clock_ahead, start_process};
+pub(crate) use random::Random;
 pub(crate) use raw::Raw;
 pub(crate) use snapshot::snapshot;
 pub(crate) use store::{Database, Store};

@@ -1,9 +1,12 @@
 //! What proofs share that run small in the suite and at full size by `scripts/prove`: the service as a process of its own,
 //! and the size that was asked for.
 
-use std::{env, process::Command, str::FromStr};
+use std::{env, path::PathBuf, process::Command, str::FromStr};
 
-use support::{gateway::Gateway, process::Scratch};
+use support::{
+    gateway::Gateway,
+    process::{Scratch, find_program},
+};
 
 use super::{Database, SECRET};
 
@@ -27,4 +30,23 @@ pub(crate) async fn start_process(
     }
     command.envs(settings.iter().copied());
     Gateway::start(command, scratch).await.unwrap()
+}
+
+/// What a process is started with whose wall clock is `ahead` (`+60s`) of the machine's.
+pub(crate) fn clock_ahead(ahead: &str) -> [(&'static str, String); 3] {
+    [
+        ("LD_PRELOAD", libfaketime().to_str().unwrap().to_owned()),
+        ("FAKETIME", ahead.to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ]
+}
+
+/// Where Debian keeps the library that tells a process another time.
+fn libfaketime() -> PathBuf {
+    find_program("faketime", &[], "faketime").unwrap();
+    let found = std::fs::read_dir("/usr/lib").unwrap().filter_map(|entry| {
+        let library = entry.ok()?.path().join("faketime/libfaketimeMT.so.1");
+        library.is_file().then_some(library)
+    });
+    found.into_iter().next().expect("the package faketime brings its library")
 }

@@ -158,7 +158,7 @@ async fn b11_unknown_paths_are_404_and_wrong_methods_405_with_those_there_are() 
     }
     for (method, path, allow) in [
         ("GET", "/v1/auth/login", "POST"),
-        ("DELETE", "/v1/conversations", "GET, HEAD"),
+        ("DELETE", "/v1/conversations", "POST, GET, HEAD"),
         ("POST", "/healthz", "GET, HEAD"),
         ("PUT", "/v1/chat", "POST"),
         ("OPTIONS", "/v1/chat", "POST"),

@@ -64,7 +64,9 @@ impl Route {
             path if !path.contains('{') => Named::Nothing,
             path if path.starts_with("/v1/admin/") => Named::Administered,
             "/v1/models/{id}" => Named::Model,
-            "/v1/conversations/{id}" | "/v1/conversations/{id}/messages" => Named::Conversation,
+            "/v1/conversations/{id}"
+            | "/v1/conversations/{id}/export"
+            | "/v1/conversations/{id}/messages" => Named::Conversation,
             "/v1/turns/{id}" | "/v1/turns/{id}/stream" => Named::Turn,
             "/v1/auth/sessions/{id}" => Named::Session,
             "/v1/api-keys/{id}" => Named::Key,
@@ -77,7 +79,9 @@ impl Route {
         match (self.method.as_str(), self.path.as_str()) {
             ("GET" | "DELETE", _) => None,
             ("POST", "/v1/chat" | "/v1/chat/stream") => Some(prompt(MODEL, "hello")),
-            ("POST", "/v1/auth/logout" | "/v1/auth/password" | "/v1/api-keys")
+            // Nothing is named that would change.
+            ("PATCH", "/v1/conversations/{id}") => Some(json!({})),
+            ("POST", "/v1/auth/logout" | "/v1/auth/password" | "/v1/api-keys" | "/v1/conversations")
             | (
                 "POST",
                 "/v1/admin/invites"

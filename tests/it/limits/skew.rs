@@ -1,26 +1,12 @@
 //! Two instances whose clocks differ by a minute and who count together: the server's clock is the only one (C2).
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use serde_json::json;
-use support::{
-    gateway::Gateway,
-    process::{Scratch, find_program},
-    redis::Redis,
-};
+use support::{gateway::Gateway, process::Scratch, redis::Redis};
 use tokio::time::Instant;
 
-use crate::harness::{Call, Database, PASSWORD, Reply, SECRET, Store};
-
-/// Where Debian keeps the library that tells a process another time.
-fn libfaketime() -> PathBuf {
-    find_program("faketime", &[], "faketime").unwrap();
-    let found = std::fs::read_dir("/usr/lib").unwrap().filter_map(|entry| {
-        let library = entry.ok()?.path().join("faketime/libfaketimeMT.so.1");
-        library.is_file().then_some(library)
-    });
-    found.into_iter().next().expect("the package faketime brings its library")
-}
+use crate::harness::{Call, Database, PASSWORD, Reply, SECRET, Store, clock_ahead};
 
 /// One of two instances on one database and one Redis, with its clock `ahead` of the machine's.
 async fn instance(database: &Database, redis: &Redis, ahead: &str, scratch: &Scratch) -> Gateway {
@@ -38,10 +24,7 @@ async fn instance(database: &Database, redis: &Redis, ahead: &str, scratch: &Scr
         .env("RATE_LIMIT_BURST", "20")
         .env("INSTANCE_COUNT", "2");
     if !ahead.is_empty() {
-        command
-            .env("LD_PRELOAD", libfaketime())
-            .env("FAKETIME", ahead)
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        command.envs(clock_ahead(ahead));
     }
     Gateway::start(command, scratch).await.unwrap()
 }

@@ -2,37 +2,7 @@
 
 use std::time::Duration;
 
-/// Steele, Lea and Flood's splitmix64.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// From 0 up to but not 1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// Below `end`, which is small enough that none is likelier.
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// Independent of what is drawn here later.
-    pub(super) fn split(&mut self) -> Self {
-        Self(self.next())
-    }
-}
+use crate::harness::Random;
 
 /// When each of `rate` requests a second is due within `span`: a Poisson process of which only the count is no chance, so
 /// that callers come in bursts as strangers do, and yet exactly so many.

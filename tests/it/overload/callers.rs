@@ -10,8 +10,7 @@ use domain::token_text::{TokenKind, compose, recognisable};
 use serde_json::json;
 use support::client::with_body;
 
-use super::arrivals::Random;
-use crate::harness::{Database, MODEL};
+use crate::harness::{Database, MODEL, Random};
 
 /// Where they call from: enough that nobody shares one for long.
 const ADDRESSES: usize = 4_096;

@@ -13,11 +13,10 @@ use tokio::{
 };
 
 use super::{
-    arrivals::Random,
     callers::{Callers, PROMPT, TOKENS, Turns},
     sockets::Sockets,
 };
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, Random};
 
 pub(super) struct Generator {
     callers: Callers,

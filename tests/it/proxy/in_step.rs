@@ -31,6 +31,14 @@ fn b03_nginx_waits_for_the_slow_as_long_as_the_service_would() {
 }
 
 #[test]
+fn b03_a_body_about_a_conversation_is_the_largest_that_needs_no_file() {
+    assert_eq!(
+        said("conversations.conf", "client_max_body_size"),
+        said("bounds.conf", "client_body_buffer_size")
+    );
+}
+
+#[test]
 fn b16_a_stream_is_given_up_after_several_heartbeats_and_a_whole_answer_after_any_deadline() {
     let http = Config::load(&Sources::default()).unwrap().http;
     assert!(seconds("sse.conf", "proxy_read_timeout") >= 4 * http.heartbeat);

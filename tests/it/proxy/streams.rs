@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use serde_json::json;
 use support::{
     clock,
     fake_ollama::{Model, Scenario},
@@ -23,7 +24,7 @@ use tokio::{
 use super::{CLIENT, Ground};
 use crate::{
     harness::{Call, MODEL, Options, PATIENCE, Session, Store, connect},
-    turn::{Streamed, unstored},
+    turn::{Streamed, prompt, unstored},
 };
 
 /// Streams whose first byte is timed on each way, one after the other.
@@ -98,6 +99,32 @@ async fn b16_the_first_byte_is_at_the_client_within_100_ms_of_the_models() {
         println!("first byte over {way}: {spread:?}");
         assert!(spread.median < FIRST_BYTE, "{way}: {spread:?}");
     }
+    ground.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b16_a_stream_that_was_cut_goes_on_as_it_comes() {
+    let model = Model::new(MODEL).parallel(4).tokens(80).tokens_per_s(20.0);
+    let ground = Ground::lay(Options::on(Store::Postgres).models([model])).await;
+    let ada = ground.app.sign_up_and_in("ada@example.org").await;
+    let mut body = prompt(MODEL, "a long story");
+    body["on_disconnect"] = json!("continue");
+    let call = ground.call("POST", "/v1/chat/stream").bearer(&ada.access).json(&body);
+    let mut cut = Streamed::new(call.open().await.expect_status(200));
+    cut.until("chunk").await;
+    let path = format!("/v1/turns/{}/stream", cut.turn_id().as_str().unwrap());
+    let position = cut.position().to_owned();
+    drop(cut);
+    // nginx asks the instances in turn, and one of them has the answer in memory.
+    let mut on = None;
+    while on.is_none() {
+        let call = ground.call("GET", &path).bearer(&ada.access).header("last-event-id", &position);
+        on = Some(call.open().await).filter(|opened| opened.status == 200);
+    }
+    let mut on = Streamed::new(on.unwrap());
+    on.until("chunk").await;
+    assert_eq!(ground.app.ollama.control().counters().running, 1, "it came while the rest was being made");
+    assert_eq!(on.last().await.event, "done");
     ground.finish().await;
 }
 

@@ -77,7 +77,7 @@ async fn b13_one_tree_leads_from_http_to_the_model_server_with_the_request_id_of
         &["http.chat.stream.post", "auth.token.verify"][..],
         &["http.chat.stream.post", "limits.address.take"],
         &["http.chat.stream.post", "limits.user.take", "redis.limits.take"],
-        &["http.chat.stream.post", "db.conversations.newest"],
+        &["http.chat.stream.post", "db.conversations.branch"],
         &["http.chat.stream.post", "db.turns.begin"],
         &["http.chat.stream.post", "model.queue.wait"],
         &["http.chat.stream.post", "limits.streams.lease", "redis.streams.lease"],
@@ -112,7 +112,7 @@ async fn b13_one_tree_leads_from_http_to_the_model_server_with_the_request_id_of
         assert_eq!(told("http.chat.stream.post", name), wanted, "{name}");
     }
     assert_eq!(told("db.turns.settle", "db.system.name"), "", "of a change the store is not known");
-    assert_eq!(told("db.conversations.newest", "db.system.name"), "postgresql");
+    assert_eq!(told("db.conversations.branch", "db.system.name"), "postgresql");
     assert_eq!(told("redis.streams.lease", "db.system.name"), "redis");
     assert_eq!(told("model.generate", "gen_ai.provider.name"), "ollama");
     assert!(tree.0.values().all(|span| !span.has_failed), "{:#?}", tree.0);

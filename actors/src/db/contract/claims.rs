@@ -1,5 +1,7 @@
 //! Keys that stand for a turn, so that asking again makes no second one.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use domain::{
     audit::AuditEvent,
@@ -8,6 +10,7 @@ use domain::{
     turn::{BeginTurn, Begun, Settlement, TurnStatus},
 };
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::{
     ground::{Ground, Running},
@@ -232,8 +235,14 @@ pub(super) async fn b14_keys_taken_in_every_order_by_all_lanes_make_nobody_wait_
     ground.config.exclusive = false;
     let (one, two) = (ground.room().await, ground.room().await);
     let user = some_user(&one.db).await;
-    let refused = |room: &Running| room.db.metrics.refused_transactions();
-    let before = (refused(&one), refused(&two));
+    // Every lane connects before it is needed.
+    for room in [&one, &two] {
+        let begins = join_all((0..64).map(|_| room.db.begin_turn(begin(user.id)))).await;
+        assert!(begins.iter().all(Result::is_ok));
+    }
+    let refused = || [&one, &two].map(|room| room.db.metrics.refused_transactions());
+    let before = refused();
+    // In the order of their ids, as they are taken.
     let keys: Vec<_> = (0..KEYS).map(|_| some_hash()).collect();
     // Each round asks for all keys, from another one on and every other time backwards.
     let turns: Vec<_> = (0..KEYS * ROUNDS)
@@ -243,15 +252,41 @@ pub(super) async fn b14_keys_taken_in_every_order_by_all_lanes_make_nobody_wait_
             begin_with(user.id, keys[(round + place) % KEYS], "sky")
         })
         .collect();
-    let rooms = [&one, &two].into_iter().cycle();
-    let answers =
-        join_all(turns.iter().zip(rooms).map(|(turn, room)| room.db.begin_turn(turn.clone()))).await;
+    // Somebody has one of them, so that all lanes stand still with some keys taken and others wanted.
+    let is_postgres = ground.config.database_url.is_some();
+    let unhex = if is_postgres { "decode" } else { "unhex" };
+    let format = if is_postgres { ", 'hex'" } else { "" };
+    let key: String = keys[KEYS / 2].iter().map(|byte| format!("{byte:02x}")).collect();
+    let taken = format!(
+        "INSERT INTO idempotency_keys (user_id, key, request, turn_id, created_at)
+         SELECT id, {unhex}('{key}'{format}), {unhex}('{key}'{format}), id, created_at FROM users"
+    );
+    let hold = ground.hold(&taken).await;
+    let rooms = (0..ROUNDS).flat_map(|round| [if round / 2 % 2 == 0 { &one } else { &two }; KEYS]);
+    let begins = join_all(turns.iter().zip(rooms).map(|(turn, room)| room.db.begin_turn(turn.clone())));
+    let release = async {
+        one.lanes_taken().await;
+        two.lanes_taken().await;
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let lanes = one.db.lanes.len() + two.db.lanes.len();
+        let all_wait = async { while is_postgres && ground.count(waiting).await < lanes as i64 {} };
+        // Less than they wait for a lock.
+        let all_waited = timeout(Duration::from_secs(3), all_wait).await;
+        hold.release().await;
+        all_waited
+    };
+    let (answers, all_waited) = tokio::join!(begins, release);
+    assert_eq!(all_waited, Ok(()), "nobody gave up");
     for key in &keys {
-        let of_key = |turn: &BeginTurn| turn.claim.unwrap().key == *key;
-        let (turns, answers): (Vec<_>, Vec<_>) =
-            turns.iter().cloned().zip(answers.iter().cloned()).filter(|(turn, _)| of_key(turn)).unzip();
+        let (turns, answers): (Vec<_>, Vec<_>) = turns
+            .iter()
+            .cloned()
+            .zip(answers.iter().cloned())
+            .filter(|(turn, _)| turn.claim.unwrap().key == *key)
+            .unzip();
         assert_one_new(&turns, &answers);
     }
-    assert_eq!((refused(&one), refused(&two)), before, "no transaction lost to a deadlock");
-    assert_eq!(ground.count("SELECT count(*) FROM turns").await, KEYS as i64);
+    assert_eq!(refused(), before, "no transaction lost to a deadlock");
+    assert_eq!(ground.count("SELECT count(*) FROM idempotency_keys").await, KEYS as i64);
 }

@@ -30,16 +30,19 @@ pub(in crate::db) struct Running {
     root: Root,
 }
 
-/// A connection that keeps every writer waiting.
+/// A connection that keeps others waiting.
 pub(in crate::db) enum Hold {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
+fn data_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("deepersensor-db-{}", fresh_id::<InstanceId>()))
+}
+
 impl Ground {
     pub(in crate::db) async fn sqlite() -> Self {
-        let data_dir = std::env::temp_dir().join(format!("deepersensor-db-{}", fresh_id::<InstanceId>()));
-        Self { config: DbConfig::new(data_dir) }
+        Self { config: DbConfig::new(data_dir()) }
     }
 
     pub(in crate::db) async fn postgres() -> Self {
@@ -50,7 +53,7 @@ impl Ground {
     pub(in crate::db) async fn on(cluster: &Cluster) -> Self {
         let name = format!("contract-{}", fresh_id::<InstanceId>());
         cluster.create_database(&name).await.unwrap();
-        let mut config = DbConfig::new(PathBuf::from("unused"));
+        let mut config = DbConfig::new(data_dir());
         config.database_url = Some(Secret::new(cluster.url(&name)));
         Self { config }
     }
@@ -87,6 +90,13 @@ impl Ground {
         }
     }
 
+    /// The first column of all rows, which is text, of Postgres.
+    pub(in crate::db) async fn texts(&self, sql: &str) -> Vec<String> {
+        let mut db =
+            PgConnection::connect(self.config.database_url.as_ref().unwrap().reveal()).await.unwrap();
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&mut db).await.unwrap()
+    }
+
     pub(in crate::db) async fn execute(&self, sql: &str) -> Result<(), String> {
         let sql = AssertSqlSafe(sql.to_owned());
         let done = match &self.config.database_url {
@@ -101,23 +111,31 @@ impl Ground {
 
     /// Keeps every writer waiting, and no reader.
     pub(in crate::db) async fn hold_writes(&self) -> Hold {
+        // SQLite has one writer, and this is it.
+        let tables = "LOCK TABLE users, sessions, turns, conversations IN SHARE ROW EXCLUSIVE MODE";
+        self.hold(if self.config.database_url.is_some() { tables } else { "SELECT 1" }).await
+    }
+
+    /// Keeps those waiting who want what this takes; nothing is left of it.
+    pub(in crate::db) async fn hold(&self, sql: &str) -> Hold {
         match &self.config.database_url {
             Some(url) => {
                 let mut db = PgConnection::connect(url.reveal()).await.unwrap();
-                let lock =
-                    "BEGIN; LOCK TABLE users, sessions, turns, conversations IN SHARE ROW EXCLUSIVE MODE";
-                sqlx::raw_sql(lock).execute(&mut db).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {sql}"))).execute(&mut db).await.unwrap();
                 Hold::Postgres(db)
             }
             None => {
                 let mut db = self.sqlite_connection().await;
-                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut db).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(format!("BEGIN IMMEDIATE; {sql}")))
+                    .execute(&mut db)
+                    .await
+                    .unwrap();
                 Hold::Sqlite(db)
             }
         }
     }
 
-    async fn sqlite_connection(&self) -> SqliteConnection {
+    pub(in crate::db) async fn sqlite_connection(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.config.data_dir.join("deepersensor.db"));
         SqliteConnection::connect_with(&options).await.unwrap()
     }
@@ -125,9 +143,8 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        if self.config.database_url.is_none() {
-            let _ = std::fs::remove_dir_all(&self.config.data_dir);
-        }
+        // Beside Postgres mostly nothing is made there.
+        let _ = std::fs::remove_dir_all(&self.config.data_dir);
     }
 }
 

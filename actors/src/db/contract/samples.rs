@@ -6,7 +6,7 @@ use domain::{
     api_key::{ApiKey, KeyHash},
     audit::{AuditEntry, AuditEvent},
     chat::{ChatMessage, Role as MessageRole},
-    conversation::NewMessage,
+    conversation::{Conversation, NewMessage, StoredMessage},
     email::EmailAddress,
     id::{ConversationId, InstanceId, UserId},
     invite::{Invite, InviteHash},
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::{
     clock::fresh_id,
-    db::{DbHandle, RotateSession, SetPassword},
+    db::{DbError, DbHandle, RotateSession, SetPassword},
 };
 
 /// A fixed instant, with more digits than a database keeps cut off.
@@ -233,6 +233,17 @@ pub(in crate::db) fn begin_in(user: UserId, conversation: ConversationId) -> Beg
     begin
 }
 
+/// A conversation in which nothing was said.
+pub(in crate::db) fn conversation(title: &str) -> Conversation {
+    Conversation {
+        id: fresh_id(),
+        title: title.into(),
+        system_prompt: None,
+        created_at: noon(),
+        updated_at: noon(),
+    }
+}
+
 /// What is said in a turn that is stored.
 pub(in crate::db) fn exchange(begin: &mut BeginTurn) -> &mut Exchange {
     begin.exchange.as_mut().unwrap()
@@ -293,4 +304,18 @@ pub(in crate::db) fn settling(
     let permit = db.reserve_settlement(settlement.turn).unwrap();
     db.settle(permit, settlement, Box::new(move |result| drop(tell.send(result))));
     told
+}
+
+impl DbHandle {
+    /// The newest message of a conversation with what it follows, of which there may be so much.
+    pub(in crate::db) async fn history(
+        &self,
+        owner: UserId,
+        conversation: ConversationId,
+        limit: u32,
+        bytes_max: u32,
+    ) -> Result<Option<Vec<StoredMessage>>, DbError> {
+        let branch = self.branch(owner, conversation, None, limit, bytes_max).await?;
+        Ok(branch.map(|branch| branch.messages))
+    }
 }

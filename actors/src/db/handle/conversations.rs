@@ -2,30 +2,81 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 #[cfg(doc)]
-use domain::conversation::PAGE_LIMIT_MAX;
+use domain::conversation::{CONVERSATIONS_PER_USER, PAGE_LIMIT_MAX};
 use domain::{
     chat::limits,
-    conversation::{Conversation, Page, StoredMessage},
+    conversation::{Activity, Branch, Conversation, ConversationChange, Page, StoredMessage},
     id::{ConversationId, UserId},
 };
 use uuid::Uuid;
 
-use crate::db::{DbError, DbHandle};
+use crate::db::{DbError, DbHandle, message::Write};
 
 impl DbHandle {
-    /// The owner's conversations, newest first; at most [`PAGE_LIMIT_MAX`].
+    /// Stores a conversation in which nothing was said yet.
+    ///
+    /// # Errors
+    ///
+    /// [`DbError::Conflict`] when its owner has [`CONVERSATIONS_PER_USER`]; [`DbError::NotFound`] when the account is gone.
+    pub async fn create_conversation(
+        &self,
+        owner: UserId,
+        conversation: Conversation,
+    ) -> Result<(), DbError> {
+        let conversation = Box::new(conversation);
+        self.write(conversation.id.as_uuid(), Write::CreateConversation { owner, conversation }).await
+    }
+
+    /// Changes a conversation, and returns it as it is then. What is so already changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`DbError::NotFound`] when it does not exist, was thrown away or belongs to somebody else.
+    pub async fn change_conversation(
+        &self,
+        owner: UserId,
+        conversation: ConversationId,
+        change: ConversationChange,
+        now: DateTime<Utc>,
+    ) -> Result<Conversation, DbError> {
+        let change = Box::new(change);
+        self.write(conversation.as_uuid(), Write::UpdateConversation { owner, conversation, change, now })
+            .await
+    }
+
+    /// Throws a conversation away: from now on nobody sees it, and no turn begins in it. A turn that runs in it goes on to
+    /// its end.
+    ///
+    /// # Errors
+    ///
+    /// [`DbError::NotFound`] when it does not exist, was thrown away before or belongs to somebody else.
+    pub async fn delete_conversation(
+        &self,
+        owner: UserId,
+        conversation: ConversationId,
+        now: DateTime<Utc>,
+    ) -> Result<(), DbError> {
+        self.write(conversation.as_uuid(), Write::DeleteConversation { owner, conversation, now }).await
+    }
+
+    /// The owner's conversations by last activity, the latest first, without their system prompts; at most
+    /// [`PAGE_LIMIT_MAX`]. One in which something happens between two pages moves to the front, out of the reader's way.
     pub async fn conversations(
         &self,
         owner: UserId,
-        before: Option<ConversationId>,
+        before: Option<Activity>,
         limit: u32,
-    ) -> Result<Page<Conversation>, DbError> {
-        let id = |conversation: &Conversation| conversation.id.as_uuid();
-        self.page(limit, id, move |store, limit| store.conversations(owner, before, limit)).await
+    ) -> Result<Page<Conversation, Activity>, DbError> {
+        let before = before.unwrap_or_else(Activity::latest);
+        self.page(limit, Conversation::activity, move |store, limit| {
+            store.conversations(owner, before, limit)
+        })
+        .await
     }
 
-    /// `None` when it does not exist or belongs to somebody else.
+    /// `None` when it does not exist, was thrown away or belongs to somebody else.
     pub async fn conversation(
         &self,
         owner: UserId,
@@ -34,12 +85,12 @@ impl DbHandle {
         self.read(move |store| store.conversation(owner, id)).await
     }
 
-    /// Messages in order of their making, after the cursor; at most [`PAGE_LIMIT_MAX`]. Their images, which no reader is
-    /// shown, stay in the database.
+    /// Messages in order of their making, after the cursor, those of all branches; at most [`PAGE_LIMIT_MAX`]. Their images,
+    /// which no reader is shown, stay in the database.
     ///
     /// # Errors
     ///
-    /// [`DbError::NotFound`] when the conversation does not exist or belongs to somebody else.
+    /// [`DbError::NotFound`] when the conversation does not exist, was thrown away or belongs to somebody else.
     pub async fn messages(
         &self,
         owner: UserId,
@@ -61,28 +112,25 @@ impl DbHandle {
         .await
     }
 
-    /// The newest messages of a conversation in order of their making: at most `limit`, at most as many as a request may
-    /// have, and at most `bytes_max` bytes of text, thinking, images and tool calls together. What is older stays in the
-    /// database. `None` when the conversation is not the owner's.
-    pub async fn history(
+    /// The message `end` of a conversation, or its newest where none is named, and what it follows: that one whatever its
+    /// size, and before it, up to the beginning, at most `limit` in all, at most as many as a request may have, and at most
+    /// `bytes_max` bytes of text, thinking, images and tool calls together. What is older stays in the database, and what
+    /// stands on other branches. There are no messages where there is no such one; `end` may be the conversation's own id.
+    ///
+    /// `None` when the conversation does not exist, was thrown away or belongs to somebody else.
+    pub async fn branch(
         &self,
         owner: UserId,
         conversation: ConversationId,
+        end: Option<Uuid>,
         limit: u32,
         bytes_max: u32,
-    ) -> Result<Option<Vec<StoredMessage>>, DbError> {
+    ) -> Result<Option<Branch>, DbError> {
         let limit = limit.min(limits::MESSAGES as u32);
-        self.read(move |store| {
-            Box::pin(async move {
-                let asked = Arc::clone(&store).newest_messages(owner, conversation, limit, bytes_max);
-                let mut messages = asked.await?;
-                if messages.is_empty() && store.conversation(owner, conversation).await?.is_none() {
-                    return Ok(None);
-                }
-                messages.reverse();
-                Ok(Some(messages))
-            })
-        })
-        .await
+        let found = self.read(move |store| store.branch(owner, conversation, end, limit, bytes_max)).await?;
+        Ok(found.map(|mut branch| {
+            branch.messages.reverse();
+            branch
+        }))
     }
 }

@@ -5,7 +5,9 @@ mod audit;
 mod claims;
 mod conversations;
 mod grants;
+mod held;
 mod purge;
+mod search;
 mod sessions;
 mod turns;
 mod usage;
@@ -20,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     Ailment, DbError, DbHandle,
-    lane::{Answer, Job, Lane},
+    lane::{Answer, Job, Lane, lane_of},
     message::{Write, Written},
     room::PATH,
     store::Store,
@@ -83,8 +85,14 @@ impl DbHandle {
         self.reads.ask(job).await
     }
 
-    /// One page: asks for one item more than are shown, which tells whether there is more.
-    async fn page<T, Q>(&self, limit: u32, id: impl Fn(&T) -> Uuid, query: Q) -> Result<Page<T>, DbError>
+    /// One page: asks for one item more than are shown, which tells whether there is more. `cursor` is the place of an item,
+    /// from which its caller reads on.
+    async fn page<T, C, Q>(
+        &self,
+        limit: u32,
+        cursor: impl Fn(&T) -> C,
+        query: Q,
+    ) -> Result<Page<T, C>, DbError>
     where
         T: Send + 'static,
         Q: FnOnce(Arc<dyn Store>, u32) -> BoxFuture<'static, Result<Vec<T>, DbError>> + Send + 'static,
@@ -93,7 +101,7 @@ impl DbHandle {
         let mut items = self.read(move |store| query(store, limit + 1)).await?;
         let has_more = items.len() > limit as usize;
         items.truncate(limit as usize);
-        let next = if has_more { items.last().map(id) } else { None };
+        let next = if has_more { items.last().map(cursor) } else { None };
         Ok(Page { items, next })
     }
 
@@ -122,11 +130,8 @@ impl DbHandle {
         }
     }
 
-    /// All changes of one turn, session or account go to one lane, which keeps their order.
-    fn lane(&self, id: Uuid) -> &Lane {
-        // UUIDv7 ends in random bits.
-        let number = usize::try_from(id.as_u128() % self.lanes.len() as u128).unwrap_or(0);
-        &self.lanes[number]
+    pub(super) fn lane(&self, id: Uuid) -> &Lane {
+        lane_of(&self.lanes, id)
     }
 
     fn refuse_if_degraded(&self) -> Result<(), DbError> {

@@ -18,7 +18,22 @@ impl DbHandle {
         self.write(Uuid::nil(), Write::PurgeSessions { before, limit }).await
     }
 
-    /// Removes a bounded part of the conversations of deleted accounts; how many rows it touched. If any, there may be
+    /// Throws away conversations in which nothing was said since then, the oldest first; how many. If `limit`, there may be
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// As for [`DbHandle::purge_sessions`].
+    pub async fn retire_conversations(
+        &self,
+        before: DateTime<Utc>,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, DbError> {
+        self.write(Uuid::nil(), Write::RetireConversations { before, now, limit }).await
+    }
+
+    /// Removes a bounded part of the conversations of deleted accounts and of those thrown away; how many rows it touched. If any, there may be
     /// more. Their usage stays in the ledger.
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! Turns: begun, kept alive, settled.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use domain::{
     id::{InstanceId, TurnId, UserId},
     reply::Answer as Reply,
     turn::{BeginTurn, Begun, Checkpoint, Settlement, StoredTurn},
 };
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::db::{
@@ -13,6 +16,9 @@ use crate::db::{
     lane::{Answer, Job},
     message::Write,
 };
+
+/// How long the disk has at the end for what the database did not take.
+const LAST_WRITE: Duration = Duration::from_millis(300);
 
 impl DbHandle {
     /// Stores the caller's messages and an assistant row `streaming`, in one commit with the ledger's row, or opens that
@@ -54,19 +60,30 @@ impl DbHandle {
     ///
     /// `permit` must have been reserved for this turn. Unstored turns (`settlement.stored == None`) may linger up to
     /// [`DbConfig::usage_linger`](crate::db::DbConfig::usage_linger) to share a commit, and their `on_settled` need not be
-    /// waited for by the caller. While the database is away `on_settled` hears of it once, and the settlement is tried
-    /// again until it is written.
+    /// waited for by the caller. While the database is away the settlement goes to the disk, which counts as settled; if
+    /// that takes it neither, `on_settled` hears of it once, and both are tried again until one does.
     pub fn settle(&self, permit: SettlePermit, settlement: Settlement, on_settled: OnSettled) {
         let lane = self.lane(settlement.turn.as_uuid());
         lane.place(Job::new(Write::Settle(Box::new(settlement)), Answer::Settled(on_settled), permit.0));
     }
 
-    /// Has every settlement written now, those that linger or were kept included, and resolves when none is left.
-    pub(crate) async fn settled(&self) {
-        for lane in &*self.lanes {
-            lane.hurry();
+    /// Has every settlement written now, those that linger or were kept included, and returns when none is left: what the
+    /// database has not taken [`LAST_WRITE`] before the time is up goes to the disk, which from then on is the next service's.
+    pub(crate) async fn settled(&self, by: Instant) {
+        let hurry = || self.lanes.iter().for_each(|lane| lane.hurry());
+        hurry();
+        if timeout_at(by - LAST_WRITE, self.unsettled.none_left()).await.is_err() {
+            self.spill.give_up_database();
+            hurry();
+            // Whoever asks also asks what is left.
+            let _ = timeout_at(by, self.unsettled.none_left()).await;
         }
-        self.unsettled.none_left().await;
+        self.spill.leave();
+    }
+
+    /// Settlements on the disk, for a database that was away.
+    pub(crate) fn spilled(&self) -> u64 {
+        self.spill.settlements()
     }
 
     /// Settlements on their way to the database.

@@ -18,7 +18,7 @@ pub(in crate::db) enum Answer {
     /// A caller waits for what the database says; when it no longer does, the change is not begun. Dropped unanswered, the
     /// change is lost, and whether it was written is unknown.
     Caller(oneshot::Sender<Result<Written, DbError>>),
-    /// Called once; what happens to a settlement after that is between the lane and the database.
+    /// Called once; what happens to a settlement after that is between the lane, the disk and the database.
     Settled(OnSettled),
     Nobody,
 }
@@ -53,8 +53,14 @@ impl Job {
         self.size_bytes
     }
 
+    /// Whether it is the end of a turn that nobody else keeps.
     pub(in crate::db) const fn is_settlement(&self) -> bool {
-        matches!(self.write, Write::Settle(_))
+        matches!(self.write, Write::Settle(_)) && !self.is_replayed()
+    }
+
+    /// Whether it is on the disk, until whoever replays it hears that it is written.
+    pub(super) const fn is_replayed(&self) -> bool {
+        matches!((&self.write, &self.answer), (Write::Settle(_), Answer::Caller(_)))
     }
 
     /// Whether it may wait for company: the ledger's row, opened or settled, of a turn that is not stored.

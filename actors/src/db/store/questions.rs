@@ -12,8 +12,9 @@ use domain::{
     account::{Account, User},
     api_key::{ApiKey, KeyHash},
     audit::{AuditEntry, AuditFilter},
-    conversation::{Conversation, StoredMessage},
+    conversation::{Activity, Branch, Conversation, StoredMessage},
     email::EmailAddress,
+    held::HeldTurn,
     id::{ApiKeyId, AuditId, ConversationId, InstanceId, InviteId, MessageId, SessionId, TurnId, UserId},
     invite::Invite,
     reply::Answer,
@@ -23,6 +24,7 @@ use domain::{
     usage::{GroupKey, LedgerEntry, LedgerFilter, UsageGroup, UsageQuery},
 };
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 use super::{
     cut::Cut,
@@ -33,7 +35,10 @@ use super::{
     sqlite::{self, SqliteStore},
 };
 use crate::{
-    db::DbError,
+    db::{
+        DbError,
+        indexing::{Wordless, WordlessTitle},
+    },
     trace::{Span, names},
 };
 
@@ -133,17 +138,33 @@ questions! {
     signing_keys() -> Vec<SigningKey> = signing_keys::list from PRIMARY;
     /// Newest first, all older than `before`.
     audit(filter: AuditFilter, before: Option<AuditId>, limit: u32) -> Vec<AuditEntry> = audit::list from Some(Trail);
-    /// Newest first, all older than `before`.
-    conversations(owner: UserId, before: Option<ConversationId>, limit: u32) -> Vec<Conversation> = conversations::list from Some(Of(owner));
+    /// By last activity, the latest first, all before `before`, without their system prompts. Of what was thrown away this
+    /// one and those below know nothing.
+    conversations(owner: UserId, before: Activity, limit: u32) -> Vec<Conversation> = conversations::list from Some(Of(owner));
     conversation(owner: UserId, id: ConversationId) -> Option<Conversation> = conversations::one from Some(Of(owner));
     /// In order of making and without their images, all younger than `after`; nothing when the conversation is not the
     /// owner's.
     messages(owner: UserId, conversation: ConversationId, after: Option<MessageId>, limit: u32)
         -> Vec<StoredMessage> = conversations::messages from Some(Of(owner));
-    /// The newest messages, newest first, until there are `limit` of them or the next would make them more than
-    /// `bytes_max`; nothing when the conversation is not the owner's.
-    newest_messages(owner: UserId, conversation: ConversationId, limit: u32, bytes_max: u32)
-        -> Vec<StoredMessage> = conversations::newest from PRIMARY;
+    /// The newest messages that are searched by nothing yet, newest first, until there are `limit` of them or those before
+    /// have `bytes` together; none that is still being written.
+    wordless(limit: u32, bytes: u32) -> Vec<Wordless> = search::wordless from PRIMARY;
+    wordless_titles(limit: u32) -> Vec<WordlessTitle> = search::wordless_titles from PRIMARY;
+    /// Conversations whose title has, or one of whose messages has, all the words, the last one active first, each with the
+    /// newest such message and without its system prompt; all later in that order than `before`.
+    find(owner: UserId, words: Vec<String>, before: Activity, limit: u32)
+        -> Vec<(Conversation, Option<MessageId>)> = search::find from Some(Of(owner));
+    /// What is looked at of the owner's messages among these.
+    texts(owner: UserId, messages: Vec<MessageId>) -> Vec<(MessageId, String)> = search::texts from Some(Of(owner));
+    /// Oldest first, all younger than `after`, whatever their state; and so are those below.
+    held_sessions(user: UserId, after: Option<SessionId>, limit: u32) -> Vec<Session> = held::sessions from PRIMARY;
+    held_keys(user: UserId, after: Option<ApiKeyId>, limit: u32) -> Vec<ApiKey> = held::keys from PRIMARY;
+    held_turns(user: UserId, after: Option<TurnId>, limit: u32) -> Vec<HeldTurn> = held::turns from PRIMARY;
+    held_conversations(user: UserId, after: Option<ConversationId>, limit: u32) -> Vec<Conversation> = held::conversations from PRIMARY;
+    /// With their images, until there are `limit` of them or those before have `bytes` together; nothing when the
+    /// conversation is not the owner's or was thrown away.
+    held_messages(owner: UserId, conversation: ConversationId, after: Option<MessageId>, limit: u32, bytes: u32)
+        -> Vec<StoredMessage> = held::messages from PRIMARY;
     /// With its answer; nothing when it is not the user's.
     turn(user: UserId, turn: TurnId) -> Option<(StoredTurn, Answer)> = ledger::turn from PRIMARY;
     /// Some of the running turns of this owner that somebody wants to end.
@@ -156,5 +177,10 @@ questions! {
     /// Newest first, all older than `before`.
     ledger(owner: UserId, filter: LedgerFilter, before: Option<TurnId>, limit: u32)
         -> Vec<LedgerEntry> = usage::ledger from Some(Of(owner));
+    /// The conversation and the message `end` of it, or its newest, with what that follows, up to the beginning or until
+    /// there are `limit` of them or the next would make them more than `bytes_max`; without messages where there is no
+    /// such one.
+    branch(owner: UserId, conversation: ConversationId, end: Option<Uuid>, limit: u32, bytes_max: u32)
+        -> Option<Branch> = conversations::branch from PRIMARY;
     ping() -> () = connect::ping from PRIMARY;
 }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     audit::AuditEntry,
     chat::Role,
-    conversation::NewMessage,
+    conversation::{NewMessage, title_words},
     id::{ApiKeyId, AuditId, ConversationId, InstanceId, MessageId, TurnId, UserId},
     reply::{Answer, FinishReason},
     session::Ending,
@@ -19,7 +19,13 @@ use domain::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{clock::fresh_id, db::DbError};
+use crate::{
+    clock::fresh_id,
+    db::{
+        DbError,
+        indexing::{Worded, WordedTitle},
+    },
+};
 
 /// How many turns one look for requests to cancel finds; the next one finds those that are left.
 pub(super) const CANCELS_MAX: u32 = 1_000;
@@ -43,6 +49,7 @@ pub(super) struct PlaceRow<'a> {
     conversation: Option<ConversationId>,
     /// Null demands that the conversation exists.
     title: Option<Cow<'a, str>>,
+    title_words: Option<String>,
     parent: Option<Uuid>,
     at: i64,
 }
@@ -134,6 +141,23 @@ pub(super) struct AuditRow<'a> {
     at: i64,
 }
 
+/// The words of a message, and what its text is known by.
+#[derive(Serialize)]
+pub(super) struct WordsRow<'a> {
+    id: MessageId,
+    status: &'static str,
+    bytes: i64,
+    words: &'a [String],
+}
+
+/// The words of a title.
+#[derive(Serialize)]
+pub(super) struct TitleRow<'a> {
+    id: ConversationId,
+    title: &'a str,
+    words: &'a str,
+}
+
 /// When something was last used.
 #[derive(Serialize)]
 pub(super) struct TouchRow {
@@ -158,11 +182,13 @@ impl ClaimRow {
 impl<'a> PlaceRow<'a> {
     pub(super) fn of(begin: &'a BeginTurn) -> Self {
         let exchange = begin.exchange.as_ref();
+        let title = exchange.and_then(|exchange| exchange.new_conversation_title.as_deref());
         Self {
             turn: begin.turn,
             user: begin.user,
             conversation: exchange.map(|exchange| exchange.conversation),
-            title: exchange.and_then(|exchange| exchange.new_conversation_title.as_deref()).map(storable),
+            title: title.map(storable),
+            title_words: title.map(title_words),
             parent: exchange.and_then(|exchange| exchange.parent),
             at: micros(begin.created_at),
         }
@@ -305,6 +331,25 @@ impl<'a> AuditRow<'a> {
             request_id: entry.request_id.as_deref().map(storable),
             at: micros(entry.at),
         }
+    }
+}
+
+impl<'a> WordsRow<'a> {
+    pub(super) fn of(worded: &'a [Worded]) -> Vec<Self> {
+        let row = |one: &'a Worded| Self {
+            id: one.message,
+            status: one.status.as_str(),
+            bytes: one.bytes,
+            words: &one.marks,
+        };
+        worded.iter().map(row).collect()
+    }
+}
+
+impl<'a> TitleRow<'a> {
+    pub(super) fn of(worded: &'a [WordedTitle]) -> Vec<Self> {
+        let row = |one: &'a WordedTitle| Self { id: one.conversation, title: &one.title, words: &one.words };
+        worded.iter().map(row).collect()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use domain::{id::InstanceId, turn::Begun};
+use domain::{
+    id::{InstanceId, TurnId},
+    turn::Begun,
+};
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
@@ -27,7 +30,7 @@ use crate::{
 pub(super) struct Room {
     pub(super) db: DbHandle,
     pub(super) store: Arc<Obedient>,
-    _root: Root,
+    pub(super) root: Root,
 }
 
 pub(super) async fn room(config: DbConfig) -> Room {
@@ -46,7 +49,7 @@ pub(super) async fn room(config: DbConfig) -> Room {
     let (path, tree) = (spec.path.clone(), context.tree.clone());
     let child = spec.into_child(path, &context.system, tree.clone(), SupervisorHandle::new());
     let root = Root::start(&context.system, Policy::default(), vec![child], tree).await.unwrap();
-    Room { db, store, _root: root }
+    Room { db, store, root }
 }
 
 #[derive(Default)]
@@ -55,6 +58,8 @@ struct Orders {
     is_held: bool,
     begun: usize,
     batches: Vec<Vec<&'static str>>,
+    /// In the order of their commits.
+    settled: Vec<TurnId>,
 }
 
 pub(in crate::db) struct Obedient {
@@ -90,6 +95,11 @@ impl Obedient {
         self.orders.borrow().batches.clone()
     }
 
+    /// The turns whose ends were committed, each as often as it was.
+    pub(super) fn settled(&self) -> Vec<TurnId> {
+        self.orders.borrow().settled.clone()
+    }
+
     pub(in crate::db) async fn wait(&self) -> Result<(), DbError> {
         let is_away = self.orders.subscribe().wait_for(|orders| !orders.is_held).await.unwrap().is_away;
         if is_away {
@@ -116,7 +126,11 @@ impl Store for Obedient {
             self.orders.send_modify(|orders| orders.begun += 1);
             self.wait().await?;
             let names = batch.iter().map(|write| name(write)).collect();
-            self.orders.send_modify(|orders| orders.batches.push(names));
+            let settled = batch.iter().filter_map(|write| Some(write.as_settlement()?.turn));
+            self.orders.send_modify(|orders| {
+                orders.batches.push(names);
+                orders.settled.extend(settled);
+            });
             let answer = |write: &&Write| match write {
                 Write::BeginTurn(_) => Begun::New.into(),
                 _ => Written::Done,

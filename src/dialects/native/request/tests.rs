@@ -104,9 +104,42 @@ fn what_is_within_its_bounds_arrives_as_it_was_sent() {
 }
 
 #[test]
+fn only_what_follows_a_named_message_may_say_nothing_new() {
+    let id = "01900000-0000-7000-8000-000000000000";
+    let options =
+        parse(json!({"model": "m", "messages": [], "conversation_id": id, "parent_id": id})).unwrap().1;
+    assert_eq!(options.parent.map(|parent| parent.to_string()).as_deref(), Some(id));
+    let refused = |body: Value| {
+        let error = parse(body).unwrap_err();
+        (error.status().as_u16(), serde_json::to_value(error.object("r")).unwrap()["param"].clone())
+    };
+    let silent = json!({"model": "m", "messages": [], "conversation_id": id});
+    assert_eq!(refused(silent), (400, json!("messages")));
+    assert_eq!(refused_at("parent_id", json!(id)), "parent_id");
+}
+
+#[test]
 fn an_answer_nobody_could_ever_read_is_not_generated() {
     let body = json!({
         "model": "m", "messages": [{"role": "user", "content": "hi"}], "store": false, "on_disconnect": "continue",
     });
     assert_eq!(parse(body).unwrap_err().status(), 400);
+}
+
+#[test]
+fn b14_a_request_with_a_key_goes_on_without_its_client_unless_it_says_otherwise() {
+    let claim = Claim { key: [1; 32], request: [2; 32] };
+    let continues = |store: bool, wish: Value| {
+        let body = json!({
+            "model": "m", "messages": [{"role": "user", "content": "hi"}], "store": store, "on_disconnect": wish,
+        });
+        let body: ChatBody = serde_json::from_value(body).unwrap();
+        let (_, options) = body.into_request(Some(claim)).unwrap();
+        assert_eq!(options.claim, Some(claim));
+        options.continue_on_disconnect
+    };
+    assert!(
+        continues(true, Value::Null) && continues(false, Value::Null) && continues(false, json!("continue"))
+    );
+    assert!(!continues(true, json!("cancel")));
 }

@@ -79,6 +79,12 @@ impl Control {
         self.server.log.list()
     }
 
+    /// The same, which are then forgotten: for runs that outgrow the log.
+    #[must_use]
+    pub fn take_requests(&self) -> Vec<Request> {
+        self.server.log.take()
+    }
+
     /// Names of the loaded models.
     #[must_use]
     pub fn loaded(&self) -> Vec<String> {

@@ -250,4 +250,8 @@ impl RequestLog {
     pub(crate) fn list(&self) -> Vec<Request> {
         self.requests.lock().iter().cloned().collect()
     }
+
+    pub(crate) fn take(&self) -> Vec<Request> {
+        std::mem::take(&mut *self.requests.lock()).into()
+    }
 }

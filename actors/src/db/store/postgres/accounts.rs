@@ -140,6 +140,12 @@ pub(super) async fn erase(db: &mut PgConnection, user: UserId, now: DateTime<Utc
     for erase in [
         sqlx::query!("DELETE FROM sessions WHERE user_id = $1", user.as_uuid()),
         sqlx::query!("DELETE FROM api_keys WHERE user_id = $1", user.as_uuid()),
+        sqlx::query!("DELETE FROM idempotency_keys WHERE user_id = $1", user.as_uuid()),
+        sqlx::query!(
+            "UPDATE turns SET cancel_requested = true WHERE id IN
+                 (SELECT id FROM turns WHERE user_id = $1 AND status = 'streaming' ORDER BY id FOR NO KEY UPDATE)",
+            user.as_uuid()
+        ),
     ] {
         erase.execute(&mut *db).await?;
     }

@@ -17,11 +17,13 @@ pub(super) mod audit;
 pub(super) mod claims;
 pub(super) mod connect;
 pub(super) mod conversations;
+pub(super) mod held;
 pub(super) mod invites;
 pub(super) mod ledger;
 mod passwords;
 mod purge;
 pub(super) mod replica;
+pub(super) mod search;
 pub(super) mod sessions;
 #[path = "../shared/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "said once, compiled over the statements of each store")]

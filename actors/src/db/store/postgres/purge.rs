@@ -25,6 +25,37 @@ pub(super) async fn sessions(
     Ok(purged.rows_affected())
 }
 
+/// Marks conversations without activity since then as thrown away, the oldest first.
+pub(super) async fn retire(
+    db: &mut PgConnection,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+    limit: u32,
+) -> Result<u64, DbError> {
+    let retired = sqlx::query!(
+        "UPDATE conversations SET deleted_at = $1 WHERE id IN
+             (SELECT id FROM conversations WHERE updated_at < $2 AND deleted_at IS NULL ORDER BY updated_at LIMIT $3
+              FOR NO KEY UPDATE SKIP LOCKED)",
+        now,
+        before,
+        i64::from(limit)
+    )
+    .execute(db)
+    .await?;
+    Ok(retired.rows_affected())
+}
+
+/// Some conversations that were thrown away, held; see [`left_behind`].
+pub(super) async fn thrown_away(db: &mut PgConnection, limit: u32) -> Result<Vec<Uuid>, DbError> {
+    Ok(sqlx::query_scalar!(
+        "SELECT id FROM conversations WHERE deleted_at IS NOT NULL ORDER BY id LIMIT $1
+         FOR NO KEY UPDATE SKIP LOCKED",
+        i64::from(limit)
+    )
+    .fetch_all(db)
+    .await?)
+}
+
 /// Some conversations of deleted accounts, held.
 pub(super) async fn left_behind(db: &mut PgConnection, limit: u32) -> Result<Vec<Uuid>, DbError> {
     // Weakly, so that a turn that is settled right now may still refer to its conversation.

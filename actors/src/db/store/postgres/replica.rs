@@ -264,6 +264,9 @@ impl Written {
             match write {
                 Write::BeginTurn(begin) | Write::OpenTurn(begin) => self.note_one(begin.user, now),
                 Write::Settle(settlement) => self.note_one(settlement.user, now),
+                Write::CreateConversation { owner, .. }
+                | Write::UpdateConversation { owner, .. }
+                | Write::DeleteConversation { owner, .. } => self.note_one(*owner, now),
                 Write::CreateUser(_)
                 | Write::CreateInvitedUser { .. }
                 | Write::UpdateUser { .. }
@@ -285,6 +288,10 @@ impl Written {
                 | Write::RenewLeases { .. }
                 | Write::PurgeSessions { .. }
                 | Write::PurgeConversations
+                | Write::RetireConversations { .. }
+                | Write::IndexMessages(_)
+                | Write::IndexTitles(_)
+                | Write::TidyIndex
                 | Write::SweepDead { .. }
                 | Write::RequestCancel { .. }
                 | Write::ReleaseClaims { .. }

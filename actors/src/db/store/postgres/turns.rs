@@ -23,9 +23,10 @@ pub(super) async fn admit(
 ) -> Result<Vec<TurnId>, DbError> {
     let places = json(&begins.iter().map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query!(
-        r#"INSERT INTO conversations (id, user_id, title, created_at, updated_at)
-           SELECT r.conversation, r."user", r.title, to_timestamp(r.at / 1e6), to_timestamp(r.at / 1e6)
-           FROM json_to_recordset($1::text::json) AS r (conversation uuid, "user" uuid, title text, at bigint)
+        r#"INSERT INTO conversations (id, user_id, title, title_words, created_at, updated_at)
+           SELECT r.conversation, r."user", r.title, r.title_words, to_timestamp(r.at / 1e6), to_timestamp(r.at / 1e6)
+           FROM json_to_recordset($1::text::json)
+                AS r (conversation uuid, "user" uuid, title text, title_words text, at bigint)
            JOIN users u ON u.id = r."user" AND u.deleted_at IS NULL
            WHERE r.title IS NOT NULL FOR KEY SHARE OF u
            ON CONFLICT (id) DO NOTHING"#,

@@ -1,8 +1,10 @@
 //! One transaction: changes sorted by table, one statement each.
 
 use super::{
-    super::{Connection, audit, claims as keys, passwords, purge as rows, signing_keys, touch, turns},
-    accounts, claims, grants, purge, sessions,
+    super::{
+        Connection, audit, claims as keys, passwords, purge as rows, search, signing_keys, touch, turns,
+    },
+    accounts, claims, conversations, grants, purge, sessions,
 };
 use crate::db::{
     DbError,
@@ -85,9 +87,24 @@ async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
             grants::revoke_invite(db, *invite, *now, audit).await?.into()
         }
         Write::AddSigningKey { key, audit } => grants::add_signing_key(db, key, audit).await?.into(),
+        Write::CreateConversation { owner, conversation } => {
+            conversations::create(db, *owner, conversation).await?.into()
+        }
+        Write::UpdateConversation { owner, conversation, change, now } => {
+            conversations::update(db, *owner, *conversation, change, *now).await?.into()
+        }
+        Write::DeleteConversation { owner, conversation, now } => {
+            conversations::delete(db, *owner, *conversation, *now).await?.into()
+        }
         Write::RenewLeases { owner, until } => turns::renew(db, *owner, *until).await?.into(),
         Write::PurgeSessions { before, limit } => rows::sessions(db, *before, *limit).await?.into(),
         Write::PurgeConversations => purge::conversations(db).await?.into(),
+        Write::RetireConversations { before, now, limit } => {
+            rows::retire(db, *before, *now, *limit).await?.into()
+        }
+        Write::IndexMessages(worded) => search::index(db, worded).await?.into(),
+        Write::IndexTitles(worded) => search::index_titles(db, worded).await?.into(),
+        Write::TidyIndex => search::tidy(db).await?.into(),
         Write::SweepDead { now, sole } => turns::sweep(db, *now, *sole).await?.into(),
         Write::RequestCancel { user, turn } => turns::request_cancel(db, *user, *turn).await?.into(),
         Write::ReleaseClaims { before, limit } => keys::release_before(db, *before, *limit).await?.into(),

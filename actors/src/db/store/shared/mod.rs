@@ -8,6 +8,7 @@
 mod accounts;
 pub(super) mod batch;
 mod claims;
+mod conversations;
 mod grants;
 mod purge;
 mod sessions;

@@ -1,4 +1,4 @@
-//! What deleted accounts leave behind.
+//! What deleted accounts leave behind, and conversations that were thrown away.
 
 use super::super::{Connection, purge};
 use crate::db::DbError;
@@ -12,11 +12,14 @@ const ROWS: u32 = 2_000;
 /// Images may make a few messages as large as thousands of others.
 const BYTES: u32 = 16 * 1024 * 1024;
 
-/// Removes some of what deleted accounts said; how many rows were touched, none when nothing is left.
+/// Removes some of what deleted accounts said and of conversations thrown away; how many rows were touched, none when nothing is left.
 ///
 /// A conversation goes last, empty: what would go with it all at once is without bound.
 pub(super) async fn conversations(db: &mut Connection) -> Result<u64, DbError> {
-    let left = purge::left_behind(db, CONVERSATIONS).await?;
+    let mut left = purge::thrown_away(db, CONVERSATIONS).await?;
+    if left.is_empty() {
+        left = purge::left_behind(db, CONVERSATIONS).await?;
+    }
     if left.is_empty() {
         return Ok(0);
     }

@@ -140,7 +140,12 @@ pub(super) async fn erase(
     .bind(user.as_uuid())
     .execute(&mut *db)
     .await?;
-    for erase in ["DELETE FROM sessions WHERE user_id = ?", "DELETE FROM api_keys WHERE user_id = ?"] {
+    for erase in [
+        "DELETE FROM sessions WHERE user_id = ?",
+        "DELETE FROM api_keys WHERE user_id = ?",
+        "DELETE FROM idempotency_keys WHERE user_id = ?",
+        "UPDATE turns SET cancel_requested = TRUE WHERE user_id = ? AND status = 'streaming'",
+    ] {
         sqlx::query(erase).bind(user.as_uuid()).execute(&mut *db).await?;
     }
     Ok(())

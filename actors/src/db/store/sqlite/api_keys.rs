@@ -151,7 +151,7 @@ pub(super) async fn revoke(
     .transpose()
 }
 
-fn columns(row: &SqliteRow) -> Result<ApiKeyColumns, DbError> {
+pub(super) fn columns(row: &SqliteRow) -> Result<ApiKeyColumns, DbError> {
     Ok(ApiKeyColumns {
         id: row.try_get("id")?,
         user_id: row.try_get("user_id")?,

@@ -12,11 +12,13 @@ pub(super) mod claims;
 mod columns;
 pub(super) mod connect;
 pub(super) mod conversations;
+pub(super) mod held;
 pub(super) mod invites;
 pub(super) mod ledger;
 mod passwords;
 mod place;
 mod purge;
+pub(super) mod search;
 pub(super) mod sessions;
 #[path = "../shared/mod.rs"]
 #[expect(clippy::duplicate_mod, reason = "said once, compiled over the statements of each store")]

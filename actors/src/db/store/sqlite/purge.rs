@@ -26,6 +26,33 @@ pub(super) async fn sessions(
     Ok(purged.rows_affected())
 }
 
+/// Marks conversations without activity since then as thrown away, the oldest first.
+pub(super) async fn retire(
+    db: &mut SqliteConnection,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+    limit: u32,
+) -> Result<u64, DbError> {
+    let retired = sqlx::query(
+        "UPDATE conversations SET deleted_at = ? WHERE id IN
+             (SELECT id FROM conversations WHERE updated_at < ? AND deleted_at IS NULL ORDER BY updated_at LIMIT ?)",
+    )
+    .bind(micros(now))
+    .bind(micros(before))
+    .bind(limit)
+    .execute(db)
+    .await?;
+    Ok(retired.rows_affected())
+}
+
+/// Some conversations that were thrown away.
+pub(super) async fn thrown_away(db: &mut SqliteConnection, limit: u32) -> Result<Vec<Uuid>, DbError> {
+    Ok(sqlx::query_scalar("SELECT id FROM conversations WHERE deleted_at IS NOT NULL ORDER BY id LIMIT ?")
+        .bind(limit)
+        .fetch_all(db)
+        .await?)
+}
+
 /// Some conversations of deleted accounts.
 pub(super) async fn left_behind(db: &mut SqliteConnection, limit: u32) -> Result<Vec<Uuid>, DbError> {
     Ok(sqlx::query_scalar(

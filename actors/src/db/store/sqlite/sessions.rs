@@ -179,7 +179,7 @@ pub(super) async fn raise_epoch(
     Ok(risen.rows_affected() > 0)
 }
 
-fn columns(row: &SqliteRow) -> Result<SessionColumns, DbError> {
+pub(super) fn columns(row: &SqliteRow) -> Result<SessionColumns, DbError> {
     Ok(SessionColumns {
         id: row.try_get("id")?,
         user_id: row.try_get("user_id")?,

@@ -24,8 +24,9 @@ pub(super) async fn admit(
 ) -> Result<Vec<TurnId>, DbError> {
     let places = json(&begins.iter().map(|(_, begin)| PlaceRow::of(begin)).collect::<Vec<_>>())?;
     sqlx::query(
-        "INSERT INTO conversations (id, user_id, title, created_at, updated_at)
-         SELECT unhex(value->>'conversation', '-'), unhex(value->>'user', '-'), value->>'title', value->>'at', value->>'at'
+        "INSERT INTO conversations (id, user_id, title, title_words, created_at, updated_at)
+         SELECT unhex(value->>'conversation', '-'), unhex(value->>'user', '-'), value->>'title', value->>'title_words',
+                value->>'at', value->>'at'
          FROM jsonb_each(?) JOIN users u ON u.id = unhex(value->>'user', '-') AND u.deleted_at IS NULL
          WHERE value->>'title' IS NOT NULL
          ON CONFLICT (id) DO NOTHING",

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod grants;
+mod held;
 mod messages;
 mod trail;
 mod turns;
@@ -12,6 +13,7 @@ mod usage;
 pub(super) use self::{
     accounts::{AccountColumns, SessionColumns, UserColumns},
     grants::{ApiKeyColumns, InviteColumns, SigningKeyColumns, hash},
+    held::HeldTurnColumns,
     messages::MessageColumns,
     trail::AuditColumns,
     turns::TurnColumns,

@@ -86,7 +86,7 @@ impl TryFrom<TurnColumns> for (StoredTurn, Answer) {
     }
 }
 
-fn word<T>(
+pub(super) fn word<T>(
     text: Option<&str>,
     parse: impl Fn(&str) -> Option<T>,
     column: &str,

@@ -1,0 +1,252 @@
+//! What exports say of things, in full.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use domain::{
+    account::User,
+    api_key::ApiKey,
+    audit::AuditEntry,
+    conversation::{Conversation, StoredMessage},
+    held::HeldTurn,
+    id::{ApiKeyId, AuditId, ConversationId, MessageId, SessionId, TurnId, UserId},
+    principal::Scope,
+    reply::{FailureCode, FinishReason, UsageSource},
+    session::Session,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{dialects::native::ToolCallBody, routes::limits::LimitsView};
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AccountExported {
+    #[schema(value_type = Uuid)]
+    id: UserId,
+    email: String,
+    /// `user` or `admin`.
+    role: &'static str,
+    created_at: DateTime<Utc>,
+    /// What an administrator set for the account, in place of the service's own.
+    limits: LimitsView,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ConversationExported {
+    #[schema(value_type = Uuid)]
+    id: ConversationId,
+    title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_prompt: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MessageExported {
+    #[schema(value_type = Uuid)]
+    id: MessageId,
+    /// `system`, `user`, `assistant` or `tool`.
+    role: &'static str,
+    content: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
+    /// Base64, as they were sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    images: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCallBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<String>,
+    /// `streaming`, `complete`, `interrupted`, `cancelled` or `failed`.
+    status: &'static str,
+    #[schema(value_type = Uuid)]
+    turn_id: TurnId,
+    /// The message it follows, or the conversation itself where it is a beginning; `null`: what was made before it.
+    parent_id: Option<Uuid>,
+    created_at: DateTime<Utc>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SessionExported {
+    #[schema(value_type = Uuid)]
+    id: SessionId,
+    /// What signed in, by its own account.
+    device: Option<String>,
+    #[schema(value_type = Option<String>)]
+    address: Option<IpAddr>,
+    created_at: DateTime<Utc>,
+    last_used_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+}
+
+/// Of the key itself only a hash is kept, and that is nobody's.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KeyExported {
+    #[schema(value_type = Uuid)]
+    id: ApiKeyId,
+    name: String,
+    prefix: String,
+    scopes: Vec<&'static str>,
+    #[serde(flatten)]
+    limits: LimitsView,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    last_used_at: Option<DateTime<Utc>>,
+    revoked_at: Option<DateTime<Utc>>,
+}
+
+/// A row of the usage ledger.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TurnExported {
+    #[schema(value_type = Uuid)]
+    id: TurnId,
+    #[schema(value_type = Option<Uuid>)]
+    conversation_id: Option<ConversationId>,
+    /// The key that asked; `null`: a session.
+    #[schema(value_type = Option<Uuid>)]
+    api_key_id: Option<ApiKeyId>,
+    model: String,
+    status: &'static str,
+    failure: Option<&'static str>,
+    finish_reason: Option<&'static str>,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    usage_source: Option<&'static str>,
+    queued_ms: Option<u64>,
+    load_ms: Option<u64>,
+    first_token_ms: Option<u64>,
+    total_ms: Option<u64>,
+    created_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+}
+
+/// An entry of the audit trail about the account.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EventExported {
+    #[schema(value_type = Uuid)]
+    id: AuditId,
+    event: &'static str,
+    outcome: &'static str,
+    /// Whether the account's owner did it. Where somebody else did, and from where, is that person's.
+    by_owner: bool,
+    detail: Option<String>,
+    #[schema(value_type = Option<String>)]
+    address: Option<IpAddr>,
+    request_id: Option<String>,
+    at: DateTime<Utc>,
+}
+
+impl From<User> for AccountExported {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id,
+            email: user.email.as_str().to_owned(),
+            role: user.role.as_str(),
+            created_at: user.created_at,
+            limits: user.limits.into(),
+        }
+    }
+}
+
+impl From<Conversation> for ConversationExported {
+    fn from(conversation: Conversation) -> Self {
+        let Conversation { id, title, system_prompt, created_at, updated_at } = conversation;
+        Self { id, title, system_prompt, created_at, updated_at }
+    }
+}
+
+impl From<StoredMessage> for MessageExported {
+    fn from(stored: StoredMessage) -> Self {
+        let message = stored.message;
+        Self {
+            id: stored.id,
+            role: message.role.as_str(),
+            content: message.content,
+            thinking: message.thinking,
+            images: message.images,
+            tool_calls: message.tool_calls.into_iter().map(ToolCallBody::from).collect(),
+            tool_name: message.tool_name,
+            tool_call_id: message.tool_call_id,
+            status: stored.status.as_str(),
+            turn_id: stored.turn,
+            parent_id: stored.parent,
+            created_at: stored.created_at,
+        }
+    }
+}
+
+impl From<Session> for SessionExported {
+    fn from(session: Session) -> Self {
+        Self {
+            id: session.id,
+            device: session.device,
+            address: session.address,
+            created_at: session.created_at,
+            last_used_at: session.last_used_at,
+            expires_at: session.expires_at,
+            ended_at: session.revoked_at,
+        }
+    }
+}
+
+impl From<ApiKey> for KeyExported {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id,
+            name: key.name,
+            prefix: key.prefix,
+            scopes: key.scopes.iter().map(Scope::as_str).collect(),
+            limits: key.limits.into(),
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            last_used_at: key.last_used_at,
+            revoked_at: key.revoked_at,
+        }
+    }
+}
+
+impl From<HeldTurn> for TurnExported {
+    fn from(turn: HeldTurn) -> Self {
+        Self {
+            id: turn.id,
+            conversation_id: turn.conversation,
+            api_key_id: turn.key,
+            model: turn.model,
+            status: turn.status.as_str(),
+            failure: turn.failure.map(FailureCode::as_str),
+            finish_reason: turn.finish_reason.map(FinishReason::as_str),
+            prompt_tokens: turn.prompt_tokens,
+            completion_tokens: turn.completion_tokens,
+            usage_source: turn.usage_source.map(UsageSource::as_str),
+            queued_ms: turn.queued_ms,
+            load_ms: turn.load_ms,
+            first_token_ms: turn.first_token_ms,
+            total_ms: turn.total_ms,
+            created_at: turn.created_at,
+            ended_at: turn.ended_at,
+        }
+    }
+}
+
+impl From<AuditEntry> for EventExported {
+    fn from(entry: AuditEntry) -> Self {
+        let by_owner = entry.actor.is_some() && entry.actor == entry.user;
+        // Somebody unknown who tried to be the owner is told of in full; somebody else who is known is a person, too.
+        let is_told = by_owner || entry.actor.is_none();
+        Self {
+            id: entry.id,
+            event: entry.event.as_str(),
+            outcome: entry.event.outcome(),
+            by_owner,
+            detail: entry.detail,
+            address: entry.address.filter(|_| is_told),
+            request_id: entry.request_id.filter(|_| is_told),
+            at: entry.at,
+        }
+    }
+}
