@@ -73,6 +73,8 @@ pub struct Exchange {
     pub conversation: ConversationId,
     /// Creates the conversation with this title; `None` demands that it exists and belongs to the user.
     pub new_conversation_title: Option<String>,
+    /// What a conversation that exists and was made without a title is called from now on.
+    pub title_if_untitled: Option<String>,
     /// The message that the first of `messages` (or, where there are none, the answer) follows, in the same conversation, or the
     /// conversation's own id for its beginning. `None`: what was made before it.
     pub parent: Option<Uuid>,
@@ -111,8 +113,9 @@ pub struct StoredTurn {
     pub status: TurnStatus,
     pub failure: Option<FailureCode>,
     pub finish_reason: Option<FinishReason>,
-    pub usage: Usage,
-    pub timings: Timings,
+    /// `None` until it is settled; the sweep ends a turn without a word about what it took.
+    pub usage: Option<Usage>,
+    pub timings: Option<Timings>,
     /// The instance that runs it, or ran it.
     pub owner: Option<InstanceId>,
     pub created_at: DateTime<Utc>,
@@ -150,7 +153,7 @@ pub struct Settlement {
 
 impl Settlement {
     /// Whether nothing came of it that a second request with its key could be answered with, so that the key is free for
-    /// another try: it failed or was cancelled before there was any text.
+    /// another try: it failed, was cancelled or interrupted before there was any text.
     pub const fn frees_its_key(&self) -> bool {
         let Answer { content, thinking, tool_calls } = &self.answer;
         let has_text = match self.stored {
@@ -158,7 +161,8 @@ impl Settlement {
             // Its text is not here, but when it began is known.
             None => self.timings.first_token.is_some(),
         };
-        matches!(self.status, TurnStatus::Failed | TurnStatus::Cancelled) && !has_text
+        matches!(self.status, TurnStatus::Failed | TurnStatus::Cancelled | TurnStatus::Interrupted)
+            && !has_text
     }
 }
 

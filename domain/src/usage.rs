@@ -101,8 +101,6 @@ pub struct LedgerEntry {
     /// The key that asked; `None`: a session.
     pub key: Option<ApiKeyId>,
     pub key_name: Option<String>,
-    /// Whether its usage and timings are known.
-    pub is_settled: bool,
 }
 
 impl Dimension {

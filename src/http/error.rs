@@ -1,6 +1,6 @@
-//! What clients read when something went wrong. Every such text is written in `words` and `rooms`, but for one kind: what is
-//! wrong with a field is said by whoever knows its rule, to the person who wrote the field. No other error's text is
-//! passed on.
+//! What clients read when something went wrong. Every such text is written in `words` and `rooms`, but for two kinds: what is
+//! wrong with a field is said by whoever knows its rule, to the person who wrote the field, and how a turn ended by the room
+//! that ran it, or reads it from the store. No other error's text is passed on.
 
 mod code;
 mod rooms;
@@ -11,8 +11,6 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use domain::{kind::Kind, wait::whole_seconds};
 use http::StatusCode;
 use serde::Serialize;
-
-pub(crate) use self::words::past_failure;
 
 use self::code::Code;
 use crate::config::Problem;

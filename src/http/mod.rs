@@ -52,13 +52,13 @@ pub(crate) use browser::{
     ACCESS as ACCESS_COOKIE, REFRESH as REFRESH_COOKIE, clear_cookies, refresh_cookie, set_cookie,
 };
 pub(crate) use call::Call;
-pub(crate) use error::{ApiError, ErrorObject, Fault, past_failure};
+pub(crate) use error::{ApiError, ErrorObject, Fault};
 #[cfg(test)]
 pub(crate) use headers::error_reply;
 pub(crate) use json::append as append_json;
 pub(crate) use reply::{
-    CutShort, Reply, breakable_stream as breakable_stream_reply, empty as empty_reply, json as json_reply,
-    stream as stream_reply, text as text_reply,
+    CutShort, Reply, attachment, breakable_stream as breakable_stream_reply, empty as empty_reply,
+    json as json_reply, stream as stream_reply, text as text_reply,
 };
 pub(crate) use request_id::RequestId;
 #[cfg(test)]

@@ -7,12 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_DISPOSITION, CONTENT_TYPE},
+};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use serde::Serialize;
 
-use super::{json, metrics::Flight, report::Report, socket::Serving};
+use super::{ApiError, json, metrics::Flight, report::Report, socket::Serving};
 
 pub(crate) type Reply = Response<ReplyBody>;
 
@@ -132,6 +135,14 @@ pub(crate) fn empty() -> Reply {
 
 pub(crate) fn text(content_type: &'static str, body: String) -> Reply {
     reply(StatusCode::OK, content_type, Content::Whole(body.into()))
+}
+
+/// Has the body kept as a file of this name, which must be plain ASCII without quotation marks.
+pub(crate) fn attachment(reply: &mut Reply, name: &str) -> Result<(), ApiError> {
+    let disposition = HeaderValue::try_from(format!("attachment; filename=\"{name}\""))
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    reply.headers_mut().insert(CONTENT_DISPOSITION, disposition);
+    Ok(())
 }
 
 /// Answers 200 with a body that grows.

@@ -28,9 +28,10 @@ pub(crate) enum Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     Short,
-    /// A model has to think.
+    /// A model has to think about this request, which pays for its tokens.
     Chat,
-    /// The same, for somebody else's request.
+    /// As long, but another request has paid. A name of its own, so that a test can hold that whoever makes a model think counts
+    /// tokens.
     Following,
 }
 

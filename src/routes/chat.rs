@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use actors::{
-    model::{Attached, ModelError, StartedTurn, TurnOptions, claim_of},
+    model::{Attached, LetIn, ModelError, StartedTurn, TurnOptions, claim_of},
     system::System,
 };
-use domain::{chat::ChatRequest, id::TurnId, reply::Position};
+use domain::{chat::ChatRequest, id::TurnId, reply::Position, turn::Claim};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
@@ -37,8 +37,9 @@ enum Asked {
 #[utoipa::path(post, path = "/v1/chat", tag = "chat", request_body = ChatBody,
     params(("Idempotency-Key" = Option<String>, Header)), responses(
     (status = 200, body = ChatReply), (status = 400), (status = 404, description = "No such model or \
-    conversation"), (status = 409, description = "Cancelled, or the answer that the key stands for was not stored"), (status = 413),
-    (status = 422, description = "The key was given with another body"), (status = 502), (status = 503), (status = 504)))]
+    conversation, or no such message in it as `parent_id` names"), (status = 409, description = "Cancelled; or the answer that \
+    the key stands for was not stored; or the answer that `parent_id` names is still being written"), (status = 413),
+    (status = 422, description = "The key was given with another body"), (status = 500), (status = 502), (status = 504)))]
 pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let mut started = match ask(&system, &mut call, false).await? {
         Asked::New(started) => started,
@@ -59,9 +60,10 @@ pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, 
 #[utoipa::path(post, path = "/v1/chat/stream", tag = "chat", request_body = ChatBody,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 400),
-    (status = 404, description = "No such model or conversation"),
-    (status = 409, description = "The answer that the key stands for was not stored"), (status = 413),
-    (status = 422, description = "The key was given with another body"), (status = 503)))]
+    (status = 404, description = "No such model or conversation, or no such message in it as `parent_id` names"),
+    (status = 409, description = "The answer that the key stands for was not stored, or the one that `parent_id` names is \
+    still being written"), (status = 413), (status = 422, description = "The key was given with another body"),
+    (status = 500), (status = 504)))]
 pub(crate) async fn stream(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     match ask(&system, &mut call, true).await? {
         Asked::New(started) => {
@@ -82,11 +84,14 @@ async fn ask(system: &System, call: &mut Call, is_streamed: bool) -> Result<Aske
     let Some(claim) = options.claim else {
         return Ok(Asked::New(begin(system, call, request, options).await??));
     };
-    let principal = call.principal()?;
-    // Whoever comes with the same key meanwhile finds the turn when this is over.
-    let _let_in = system.models.line_up(&principal, claim).await?;
-    if let Some(turn) = system.models.claimed(&principal, claim).await? {
+    let found = look_up(system, call, claim).await;
+    // Only a turn that is to begin pays for its request itself.
+    if !matches!(found, Ok((_, None))) {
         call.pay_for_request(system).await?;
+    }
+    // Whoever comes with the same key meanwhile finds the turn when this is over.
+    let (_let_in, known) = found?;
+    if let Some(turn) = known {
         return attach(system, call, turn).await;
     }
     match begin(system, call, request, options).await? {
@@ -94,6 +99,14 @@ async fn ask(system: &System, call: &mut Call, is_streamed: bool) -> Result<Aske
         Err(ModelError::Exists(turn)) => attach(system, call, turn).await,
         Err(refusal) => Err(refusal.into()),
     }
+}
+
+/// The turn that a key stands for, if any, and the right to begin it while nobody else here does.
+async fn look_up(system: &System, call: &Call, claim: Claim) -> Result<(LetIn, Option<TurnId>), ApiError> {
+    let principal = call.principal()?;
+    let let_in = system.models.line_up(&principal, claim).await?;
+    let known = system.models.claimed(&principal, claim).await?;
+    Ok((let_in, known))
 }
 
 async fn attach(system: &System, call: &Call, turn: TurnId) -> Result<Asked, ApiError> {

@@ -153,14 +153,15 @@ pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
     Ok(json_reply(StatusCode::OK, &List::<ConversationView>::of(found)))
 }
 
-/// Reads a conversation and the first page of its messages.
+/// Reads a conversation and the first page of its messages, which `GET /v1/conversations/{id}/messages` lists on.
 #[utoipa::path(get, path = "/v1/conversations/{id}", tag = "conversations",
     params(("id" = Uuid, Path), ("limit" = Option<u32>, Query)), responses(
-    (status = 200, body = ConversationWithMessages), (status = 404)))]
+    (status = 200, body = ConversationWithMessages), (status = 400), (status = 404)))]
 pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let (owner, id) = named(&call)?;
     let conversation = system.db.conversation(owner, id).await?.ok_or_else(ApiError::no_conversation)?;
-    let page = page_of(&system, owner, id, None, &call).await?;
+    let first = PageRequest { cursor: None, limit: PageRequest::limit_of(&call)? };
+    let page = page_of(&system, owner, id, first).await?;
     let messages = page.items.into_iter().map(MessageView::from).collect();
     let conversation = ConversationView::from(conversation);
     let view = ConversationWithMessages { conversation, messages, next_cursor: page.next };
@@ -196,11 +197,11 @@ pub(crate) async fn delete(system: Arc<System>, call: Call) -> Result<Reply, Api
 /// Lists the messages of a conversation in the order they were made, those of all branches: each says what it follows.
 #[utoipa::path(get, path = "/v1/conversations/{id}/messages", tag = "conversations",
     params(("id" = Uuid, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<MessageView>), (status = 404)))]
+    (status = 200, body = List<MessageView>), (status = 400), (status = 404)))]
 pub(crate) async fn messages(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
-    let after = PageRequest::of(&call)?.cursor;
+    let page = PageRequest::of(&call)?;
     let (owner, id) = named(&call)?;
-    let page = page_of(&system, owner, id, after, &call).await?;
+    let page = page_of(&system, owner, id, page).await?;
     Ok(json_reply(StatusCode::OK, &List::<MessageView>::of(page)))
 }
 
@@ -217,16 +218,14 @@ fn system_prompt_of(given: String) -> Result<Option<String>, ApiError> {
     conversation::system_prompt(given).map_err(|why| ApiError::unfit(why).at("system_prompt"))
 }
 
-/// The conversation's messages after the cursor.
+/// A page of the conversation's messages.
 async fn page_of(
     system: &System,
     owner: UserId,
     id: ConversationId,
-    after: Option<Uuid>,
-    call: &Call,
+    PageRequest { cursor, limit }: PageRequest,
 ) -> Result<Page<StoredMessage>, ApiError> {
-    let limit = PageRequest::of(call)?.limit;
-    system.db.messages(owner, id, after, limit).await.map_err(not_there)
+    system.db.messages(owner, id, cursor, limit).await.map_err(not_there)
 }
 
 /// What went wrong where a conversation was named.

@@ -45,6 +45,14 @@ impl PageRequest {
     pub(crate) fn of(call: &Call) -> Result<Self, ApiError> {
         Self::by(call)
     }
+
+    /// Reads `?limit=` alone, of a list that begins at its start; see [`PageRequest::by`].
+    pub(crate) fn limit_of(call: &Call) -> Result<u32, ApiError> {
+        let limit = call.query("limit", "`limit` is a number from 1 to 100", |text| {
+            text.parse::<u32>().ok().filter(|limit| *limit > 0)
+        })?;
+        Ok(limit.unwrap_or(PAGE_LIMIT_DEFAULT).min(PAGE_LIMIT_MAX))
+    }
 }
 
 impl<Cursor: FromStr> PageRequest<Cursor> {
@@ -54,10 +62,7 @@ impl<Cursor: FromStr> PageRequest<Cursor> {
     ///
     /// 400 when either is something else.
     pub(crate) fn by(call: &Call) -> Result<Self, ApiError> {
-        let limit = call.query("limit", "`limit` is a number from 1 to 100", |text| {
-            text.parse::<u32>().ok().filter(|limit| *limit > 0)
-        })?;
-        let limit = limit.unwrap_or(PAGE_LIMIT_DEFAULT).min(PAGE_LIMIT_MAX);
+        let limit = PageRequest::limit_of(call)?;
         let cursor = call.query("cursor", "this is not a cursor of ours", |text| text.parse().ok())?;
         Ok(Self { cursor, limit })
     }

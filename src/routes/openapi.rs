@@ -80,10 +80,12 @@ fn describe(operation: &mut Operation, route: &Route<System>) {
         Access::Admin => ("admin".to_owned(), &["401", "403"]),
         Access::Scope(scope) => (format!("scope:{}", scope.as_str()), &["401", "403"]),
     };
-    // A reserved route is free, but guessing one's way into it is not.
+    // A reserved route is free and served even when we are full, but guessing one's way into it is not free, and who is asking
+    // the store must say.
     let is_counted = route.limit != Limit::Reserved || !refusals.is_empty();
+    let unserved: &[&str] = if is_counted { &["429", "503"] } else { &[] };
     let responses = &mut operation.responses.responses;
-    for status in refusals.iter().chain(is_counted.then_some(&"429")) {
+    for status in refusals.iter().chain(unserved) {
         responses.entry((*status).to_owned()).or_insert_with(|| RefOr::T(Response::new("")));
     }
     if !refusals.is_empty() {

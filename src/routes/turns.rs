@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actors::{
     model::{Attached, TurnNames},
+    reply::{Ending, past_failure},
     system::System,
 };
 use chrono::{DateTime, Utc};
@@ -18,8 +19,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    dialects::native::{ChatReply, Events, Replay, TimingsView, TurnStream, UsageView, ending_of, names_of},
-    http::{ApiError, Call, Reply, json_reply, past_failure, stream_reply},
+    dialects::native::{ChatReply, Events, Replay, TimingsView, TurnStream, UsageView, names_of},
+    http::{ApiError, Call, Reply, json_reply, stream_reply},
 };
 
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -45,6 +46,7 @@ pub(crate) struct TurnView {
     /// `stop`, `length` or `tool_calls`.
     finish_reason: Option<&'static str>,
     error: Option<TurnFailure>,
+    /// `null` while it is `streaming`, and where it ended with its instance.
     usage: Option<UsageView>,
     timings: Option<TimingsView>,
 }
@@ -66,7 +68,6 @@ impl From<FailureCode> for TurnFailure {
 
 impl From<StoredTurn> for TurnView {
     fn from(turn: StoredTurn) -> Self {
-        let is_over = turn.status != TurnStatus::Streaming;
         Self {
             id: turn.turn,
             object: "turn",
@@ -78,16 +79,9 @@ impl From<StoredTurn> for TurnView {
             ended_at: turn.ended_at,
             finish_reason: turn.finish_reason.map(|reason| reason.as_str()),
             error: turn.failure.map(TurnFailure::from),
-            usage: is_over.then(|| turn.usage.into()),
-            timings: is_over.then(|| turn.timings.into()),
+            usage: turn.usage.map(UsageView::from),
+            timings: turn.timings.map(TimingsView::from),
         }
-    }
-}
-
-impl TurnView {
-    /// Without what nobody has settled: a turn that is streaming, or that ended with its instance.
-    pub(crate) fn unsettled(self) -> Self {
-        Self { usage: None, timings: None, ..self }
     }
 }
 
@@ -132,12 +126,13 @@ fn named(call: &Call) -> Result<TurnId, ApiError> {
 
 /// Up to where the caller has the answer.
 fn position(call: &Call) -> Result<Position, ApiError> {
+    let wanted = "this is no position; take the `id` of the last event, or `0` for the start";
+    let parse = |text: &str| text.trim().parse().ok();
     if let Some(given) = call.head.headers.get(LAST_EVENT_ID) {
-        let parsed = given.to_str().ok().and_then(|text| text.trim().parse().ok());
-        return parsed.ok_or_else(ApiError::no_such_position);
+        let parsed = given.to_str().ok().and_then(parse);
+        return parsed.ok_or_else(|| ApiError::invalid(wanted).at("Last-Event-ID"));
     }
-    let wanted = "this is no position; take the `id` of the last event";
-    Ok(call.query("last_event_id", wanted, |text| text.parse().ok())?.unwrap_or_default())
+    Ok(call.query("last_event_id", wanted, parse)?.unwrap_or_default())
 }
 
 /// The answer after `from` as it comes.
@@ -178,7 +173,7 @@ pub(super) async fn whole(system: &System, attached: Attached) -> Result<Reply, 
         Attached::Stored { turn, .. } if turn.stored.is_none() => return Err(ApiError::answer_not_kept()),
         Attached::Stored { turn, answer } => {
             let names = names_of(&turn).ok_or_else(ApiError::answer_not_kept)?;
-            (names, answer, ending_of(&turn))
+            (names, answer, Ending::of(&turn))
         }
         Attached::Elsewhere { turn, answer } => {
             let names = names_of(&turn).ok_or_else(ApiError::answer_not_kept)?;

@@ -11,16 +11,33 @@ use domain::{
         BadDays, DAYS_MAX, Days, Dimension, Dimensions, GROUPS_MAX, GroupKey, UsageQuery, WHOLE_GROUPS_MAX,
     },
 };
-use http::{
-    HeaderValue, StatusCode,
-    header::{CONTENT_DISPOSITION, VARY},
-};
+use http::{HeaderValue, StatusCode, header::VARY};
+use utoipa::IntoParams;
+use uuid::Uuid;
 
 use super::accept;
 use crate::{
-    http::{ApiError, Call, Reply, json_reply, text_reply},
+    http::{ApiError, Call, Reply, attachment, json_reply, text_reply},
     usage::{self, view::UsageReportView},
 };
+
+/// What every report can be asked for; each route says what it can be grouped by.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents what `report` reads")]
+pub(super) struct ReportParams {
+    /// The first UTC day; without it, 30 days end with the last.
+    from: Option<NaiveDate>,
+    /// The last UTC day, all of it; today, if nothing is said.
+    to: Option<NaiveDate>,
+    model: Option<String>,
+    key: Option<Uuid>,
+    /// json or csv; `Accept: text/csv` does as well.
+    format: Option<String>,
+    /// Groups of a page: 1 to 1,000.
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
 
 /// Which page of a report is wanted, or all of it as a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +47,8 @@ enum Form {
 }
 
 /// Adds up the caller's turns.
-#[utoipa::path(get, path = "/v1/usage", tag = "usage", params(
-    ("from" = Option<NaiveDate>, Query, description = "The first UTC day; without it, 30 days end with the last"),
-    ("to" = Option<NaiveDate>, Query, description = "The last UTC day, all of it; today, if nothing is said"),
-    ("by" = Option<String>, Query, description = "One or several of day, model, key, status; day, if nothing is said"),
-    ("model" = Option<String>, Query), ("key" = Option<Uuid>, Query),
-    ("format" = Option<String>, Query, description = "json or csv; `Accept: text/csv` does as well"),
-    ("limit" = Option<u32>, Query, description = "Groups of a page: 1 to 1,000"), ("cursor" = Option<String>, Query)),
+#[utoipa::path(get, path = "/v1/usage", tag = "usage", params(ReportParams,
+    ("by" = Option<String>, Query, description = "One or several of day, model, key, status; day, if nothing is said")),
     responses((status = 200, content((UsageReportView = "application/json"), (String = "text/csv"))),
     (status = 400), (status = 503)))]
 pub(crate) async fn of_caller(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
@@ -126,9 +138,7 @@ fn form(call: &Call, by: Dimensions) -> Result<Form, ApiError> {
 
 fn file(name: &str, text: String) -> Result<Reply, ApiError> {
     let mut reply = text_reply("text/csv; charset=utf-8; header=present", text);
-    let disposition = HeaderValue::try_from(format!("attachment; filename=\"{name}\""));
-    let disposition = disposition.map_err(|error| ApiError::internal(error.to_string()))?;
-    reply.headers_mut().insert(CONTENT_DISPOSITION, disposition);
+    attachment(&mut reply, name)?;
     reply.headers_mut().append(VARY, HeaderValue::from_static("accept"));
     Ok(reply)
 }

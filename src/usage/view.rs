@@ -180,11 +180,7 @@ impl TallyView {
 
 impl From<LedgerEntry> for LedgerView {
     fn from(entry: LedgerEntry) -> Self {
-        let LedgerEntry { turn, key, key_name, is_settled } = entry;
-        let turn = TurnView::from(turn);
-        Self {
-            turn: if is_settled { turn } else { turn.unsettled() },
-            key: key.map(|id| KeyName { id, name: key_name }),
-        }
+        let LedgerEntry { turn, key, key_name } = entry;
+        Self { turn: turn.into(), key: key.map(|id| KeyName { id, name: key_name }) }
     }
 }

@@ -2,10 +2,7 @@
 
 use serde_json::json;
 
-use crate::{
-    harness::{TestApp, both_stores, snapshot},
-    turn::until,
-};
+use crate::harness::{TestApp, both_stores, snapshot, until};
 
 const FORBIDDEN: &str = r#"403
 content-type: application/json

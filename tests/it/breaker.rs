@@ -7,8 +7,8 @@ use support::fake_ollama::{Model, Scenario};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    harness::{MODEL, PATIENCE, Session, Store, TestApp},
-    turn::{Streamed, prompt, service, service_with, unstored, until},
+    harness::{MODEL, PATIENCE, Session, Store, TestApp, until},
+    turn::{Streamed, prompt, service, service_with, unstored},
 };
 
 /// What a server may take to be noticed when it is back: a probe each second, and a busy machine.

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::{
-    harness::{MODEL, Options, PATIENCE, Random, Session, Store, TestApp, asked, both_stores},
-    turn::{Streamed, answer, prompt, service, unstored, until},
+    harness::{MODEL, Options, PATIENCE, Random, Session, Store, TestApp, asked, both_stores, until},
+    turn::{Streamed, answer, prompt, service, unstored},
 };
 
 /// How long a hang-up may go unnoticed.

@@ -7,8 +7,8 @@ use support::fake_ollama::Model;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    harness::{Call, MODEL, PASSWORD, PATIENCE, Session, Store, TestApp},
-    turn::{answer, options, prompt, until},
+    harness::{Call, MODEL, PASSWORD, PATIENCE, Session, Store, TestApp, until},
+    turn::{answer, options, prompt},
 };
 
 /// How long any call of the database may take here.

@@ -12,8 +12,8 @@ use support::{fake_ollama::Model, process::Scratch, redis::Redis};
 use tokio::time::Instant;
 
 use crate::{
-    harness::{Call, MODEL, Options, SECRET, Session, Store, TestApp, asked, start_process},
-    turn::{Streamed, answer, prompt, unstored, until},
+    harness::{Call, MODEL, Options, SECRET, Session, Store, TestApp, asked, start_process, until},
+    turn::{Streamed, answer, prompt, unstored},
 };
 
 /// Tokens of an answer, and how many come in a second.

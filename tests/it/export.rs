@@ -1,10 +1,9 @@
 //! `GET /v1/conversations/{id}/export` and `GET /v1/auth/me/export`
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use crate::{
-    harness::{MODEL, PATIENCE, Session, Store, TestApp, both_stores},
+    harness::{MODEL, Session, Store, TestApp, both_stores, until_found},
     turn::prompt,
 };
 
@@ -41,16 +40,12 @@ async fn fill(app: &TestApp) {
     assert_eq!(app.database.texts(&sql).await.len(), MANY);
 }
 
-async fn until_served(app: &TestApp, session: &Session, path: &str) -> Vec<u8> {
-    let give_up = Instant::now() + PATIENCE;
-    loop {
+async fn until_served(app: &TestApp, session: &Session, path: &str) {
+    let served = until_found("an export that was left to be over", async || {
         let reply = app.get(path).bearer(&session.access).send().await;
-        if reply.status != 429 {
-            return reply.expect_status(200).body.to_vec();
-        }
-        assert!(Instant::now() < give_up, "an export that was left is still under way");
-        sleep(std::time::Duration::from_millis(20)).await;
-    }
+        if reply.status == 429 { Err(reply) } else { Ok(reply) }
+    });
+    served.await.expect_status(200);
 }
 
 both_stores! {

@@ -1,12 +1,9 @@
 //! `/health`, `/healthz`, `/readyz`
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use support::redis::Redis;
-use tokio::time::{Instant, sleep};
 
-use crate::harness::{Options, PATIENCE, Reply, Store, TestApp, both_stores, snapshot};
+use crate::harness::{Options, Reply, Store, TestApp, both_stores, snapshot, until_found};
 
 async fn get(app: &TestApp, path: &str) -> Reply {
     app.get(path).send().await
@@ -22,16 +19,12 @@ async fn until_ready_is(app: &TestApp, status: u16) -> Reply {
 }
 
 async fn until_ready(app: &TestApp, met: impl Fn(&Reply) -> bool) -> Reply {
-    let give_up = Instant::now() + PATIENCE;
-    loop {
+    until_found("readiness to change", async || {
         let reply = get(app, "/readyz").await;
-        if met(&reply) {
-            return reply;
-        }
-        assert!(Instant::now() < give_up, "it stays {reply:?}");
         assert_eq!(get(app, "/healthz").await.status, 200);
-        sleep(Duration::from_millis(20)).await;
-    }
+        if met(&reply) { Ok(reply) } else { Err(reply) }
+    })
+    .await
 }
 
 both_stores! {
@@ -85,12 +78,12 @@ async fn d06_health_names_redis_and_each_model_server_and_neither_makes_it_unrea
         check["detail"].as_str().unwrap().to_owned()
     };
     let until = async |name: &str, words: &str| {
-        let give_up = Instant::now() + PATIENCE;
-        while detail(name).await != words {
-            assert!(Instant::now() < give_up, "{name}: {} is not {words}", detail(name).await);
+        until_found(words, async || {
             get(&app, "/v1/models").await;
-            sleep(Duration::from_millis(20)).await;
-        }
+            let said = detail(name).await;
+            if said == words { Ok(()) } else { Err(said) }
+        })
+        .await;
     };
     until("redis", "answers: limits are counted with all instances").await;
     until("model_servers", "ollama answers").await;

@@ -139,11 +139,11 @@ both_stores! {
 }
 
 both_stores! {
-    async fn a_replay_costs_one_request_and_no_tokens(store) {
+    async fn a_replay_or_a_refusal_costs_one_request_and_no_tokens(store) {
         let options = Options::on(store)
             .models([Model::new(MODEL).parallel(4).tokens(TOKENS)])
             .set("RATE_LIMIT_TOKENS_PER_MINUTE", 100_000)
-            .set("RATE_LIMIT_REQUESTS_PER_MINUTE", 60)
+            .set("RATE_LIMIT_REQUESTS_PER_MINUTE", 1)
             .set("RATE_LIMIT_BURST", 60);
         let app = TestApp::start(options).await;
         let ada = app.sign_up_and_in("ada@example.org").await;
@@ -153,6 +153,9 @@ both_stores! {
         let again = app.keyed("/v1/chat", &ada, "k", &body).send().await.expect_status(200);
         assert_eq!(remaining(&first) - remaining(&again), 1);
         assert_eq!(again.header("x-ratelimit-remaining-tokens"), None, "tokens were not even asked for");
+        let refused = app.keyed("/v1/chat", &ada, "k", &prompt(MODEL, "something else")).send().await;
+        let refused = refused.expect_error(422, "conflict");
+        assert_eq!(remaining(&again) - remaining(&refused), 1, "a refusal is no cheaper");
         app.finish().await;
     }
 }

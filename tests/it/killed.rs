@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use crate::{
-    harness::{Call, MODEL, PASSWORD, PATIENCE, Store, TestApp, both_stores},
+    harness::{Call, MODEL, PASSWORD, PATIENCE, Store, TestApp, both_stores, until},
     logs::Logs,
-    turn::{Actors, answer, options, prompt, service, unstored, until},
+    turn::{Actors, answer, options, prompt, service, unstored},
 };
 
 const OTHER: &str = "llama3.2:latest";

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::fake_ollama::{self, FakeOllama, Model};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use crate::harness::{Options, PATIENCE, Session, Store, TestApp, snapshot};
+use crate::harness::{Options, Session, Store, TestApp, snapshot, until_found};
 
 const SLASHED: &str = "hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M";
 
@@ -25,15 +25,11 @@ async fn list(app: &TestApp, session: &Session) -> Vec<Value> {
 
 /// Waits for a list that is so: the catalogue is refreshed on a clock of its own.
 async fn until(app: &TestApp, session: &Session, met: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-    let give_up = Instant::now() + PATIENCE;
-    loop {
+    until_found("a list that is so", async || {
         let models = list(app, session).await;
-        if met(&models) {
-            return models;
-        }
-        assert!(Instant::now() < give_up, "the list stays {models:#?}");
-        sleep(Duration::from_millis(20)).await;
-    }
+        if met(&models) { Ok(models) } else { Err(models) }
+    })
+    .await
 }
 
 fn ids(models: &[Value]) -> Vec<&str> {

@@ -7,9 +7,9 @@ use support::{
 };
 
 use crate::{
-    harness::{MODEL, Options, PASSWORD, Store, TestApp},
+    harness::{MODEL, Options, PASSWORD, Store, TestApp, until},
     logs::Logs,
-    turn::{prompt, until},
+    turn::prompt,
 };
 
 const STREAMS: usize = 100;

@@ -12,8 +12,8 @@ use support::fake_ollama::{Model, Scenario};
 use tokio::time::sleep;
 
 use crate::{
-    harness::{Call, MODEL, Reply, Session, Store, TestApp, both_stores},
-    turn::{Streamed, options, prompt, service, service_with, unstored, until},
+    harness::{Call, MODEL, Reply, Session, Store, TestApp, both_stores, until},
+    turn::{Streamed, options, prompt, service, service_with, unstored},
 };
 
 /// A model whose turns take a twentieth of a second, one at a time.

@@ -16,9 +16,9 @@ use support::{
 use crate::{
     harness::{
         Call, Database, MODEL, Options, PASSWORD, PATIENCE, Reply, SECRET, Session, Store, TestApp,
-        both_stores,
+        both_stores, until,
     },
-    turn::{Actors, Streamed, answer, options, prompt, unstored, until},
+    turn::{Actors, Streamed, answer, options, prompt, unstored},
 };
 
 /// Its answers last until somebody hangs up.

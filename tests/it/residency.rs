@@ -7,8 +7,8 @@ use support::fake_ollama::Model;
 use tokio::time::Instant;
 
 use crate::{
-    harness::{Options, Session, Store, TestApp},
-    turn::{answer, options, prompt, unstored, until},
+    harness::{Options, Session, Store, TestApp, until},
+    turn::{answer, options, prompt, unstored},
 };
 
 const SMALL: &str = "gemma3:4b";

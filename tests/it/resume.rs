@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use support::fake_ollama::{Model, Scenario};
 
 use crate::{
-    harness::{MODEL, Session, Store, TestApp, both_stores},
-    turn::{Streamed, answer, prompt, service, service_with, unstored, until},
+    harness::{MODEL, Reply, Session, Store, TestApp, both_stores, until},
+    turn::{Streamed, answer, prompt, service, service_with, unstored},
 };
 
 const TOKENS: u64 = 60;
@@ -117,6 +117,11 @@ async fn read_from_everywhere(app: &TestApp, session: &Session, turn: &Value, wh
         let refused = app.get(&path).bearer(&session.access).header("last-event-id", &never).send().await;
         refused.expect_error(400, "invalid_request");
     }
+    let by_header = app.get(&path).bearer(&session.access).header("last-event-id", "x").send().await;
+    let by_query = app.get(&format!("{path}?last_event_id=x")).bearer(&session.access).send().await;
+    let message =
+        |refused: Reply| refused.expect_error(400, "invalid_request").json()["error"]["message"].clone();
+    assert_eq!(message(by_header), message(by_query));
     let by_query = app.get(&format!("{path}?last_event_id={}", whole.len())).bearer(&session.access);
     let mut by_query = Streamed::new(by_query.open().await.expect_status(200));
     assert_eq!(by_query.last().await.event, "done");

@@ -1,11 +1,8 @@
 //! `GET /v1/conversations?q=…`
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
-use crate::harness::{MODEL, PATIENCE, Session, Store, TestApp, both_stores};
-
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(50);
+use crate::harness::{MODEL, Session, Store, TestApp, both_stores, until_found};
 
 async fn say(app: &TestApp, session: &Session, text: &str) -> String {
     let body = json!({"model": MODEL, "messages": [{"role": "user", "content": text}]});
@@ -25,16 +22,12 @@ async fn search(app: &TestApp, session: &Session, text: &str) -> Vec<Value> {
 }
 
 /// Words are taken in the background: waits until so many are found.
-async fn until_found(app: &TestApp, session: &Session, text: &str, conversations: usize) -> Vec<Value> {
-    let give_up = Instant::now() + PATIENCE;
-    loop {
+async fn until_so_many(app: &TestApp, session: &Session, text: &str, conversations: usize) -> Vec<Value> {
+    until_found(text, async || {
         let found = search(app, session, text).await;
-        if found.len() == conversations {
-            return found;
-        }
-        assert!(Instant::now() < give_up, "{} found for {text}", found.len());
-        sleep(LOOK_EVERY).await;
-    }
+        if found.len() == conversations { Ok(found) } else { Err(found) }
+    })
+    .await
 }
 
 both_stores! {
@@ -44,15 +37,11 @@ both_stores! {
         let gulls = say(&app, &ada, "Tell me about herring gulls, please").await;
         say(&app, &ada, "Tell me about oystercatchers").await;
         // The title has the words as well, so the message is waited for.
-        let give_up = Instant::now() + PATIENCE;
-        let found = loop {
-            let found = until_found(&app, &ada, "GULLS herring", 1).await;
-            if !found[0]["match"].is_null() {
-                break found;
-            }
-            assert!(Instant::now() < give_up, "{found:?}");
-            sleep(LOOK_EVERY).await;
-        };
+        let found = until_found("a message with the words", async || {
+            let found = search(&app, &ada, "GULLS herring").await;
+            if found.iter().any(|one| !one["match"].is_null()) { Ok(found) } else { Err(found) }
+        })
+        .await;
         assert_eq!(found[0]["id"], json!(gulls));
         assert_eq!(found[0]["object"], "conversation");
         assert_eq!(found[0]["match"]["snippet"], "Tell me about herring gulls, please");
@@ -61,7 +50,7 @@ both_stores! {
         let said = whole["messages"].as_array().unwrap();
         assert!(said.iter().any(|message| message["id"] == found[0]["match"]["message_id"]));
 
-        assert_eq!(until_found(&app, &ada, "tell", 2).await.len(), 2);
+        assert_eq!(until_so_many(&app, &ada, "tell", 2).await.len(), 2);
         let first = app.get("/v1/conversations?q=tell&limit=1").bearer(&ada.access).send().await.json();
         let cursor = first["next_cursor"].as_str().unwrap();
         let rest = format!("/v1/conversations?q=tell&limit=1&cursor={cursor}");
@@ -77,8 +66,8 @@ both_stores! {
         say(&app, &ada, "a heron at dusk").await;
         let bait = format!("heron §{} {}", ada.user.replace('-', ""), ada.user);
         say(&app, &eve, &bait).await;
-        until_found(&app, &ada, "heron dusk", 1).await;
-        until_found(&app, &eve, "heron", 1).await;
+        until_so_many(&app, &ada, "heron dusk", 1).await;
+        until_so_many(&app, &eve, "heron", 1).await;
         for text in ["dusk", &format!("§{} dusk", ada.user.replace('-', "")), &format!("{} dusk", ada.user)] {
             assert!(search(&app, &eve, text).await.is_empty(), "{text}");
         }

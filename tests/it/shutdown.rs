@@ -10,9 +10,9 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Call, MODEL, PATIENCE, Raw, Reply, Store, TestApp, both_stores},
+    harness::{Call, MODEL, PATIENCE, Raw, Reply, Store, TestApp, both_stores, until},
     logs::Logs,
-    turn::{answer, options, prompt, service, service_with, until},
+    turn::{answer, options, prompt, service, service_with},
 };
 
 const OTHER: &str = "llama3.2:latest";

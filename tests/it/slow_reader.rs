@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use crate::{
-    harness::{MODEL, PATIENCE, Session, Store, TestApp},
-    turn::{answer, prompt, service, service_with, unstored, until},
+    harness::{MODEL, PATIENCE, Session, Store, TestApp, until},
+    turn::{answer, prompt, service, service_with, unstored},
 };
 
 const OTHER: &str = "llama3.2:latest";

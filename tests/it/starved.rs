@@ -9,7 +9,7 @@ use support::fake_ollama::Model;
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
-    harness::{Call, MODEL, Options, PASSWORD, TestApp, both_stores},
+    harness::{Call, MODEL, Options, PASSWORD, TestApp, both_stores, until},
     turn::prompt,
 };
 
@@ -50,7 +50,7 @@ both_stores! {
         }
         drop(stop);
         let settled = async || app.database.number("SELECT count(*) FROM turns WHERE status = 'complete'").await;
-        crate::turn::until("the load to be there", async || settled().await > ASKERS as i64).await;
+        until("the load to be there", async || settled().await > ASKERS as i64).await;
 
         let before = settled().await;
         let credentials = json!({ "email": ada.email, "password": PASSWORD });

@@ -7,8 +7,8 @@ use support::{
 };
 
 use crate::{
-    harness::{Call, MODEL, Options, PATIENCE, Session, Store, TestApp},
-    turn::{Streamed, options, prompt, unstored, until},
+    harness::{Call, MODEL, Options, PATIENCE, Session, Store, TestApp, until},
+    turn::{Streamed, options, prompt, unstored},
 };
 
 const OTHER: &str = "llama3.2:latest";

@@ -6,15 +6,11 @@ use deepersensor::config::Config;
 use ractor::ActorCell;
 use serde_json::{Value, json};
 use support::fake_ollama::{Model, Request, Tokens};
-use tokio::time::{Instant, sleep};
 
-use crate::harness::{Frame, Opened, Options, PATIENCE, Session, Store, TestApp, canaries};
+use crate::harness::{Frame, Opened, Options, PATIENCE, Session, Store, TestApp, canaries, until};
 
 /// How long running turns have when their service stops.
 const GRACE: Duration = Duration::from_millis(200);
-
-/// Between two looks at something that tells nobody when it changes.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A service whose models have one slot each.
 pub(crate) async fn service(store: Store, models: impl IntoIterator<Item = Model>) -> TestApp {
@@ -55,15 +51,6 @@ pub(crate) fn unstored(model: &str, text: &str) -> Value {
 /// What the fake model answers to `prompt`.
 pub(crate) fn answer(prompt: &str, tokens: u64) -> String {
     Tokens::new(&told(prompt), -1).text(tokens)
-}
-
-/// Looks again and again until `met`.
-pub(crate) async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !met().await {
-        assert!(Instant::now() < give_up, "waited in vain for {what}");
-        sleep(LOOK_EVERY).await;
-    }
 }
 
 /// A streamed answer and its events so far; dropping it hangs up.

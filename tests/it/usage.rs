@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use support::fake_ollama::Model;
 
 use crate::{
-    harness::{Call, MODEL, Reply, Session, Store, TestApp, both_stores, snapshot},
-    turn::{prompt, service, unstored, until},
+    harness::{Call, MODEL, Reply, Session, Store, TestApp, both_stores, snapshot, until},
+    turn::{prompt, service, unstored},
 };
 
 const OTHER: &str = "other:7b";

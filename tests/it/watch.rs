@@ -10,8 +10,8 @@ use support::{
 };
 
 use crate::{
-    harness::{Call, MODEL, Options, Store, TestApp},
-    turn::{Actors, service, until},
+    harness::{Call, MODEL, Options, Store, TestApp, until},
+    turn::{Actors, service},
 };
 
 const WORKER: &str = "models_sup/qwen3:8b/worker-0";

@@ -21,10 +21,10 @@ use domain::{
 use tokio::time::Instant;
 
 use super::{
-    Administrator, AuthError, AuthHandle, Origin, Room, audit::Line, error::store_failed, keys::sha256,
+    Administrator, AuthError, AuthHandle, Origin, Room, audit::Line, error::store_failed,
     self_service::session_of, truth::Truth,
 };
-use crate::{clock::fresh_id, db::DbError};
+use crate::{clock::fresh_id, db::DbError, digest::sha256};
 
 /// A key as its owner asks for it.
 #[derive(Debug, Clone)]

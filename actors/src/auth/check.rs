@@ -10,12 +10,11 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     AuthError, PATH, Room,
-    keys::sha256,
     message::{AuthMessage, Unknown, Waiter},
     tokens::Checked,
     truth::{Shown, Subject, Truth},
 };
-use crate::trace::Span;
+use crate::{digest::sha256, trace::Span};
 
 /// How long a caller that could be served by what was known waits for something newer.
 const PATIENCE: Duration = Duration::from_millis(250);

@@ -16,12 +16,8 @@ use domain::{
     token_text::{self, RANDOM_BYTES, TokenKind},
 };
 
-use super::{
-    Administrator, AuthError, AuthHandle,
-    error::store_failed,
-    keys::{Keys, sha256},
-};
-use crate::{clock::fresh_id, db::DbError};
+use super::{Administrator, AuthError, AuthHandle, error::store_failed, keys::Keys};
+use crate::{clock::fresh_id, db::DbError, digest::sha256};
 
 /// An invite as an administrator asks for it.
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 //! One key for each purpose, derived from the master secret (HKDF-SHA-256), so that none can stand in for another.
 
 use aws_lc_rs::{
-    digest::{SHA256, digest},
     error::Unspecified,
     hkdf::{HKDF_SHA256, Prk, Salt},
     hmac,
@@ -92,13 +91,6 @@ impl Keys {
         tag.copy_from_slice(&whole.as_ref()[..size_of::<AccountTag>()]);
         tag
     }
-}
-
-/// The whole of what is kept of a secret that was drawn at random: nothing shorter stands for it (A15).
-pub(super) fn sha256(text: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    hash
 }
 
 fn expand(root: &Prk, label: &str) -> Result<[u8; KEY_BYTES], Unspecified> {

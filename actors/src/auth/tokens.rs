@@ -5,8 +5,8 @@ use chrono::{DateTime, Utc};
 use super::{
     access_token::{AccessTokens, Grant, MAX_TOKEN_BYTES, Verified},
     cache::Cache,
-    keys::sha256,
 };
+use crate::digest::sha256;
 
 /// Tokens remembered at a time, some 150 bytes each.
 const REMEMBERED: usize = 65_536;

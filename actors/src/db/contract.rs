@@ -132,6 +132,7 @@ over_both! {
         b14_a_refused_turn_leaves_its_key_free
         b14_who_asks_for_the_same_beside_a_refused_turn_is_refused_with_it
         b14_an_end_without_text_frees_the_key_and_any_other_keeps_it
+        b14_a_turn_that_died_without_text_frees_its_key_and_any_other_keeps_it
         b14_keys_are_freed_when_they_are_old_some_at_a_time
         b14_keys_taken_in_every_order_by_all_lanes_make_nobody_wait_for_ever;
     ledger:
@@ -139,6 +140,7 @@ over_both! {
         e3_a_row_opened_twice_or_after_its_end_stays_as_it_is
         e2_an_open_row_that_nobody_settles_is_interrupted
         e3_a_turn_is_read_back_as_it_ended
+        e3_an_end_whose_beginning_was_never_written_names_no_answer
         e3_a_running_turn_is_read_with_its_text_so_far
         a_turn_whose_conversation_is_gone_has_no_answer
         a_turn_is_cancelled_by_its_user_while_it_runs
@@ -164,6 +166,7 @@ over_both! {
         conversations_page_from_the_latest_activity_with_ties_by_id
         whatever_happens_in_a_conversation_brings_it_to_the_front
         a_conversation_is_made_and_changed_with_the_words_of_its_title
+        a_conversation_without_a_title_takes_that_of_its_first_turn_and_no_other
         an_account_makes_no_more_silent_conversations_than_it_may
         a_conversation_that_was_thrown_away_is_seen_by_nobody
         a_turn_whose_conversation_is_thrown_away_ends_in_peace

@@ -28,6 +28,9 @@ pub enum Ailment {
 }
 
 impl DbError {
+    /// Somebody else's change came first, and ours was undone: it is to be tried again.
+    pub(super) const LOST_RACE: Self = Self::Conflict("what somebody else is changing");
+
     /// Its word in traces.
     pub(super) const fn label(&self) -> &'static str {
         match self {

@@ -10,11 +10,11 @@ use domain::{
     turn::TurnStatus,
 };
 
-/// Messages whose words are taken at once.
-pub(super) const MESSAGES_AT_ONCE: u32 = 200;
+/// Messages whose words are taken at once: few, since what waits in the same lane waits for them.
+pub(super) const MESSAGES_AT_ONCE: u32 = 50;
 
 /// Text of them, but for one message more, in bytes of which the store counts no more than [`search::TEXT_BYTES`] a message.
-pub(super) const BYTES_AT_ONCE: u32 = 1024 * 1024;
+pub(super) const BYTES_AT_ONCE: u32 = 256 * 1024;
 
 /// Titles whose words are taken at once.
 pub(super) const TITLES_AT_ONCE: u32 = 500;

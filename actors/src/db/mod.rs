@@ -84,8 +84,8 @@ pub struct DbHandle {
     call_timeout: Duration,
     /// Whether no other service can be on the store.
     is_exclusive: bool,
-    /// Readers that may be busy with reports.
-    reports: Arc<Semaphore>,
+    /// Readers that may be busy with reports and searches.
+    long_reads: Arc<Semaphore>,
 }
 
 /// A place in a lane, held from admission on, so that a settlement never waits for one.

@@ -30,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 /// Where the room stands in the tree.
 pub(super) const PATH: &str = "db_sup";
 
-/// One reader in so many may be busy with a report: sign-ins, keys and history are looked up by the others.
-const REPORTS_SHARE: usize = 2;
+/// One reader in so many may be busy with a report or a search: sign-ins, keys and history are looked up by the others.
+const LONG_READS_SHARE: usize = 2;
 
 /// Opens the store, brings its schema up to date and describes the actors that will serve it.
 ///
@@ -116,7 +116,7 @@ pub(super) fn assemble(
         tree: ctx.tree.clone(),
         call_timeout: config.call_timeout,
         is_exclusive,
-        reports: Arc::new(Semaphore::new((config.readers / REPORTS_SHARE).max(1))),
+        long_reads: Arc::new(Semaphore::new((config.readers / LONG_READS_SHARE).max(1))),
     };
     (handle, spec)
 }

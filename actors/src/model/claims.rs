@@ -4,12 +4,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use domain::{id::UserId, turn::Claim};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ModelError;
+use crate::digest::sha256;
 
 /// Keys with a request that is being let in.
 const KEYS_MAX: usize = 4_096;
@@ -38,11 +38,6 @@ struct Place {
 
 /// What a key and a body are remembered by.
 pub fn claim_of(key: &[u8], body: &[u8]) -> Claim {
-    let sha256 = |bytes| {
-        let mut out = [0; 32];
-        out.copy_from_slice(digest(&SHA256, bytes).as_ref());
-        out
-    };
     Claim { key: sha256(key), request: sha256(body) }
 }
 

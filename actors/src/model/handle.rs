@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use domain::{
     chat::ChatRequest,
-    conversation::title_from,
+    conversation::{UNTITLED, title_from},
     id::TurnId,
     model_name::ModelName,
     principal::Principal,
-    reply::{FailureCode, Timings, Usage},
+    reply::FailureCode,
     turn::{BeginTurn, Begun, Exchange, StoredReply, StoredTurn, TurnStatus},
 };
 use tokio::{sync::Semaphore, time::Instant};
@@ -117,7 +117,7 @@ impl ModelHandle {
         let place = reserved.map_err(|refusal| refused_by_queue(refusal, &request.model))?;
         let title = title_from(&request.messages);
         let context = route.model.card.context_length;
-        let said = self.put_history_before(principal, &options, context, &title, &mut request).await?;
+        let said = self.put_history_before(principal, &options, context, &mut request).await?;
         let kib = u32::try_from(request.memory_bytes().div_ceil(1 << 10)).unwrap_or(u32::MAX);
         let memory = room.prompts.clone().try_acquire_many_owned(kib);
         let _memory = memory.map_err(|_| ModelError::NoRoom("prompts under way fill the prompt budget"))?;
@@ -154,8 +154,8 @@ impl ModelHandle {
                 status: TurnStatus::Streaming,
                 failure: None,
                 finish_reason: None,
-                usage: Usage::default(),
-                timings: Timings::default(),
+                usage: None,
+                timings: None,
                 owner: Some(room.leases.instance),
                 created_at,
                 ended_at: None,
@@ -190,6 +190,7 @@ impl ModelHandle {
             room.leases.clock.clone(),
             route.list.metrics().clone(),
         ));
+        writer.begins();
 
         let begin = BeginTurn {
             turn,
@@ -198,6 +199,7 @@ impl ModelHandle {
             claim: options.claim,
             exchange: stored.map(|stored| Exchange {
                 conversation: stored.conversation,
+                title_if_untitled: (said.is_untitled && title != UNTITLED).then(|| title.clone()),
                 new_conversation_title: options.conversation.is_none().then_some(title),
                 parent: Some(said.parent),
                 messages: said.messages,
@@ -216,6 +218,7 @@ impl ModelHandle {
             }
             return Err(error);
         }
+        writer.has_begun();
         let (user, streams) = (principal.user, room.limits.streams_of(principal));
         let waiting = carrier.span("model.queue.wait");
         let job = Job {

@@ -18,7 +18,7 @@
 
 use domain::{
     chat::{ChatMessage, ChatRequest, Role},
-    conversation::{Branch, ConversationChange, NewMessage, StoredMessage, UNTITLED},
+    conversation::{Branch, NewMessage, StoredMessage, UNTITLED},
     id::{ConversationId, MessageId},
     principal::Principal,
     turn::TurnStatus,
@@ -44,6 +44,8 @@ pub(super) struct Said {
     /// Each with an id that sorts after what it follows: messages are read in the order of their ids.
     pub messages: Vec<NewMessage>,
     pub reply: MessageId,
+    /// The conversation exists, and has no title of its own.
+    pub is_untitled: bool,
 }
 
 impl Said {
@@ -55,14 +57,12 @@ impl Said {
         };
         let said = |message: &ChatMessage| NewMessage { id: next().into(), message: message.clone() };
         let messages = messages.iter().map(said).collect();
-        Self { conversation, parent, messages, reply: next().into() }
+        Self { conversation, parent, messages, reply: next().into(), is_untitled: false }
     }
 }
 
 impl ModelHandle {
     /// Puts what the turn follows before its prompt.
-    ///
-    /// A conversation that was made without a title is called `title` as soon as something is kept in it.
     ///
     /// # Errors
     ///
@@ -73,7 +73,6 @@ impl ModelHandle {
         principal: &Principal,
         options: &TurnOptions,
         context: Option<u32>,
-        title: &str,
         request: &mut ChatRequest,
     ) -> Result<Said, ModelError> {
         let kept = |messages: &[ChatMessage]| if options.store { messages.to_vec() } else { Vec::new() };
@@ -86,19 +85,14 @@ impl ModelHandle {
         let found = db.branch(user, id, options.parent, HISTORY_MESSAGES, HISTORY_BYTES).await;
         let branch = found?.ok_or(ModelError::UnknownConversation)?;
         let parent = parent_of(&branch, options.parent, request.messages.is_empty())?;
-        if options.store && branch.conversation.title == UNTITLED && title != UNTITLED {
-            let change =
-                ConversationChange { title: Some(title.to_owned()), ..ConversationChange::default() };
-            let now = self.0.leases.clock.now();
-            db.change_conversation(user, id, change, now).await?;
-        }
+        let is_untitled = branch.conversation.title == UNTITLED;
         let stored = branch.messages.into_iter().filter(StoredMessage::is_history);
         let history = stored.map(|stored| stored.message).collect();
         let system_prompt = branch.conversation.system_prompt;
         let mut messages = within(context, request, system_prompt, history);
         messages.append(&mut request.messages);
         request.messages = messages;
-        Ok(Said::new(id, parent, &new))
+        Ok(Said { is_untitled, ..Said::new(id, parent, &new) })
     }
 }
 

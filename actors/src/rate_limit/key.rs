@@ -2,7 +2,6 @@
 
 use std::{fmt, net::IpAddr};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use domain::{
     id::{ApiKeyId, UserId},
     model_name::CanonicalName,
@@ -10,6 +9,7 @@ use domain::{
 };
 
 use super::{Decision, Said, Scope};
+use crate::digest::sha256;
 
 /// Names one bucket among those of its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,8 +94,7 @@ impl Key {
     /// Of one user with one model; the same on every instance.
     pub(super) fn of_model(user: UserId, model: &CanonicalName) -> Self {
         let text = [user.as_uuid().as_bytes(), model.as_str().as_bytes()].concat();
-        let hash = digest(&SHA256, &text);
-        let half = hash.as_ref().first_chunk().copied().unwrap_or_default();
+        let half = sha256(text).first_chunk().copied().unwrap_or_default();
         Self(u128::from_be_bytes(half))
     }
 

@@ -7,13 +7,7 @@
 //!
 //! It remembers nothing: its successor looks at its first tick. While the store is away nobody can wish anything either.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use domain::id::InstanceId;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -21,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     metrics::RelayMetrics,
+    rounds::Rounds,
     world::{LiveTurns, Records},
 };
 
@@ -36,9 +31,7 @@ pub(super) struct Cancels {
     pub records: Arc<dyn Records>,
     pub metrics: RelayMetrics,
     pub tracker: TaskTracker,
-    /// Whether a look is under way, and whether another one was asked for since it began.
-    pub looking: Arc<AtomicBool>,
-    pub again: Arc<AtomicBool>,
+    pub looks: Arc<Rounds>,
 }
 
 pub(super) struct CancelsActor;
@@ -74,14 +67,11 @@ impl Cancels {
         if self.live.is_empty() {
             return;
         }
-        self.again.store(true, Relaxed);
-        if self.looking.swap(true, Relaxed) {
-            return;
-        }
-        let (cancels, looking) = (self.clone(), Looking(Arc::clone(&self.looking)));
+        let Some(look) = self.looks.want() else { return };
+        let cancels = self.clone();
         self.tracker.spawn(async move {
-            let _looking = looking;
-            while cancels.again.swap(false, Relaxed) {
+            let mut look = Some(look);
+            while let Some(looking) = look {
                 match cancels.records.cancel_requests(cancels.instance).await {
                     Ok(turns) => turns.into_iter().for_each(|turn| {
                         if cancels.live.cancel(turn) {
@@ -90,16 +80,8 @@ impl Cancels {
                     }),
                     Err(error) => tracing::debug!(%error, "relay.cancels.unseen"),
                 }
+                look = looking.next();
             }
         });
-    }
-}
-
-/// Says that nobody looks any more, also when the look failed.
-struct Looking(Arc<AtomicBool>);
-
-impl Drop for Looking {
-    fn drop(&mut self) {
-        self.0.store(false, Relaxed);
     }
 }

@@ -10,11 +10,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, Client, Pipeline, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Client, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 
 use super::{metrics::RelayMetrics, wire::FIELD};
+use crate::redis::connect;
 
-/// How long an attempt to connect may take, and the answer to anything that is said.
+/// How long the answer to anything that is said may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long the server holds back an answer while there are no words.
@@ -75,30 +76,31 @@ impl Link {
 
     /// Opens the connection for saying, if it is not open, and another one for hearing.
     pub(super) async fn connect(&self) -> Result<Hearing, LinkError> {
-        let hearing = self.open(HOLD + PATIENCE).await?;
+        let hearing = connect(&self.client, HOLD + PATIENCE).await?;
         self.connect_to_speak().await?;
         Ok(Hearing(hearing))
     }
 
     pub(super) async fn connect_to_speak(&self) -> Result<(), LinkError> {
         if !self.is_up() {
-            self.speaking.store(Some(Arc::new(self.open(PATIENCE).await?)));
+            self.speaking.store(Some(Arc::new(connect(&self.client, PATIENCE).await?)));
             self.metrics.up.set(1);
             tracing::info!(event = "relay", outcome = "up", "other instances are heard");
         }
         Ok(())
     }
 
-    async fn open(&self, patience: Duration) -> Result<MultiplexedConnection, LinkError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(patience));
-        Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
+    /// From now on there is no connection. Only for the listener, which alone opens new ones.
+    pub(super) fn give_up(&self, error: &LinkError) {
+        if let Some(speaking) = self.speaking.load_full() {
+            self.lost(&speaking, error);
+        }
     }
 
-    /// From now on there is no connection.
-    pub(super) fn lost(&self, error: &LinkError) {
-        if self.speaking.swap(None).is_some() {
+    fn lost(&self, connection: &Arc<MultiplexedConnection>, error: &LinkError) {
+        // Only one of those who saw this connection fail says so, and none who saw an older one.
+        let seen = self.speaking.compare_and_swap(connection, None);
+        if seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, connection)) {
             self.metrics.up.set(0);
             tracing::warn!(
                 event = "relay",
@@ -117,7 +119,7 @@ impl Link {
             let is_lost = error.is_unrecoverable_error() || error.is_timeout();
             let error = LinkError::Redis(error);
             if is_lost {
-                self.lost(&error);
+                self.lost(&connection, &error);
             }
             error
         })
@@ -148,5 +150,33 @@ impl Hearing {
             entries: entries.into_iter().filter_map(entry).collect(),
         };
         Ok(read.unwrap_or_default().into_iter().map(of_stream).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use support::redis::Redis;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_late_failure_of_an_old_connection_leaves_the_new_one_alone() {
+        let server = Redis::start().await.unwrap();
+        let client = Client::open(server.url()).unwrap();
+        let metrics = RelayMetrics::default();
+        let link = Link::new(client, metrics.clone());
+        link.connect_to_speak().await.unwrap();
+        let old = link.speaking.load_full().unwrap();
+        link.lost(&old, &LinkError::Away);
+        assert!(!link.is_up());
+        link.connect_to_speak().await.unwrap();
+
+        link.lost(&old, &LinkError::Away);
+        assert!(link.is_up());
+        assert_eq!(metrics.up.get(), 1);
+
+        link.give_up(&LinkError::Away);
+        assert!(!link.is_up());
+        assert_eq!(metrics.up.get(), 0);
     }
 }

@@ -94,7 +94,7 @@ impl Listening {
         };
         if let Err(error) = heard {
             self.hearing = None;
-            self.ears.link.lost(&error);
+            self.ears.link.give_up(&error);
             sleep(PROBE_EVERY).await;
         }
     }

@@ -88,8 +88,9 @@ impl Mirror {
         let mut state = self.state.lock();
         state.fill(answer);
         if turn.status != TurnStatus::Streaming {
-            let is_whole = turn.stored.is_some();
-            state.end(ending_of(turn, is_whole));
+            // Of one whose answer is not kept nobody can tell whether all was read.
+            let is_lost = turn.status == TurnStatus::Complete && turn.stored.is_none();
+            state.end(if is_lost { lost() } else { Ending::of(turn) });
         } else if state.has_gap && turn.stored.is_none() {
             state.end(lost());
         }
@@ -248,24 +249,6 @@ impl State {
             writer.end(End::Cancelled);
         }
     }
-}
-
-/// How the store says that a turn ended. Of one whose answer it does not keep it cannot tell whether all was read.
-fn ending_of(turn: &StoredTurn, is_whole: bool) -> Ending {
-    let outcome = match (turn.status, turn.finish_reason) {
-        (TurnStatus::Complete, Some(reason)) if is_whole => Outcome::Complete(reason),
-        (TurnStatus::Complete, _) => return lost(),
-        (_, _) => {
-            let code = turn.failure.unwrap_or(FailureCode::Internal);
-            let end = match code {
-                FailureCode::Cancelled => End::Cancelled,
-                FailureCode::Internal | FailureCode::ServerShuttingDown => End::Interrupted(code),
-                code => End::Failed { code, message: "the turn failed on another instance".to_owned() },
-            };
-            end.into_outcome()
-        }
-    };
-    Ending { outcome, usage: turn.usage, timings: turn.timings, stored: turn.stored.map(|_| true) }
 }
 
 /// The end of an answer that nobody here can read on.

@@ -34,16 +34,14 @@ mod listener;
 mod metrics;
 mod mirror;
 mod relaying;
+mod rounds;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod wire;
 mod world;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use domain::{
     id::InstanceId,
@@ -51,7 +49,6 @@ use domain::{
     turn::StoredTurn,
 };
 use parking_lot::Mutex;
-use redis::Client;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::world::{LiveTurns, Records};
@@ -68,6 +65,7 @@ use self::{
 pub use self::{config::RelayConfig, error::RelayError};
 use crate::{
     handle::Gate,
+    redis::client,
     reply::{ReplyBudget, ReplyReader},
     room::RoomContext,
     supervisor::{ChildSpec, Policy, Strategy, SupervisorSpec, child_name, child_path, spawn_child},
@@ -140,9 +138,7 @@ pub(crate) fn build(
     let metrics = RelayMetrics::register(&ctx.registry, config.redis_url.is_some());
     let link = match &config.redis_url {
         Some(url) => {
-            // The error could quote the address.
-            let client = Client::open(url.reveal().as_str())
-                .map_err(|_| StartError::Config("REDIS_URL is no address of a Redis server".to_owned()))?;
+            let client = client(url).map_err(|error| StartError::Config(error.to_owned()))?;
             Some(Arc::new(Link::new(client, metrics.clone())))
         }
         None => None,
@@ -161,8 +157,7 @@ pub(crate) fn build(
         records: Arc::clone(&records),
         metrics: metrics.clone(),
         tracker: ctx.tracker.clone(),
-        looking: Arc::new(AtomicBool::new(false)),
-        again: Arc::new(AtomicBool::new(false)),
+        looks: Arc::default(),
     };
     let following = Arc::new(Following {
         instance,

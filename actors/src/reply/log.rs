@@ -226,9 +226,13 @@ impl Log {
         }
     }
 
+    /// A NUL character becomes U+FFFD, as it does in the store: positions must be the same in both.
     fn push_text(&mut self, part: Part, text: &str) -> Result<(), ReplyFull> {
         if text.is_empty() {
             return Ok(());
+        }
+        if text.contains('\0') {
+            return self.push_text(part, &text.replace('\0', "\u{fffd}"));
         }
         self.grow(text.len())?;
         if self.segments.last().is_none_or(|last| last.part != part) {

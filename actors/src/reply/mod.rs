@@ -22,6 +22,7 @@
 mod budget;
 mod kept;
 mod log;
+mod past;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use self::{
     budget::ReplyBudget,
     kept::{AttachError, ReplyLog},
     log::ReplyFull,
+    past::past_failure,
     reader::ReplyReader,
     writer::{End, OnEnd, ReplyCloser, ReplyWriter},
 };

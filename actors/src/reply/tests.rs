@@ -448,3 +448,21 @@ proptest! {
         prop_assert_eq!(last, end);
     }
 }
+
+#[test]
+fn b14_a_turn_whose_caller_leaves_before_it_has_begun_ends_as_cancelled_even_if_it_was_to_continue() {
+    let ended = |begun: bool| {
+        let (mut writer, reader) = channel(&ReplyBudget::new(1 << 20), 1 << 10, OnDisconnect::Continue);
+        let (tell, told) = std::sync::mpsc::channel();
+        writer.settle_with(Box::new(move |end, _closer| drop(tell.send(end))));
+        writer.begins();
+        if begun {
+            writer.has_begun();
+        }
+        drop(reader);
+        drop(writer);
+        told.recv().unwrap()
+    };
+    assert_eq!(ended(false), End::Cancelled);
+    assert_eq!(ended(true), End::Interrupted(FailureCode::Internal));
+}

@@ -46,16 +46,28 @@ pub struct ReplyWriter {
     shared: Option<Arc<Shared>>,
     /// In a mutex only to be `Sync`: a turn's futures share the writer by reference.
     on_end: Mutex<Option<OnEnd>>,
+    /// Whoever drops it is a caller who left.
+    is_beginning: bool,
 }
 
 impl ReplyWriter {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared: Some(shared), on_end: Mutex::new(None) }
+        Self { shared: Some(shared), on_end: Mutex::new(None), is_beginning: false }
     }
 
     /// Says who settles the turn. Without one, the end is told to the readers as it is, with nothing stored.
     pub fn settle_with(&mut self, on_end: OnEnd) {
         *self.on_end.get_mut() = Some(on_end);
+    }
+
+    /// From here until [`ReplyWriter::has_begun`] whoever drops it is a caller who left before the turn was lined up, and it
+    /// ends as cancelled, even if it was to continue.
+    pub const fn begins(&mut self) {
+        self.is_beginning = true;
+    }
+
+    pub const fn has_begun(&mut self) {
+        self.is_beginning = false;
     }
 
     /// Runs `abandon`, once, when the turn is cancelled before a worker took it.
@@ -153,7 +165,7 @@ impl ReplyWriter {
 
 impl Drop for ReplyWriter {
     fn drop(&mut self) {
-        let wanted = self.shared.as_ref().is_some_and(|shared| !shared.is_stopped());
+        let wanted = !self.is_beginning && self.shared.as_ref().is_some_and(|shared| !shared.is_stopped());
         self.hand_over(if wanted { End::Interrupted(FailureCode::Internal) } else { End::Cancelled });
     }
 }

@@ -14,7 +14,7 @@ mod sse;
 mod stream;
 mod tool_call;
 
-pub(crate) use replay::{Replay, ending_of, names_of};
+pub(crate) use replay::{Replay, names_of};
 pub(crate) use reply::{ChatReply, TimingsView, UsageView, millis};
 pub(crate) use request::ChatBody;
 pub(crate) use stream::{Events, TurnStream};

@@ -1,19 +1,19 @@
-//! A turn that has ended, told from what the store has of it, in the same words as while it lived.
+//! A turn that has ended, told from what the store has of it.
 
 use std::task::{Context, Poll};
 
 use actors::{
     model::TurnNames,
-    reply::{Ending, Event, Outcome},
+    reply::{Ending, Event},
 };
 use domain::{
     model_name::ModelName,
-    reply::{Answer, FailureCode, FinishReason, Position, Rest},
+    reply::{Answer, Position, Rest},
     turn::{StoredTurn, TurnStatus},
 };
 
 use super::stream::Events;
-use crate::http::{ApiError, past_failure};
+use crate::http::ApiError;
 
 /// The events of a stored answer after a position: all at once, and none twice.
 pub(crate) struct Replay {
@@ -31,14 +31,14 @@ impl Replay {
             return Err(ApiError::answer_not_kept());
         }
         let end = answer.end();
-        let has_more =
+        let has_all =
             from.content >= end.content && from.thinking >= end.thinking && from.tool_calls >= end.tool_calls;
         // A client may have read what came after the last checkpoint before a crash: of that only the end is left to tell.
-        let is_ahead = turn.status == TurnStatus::Interrupted && has_more;
+        let is_ahead = turn.status == TurnStatus::Interrupted && has_all;
         if answer.after(from).is_none() && !is_ahead {
             return Err(ApiError::no_such_position());
         }
-        Ok(Self { answer, from, ending: ending_of(turn) })
+        Ok(Self { answer, from, ending: Ending::of(turn) })
     }
 }
 
@@ -76,18 +76,4 @@ pub(crate) fn names_of(turn: &StoredTurn) -> Option<TurnNames> {
         model: ModelName::parse(&turn.model).ok()?,
         created_at: turn.created_at,
     })
-}
-
-/// How a stored turn ended.
-pub(crate) fn ending_of(turn: &StoredTurn) -> Ending {
-    let failed = |otherwise| {
-        let code = turn.failure.unwrap_or(otherwise);
-        Outcome::Failed { code, message: past_failure(code).to_owned(), retry_after: None }
-    };
-    let outcome = match turn.status {
-        TurnStatus::Complete => Outcome::Complete(turn.finish_reason.unwrap_or(FinishReason::Stop)),
-        TurnStatus::Cancelled => failed(FailureCode::Cancelled),
-        TurnStatus::Failed | TurnStatus::Interrupted | TurnStatus::Streaming => failed(FailureCode::Internal),
-    };
-    Ending { outcome, usage: turn.usage, timings: turn.timings, stored: turn.stored.map(|_| true) }
 }

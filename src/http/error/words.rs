@@ -8,22 +8,6 @@ use http::StatusCode;
 
 use super::{ApiError, Fault, Faults, RETRY_SOON, code::Code};
 
-/// What is said of a turn that ended so some time ago, when the words of its end are gone.
-pub(crate) const fn past_failure(code: FailureCode) -> &'static str {
-    match code {
-        FailureCode::InvalidRequest => "the model server refused the request",
-        FailureCode::ModelNotFound => "the model was no longer offered",
-        FailureCode::Overloaded => "there was no room for the turn",
-        FailureCode::DeadlineExceeded => "the turn's time was over; the text so far was kept",
-        FailureCode::UpstreamError => "the model server failed",
-        FailureCode::UpstreamIncomplete => "the model server ended its answer without finishing it",
-        FailureCode::ReplyTooLarge => "the answer outgrew what one answer may hold; the text so far was kept",
-        FailureCode::ServerShuttingDown => "the service was shut down; the text so far was kept",
-        FailureCode::Cancelled => "the turn was cancelled",
-        FailureCode::Internal => "the turn was interrupted on our side; the text so far was kept",
-    }
-}
-
 /// When a dependency is down: it needs longer than a full queue.
 const RETRY_LATER: Duration = Duration::from_secs(5);
 

@@ -7,18 +7,14 @@ use domain::usage::Dimensions;
 
 use crate::{
     http::{ApiError, Call, Reply},
-    routes::usage::report,
+    routes::usage::{ReportParams, report},
     usage::view::UsageReportView,
 };
 
 /// Adds up the turns of all accounts, deleted ones too, or of one.
-#[utoipa::path(get, path = "/v1/admin/usage", tag = "admin", params(
-    ("from" = Option<NaiveDate>, Query, description = "The first UTC day; without it, 30 days end with the last"),
-    ("to" = Option<NaiveDate>, Query, description = "The last UTC day, all of it; today, if nothing is said"),
+#[utoipa::path(get, path = "/v1/admin/usage", tag = "admin", params(ReportParams,
     ("by" = Option<String>, Query, description = "One or several of day, user, model, key, status; day, if nothing is said"),
-    ("user" = Option<Uuid>, Query), ("model" = Option<String>, Query), ("key" = Option<Uuid>, Query),
-    ("format" = Option<String>, Query, description = "json or csv; `Accept: text/csv` does as well"),
-    ("limit" = Option<u32>, Query, description = "Groups of a page: 1 to 1,000"), ("cursor" = Option<String>, Query)),
+    ("user" = Option<Uuid>, Query)),
     responses((status = 200, content((UsageReportView = "application/json"), (String = "text/csv"))),
     (status = 400), (status = 503)))]
 pub(crate) async fn of_all(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {

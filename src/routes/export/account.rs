@@ -17,12 +17,12 @@ use super::{
     Document, Exports,
     conversation::{Messages, append_items},
     download,
-    views::{
-        AccountExported, ConversationExported, EventExported, KeyExported, MessageExported, SessionExported,
-        TurnExported,
-    },
+    views::{AccountExported, EventExported, KeyExported, MessageExported, SessionExported, TurnExported},
 };
-use crate::http::{ApiError, Call, Reply, append_json};
+use crate::{
+    http::{ApiError, Call, Reply, append_json},
+    routes::conversations::ConversationView,
+};
 
 /// What the file holds.
 #[derive(Serialize, ToSchema)]
@@ -44,7 +44,7 @@ pub(crate) struct AccountFile {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ConversationWithAllMessages {
     #[serde(flatten)]
-    conversation: ConversationExported,
+    conversation: ConversationView,
     messages: Vec<MessageExported>,
 }
 
@@ -131,7 +131,7 @@ impl Document for Account {
                     None => close(&mut out, first, Some("usage"), Place::Usage(None)),
                 }
             }
-            Place::Said { mut page, last, open: Some(mut messages) } => {
+            Place::Said { page, last, open: Some(mut messages) } => {
                 let said = messages.next().await?;
                 if said.is_empty() {
                     out.extend_from_slice(b"]}");
@@ -139,7 +139,7 @@ impl Document for Account {
                     Place::Said { page, last, open: None }
                 } else {
                     append_items(&mut out, first, said.into_iter().map(MessageExported::from));
-                    Place::Said { page: std::mem::take(&mut page), last, open: Some(messages) }
+                    Place::Said { page, last, open: Some(messages) }
                 }
             }
             Place::Said { mut page, last, open: None } => match page.pop_front() {
@@ -153,7 +153,7 @@ impl Document for Account {
                         conversation: conversation.id,
                         after: None,
                     };
-                    append_json(&mut out, &ConversationExported::from(conversation));
+                    append_json(&mut out, &ConversationView::from(conversation));
                     // Its object goes on with what was said in it.
                     out.pop();
                     out.extend_from_slice(br#","messages":["#);

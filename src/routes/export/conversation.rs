@@ -11,12 +11,11 @@ use domain::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{
-    Document, Exports, download,
-    markdown::Markdown,
-    views::{ConversationExported, MessageExported},
+use super::{Document, Exports, download, markdown::Markdown, views::MessageExported};
+use crate::{
+    http::{ApiError, Call, Reply, append_json},
+    routes::conversations::ConversationView,
 };
-use crate::http::{ApiError, Call, Reply, append_json};
 
 /// How it is written.
 #[derive(Clone, Copy)]
@@ -55,7 +54,7 @@ pub(crate) struct ConversationFile {
     /// `conversation.export`
     object: &'static str,
     exported_at: DateTime<Utc>,
-    conversation: ConversationExported,
+    conversation: ConversationView,
     /// In the order they were made, of all branches.
     messages: Vec<MessageExported>,
 }
@@ -146,7 +145,7 @@ impl Document for Json {
             out.extend_from_slice(br#"{"object":"conversation.export","exported_at":"#);
             append_json(&mut out, &now);
             out.extend_from_slice(br#","conversation":"#);
-            append_json(&mut out, &ConversationExported::from(conversation));
+            append_json(&mut out, &ConversationView::from(conversation));
             out.extend_from_slice(br#","messages":["#);
         }
         let page = self.messages.next().await?;

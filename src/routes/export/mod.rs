@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use http::{HeaderValue, header::CONTENT_DISPOSITION};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use tokio::time::{Instant, timeout_at};
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::slots::Exports;
 use self::slots::Slot;
-use crate::http::{ApiError, Call, CutShort, Reply, breakable_stream_reply};
+use crate::http::{ApiError, Call, CutShort, Reply, attachment, breakable_stream_reply};
 
 /// How long one export may take, however slowly it is read.
 const EXPORT_TIME_MAX: Duration = Duration::from_mins(15);
@@ -61,7 +60,7 @@ impl<D: Document> Download<D> {
     }
 }
 
-/// Answers with `document`, to be kept as a file of this name, which must be plain ASCII without quotation marks.
+/// Answers with `document`, to be kept as a file of this name.
 fn download<D: Document>(
     document: D,
     slot: Slot,
@@ -69,9 +68,6 @@ fn download<D: Document>(
     content_type: &'static str,
     filename: &str,
 ) -> Result<Reply, ApiError> {
-    let disposition = format!("attachment; filename=\"{filename}\"");
-    let disposition =
-        HeaderValue::try_from(disposition).map_err(|error| ApiError::internal(error.to_string()))?;
     let until = Instant::now() + EXPORT_TIME_MAX;
     let download = Download { document, _slot: slot, until, ending: call.ending.clone() };
     let frames = unfold(Some(download), |download| async {
@@ -81,6 +77,6 @@ fn download<D: Document>(
         Some((frame, goes_on.then_some(download)))
     });
     let mut reply = breakable_stream_reply(content_type, StreamBody::new(frames));
-    reply.headers_mut().insert(CONTENT_DISPOSITION, disposition);
+    attachment(&mut reply, filename)?;
     Ok(reply)
 }

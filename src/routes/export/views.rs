@@ -7,18 +7,17 @@ use domain::{
     account::User,
     api_key::ApiKey,
     audit::AuditEntry,
-    conversation::{Conversation, StoredMessage},
+    conversation::StoredMessage,
     held::HeldTurn,
-    id::{ApiKeyId, AuditId, ConversationId, MessageId, SessionId, TurnId, UserId},
+    id::{ApiKeyId, AuditId, ConversationId, SessionId, TurnId, UserId},
     principal::Scope,
     reply::{FailureCode, FinishReason, UsageSource},
     session::Session,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use crate::{dialects::native::ToolCallBody, routes::limits::LimitsView};
+use crate::routes::{conversations::MessageView, limits::LimitsView};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AccountExported {
@@ -32,42 +31,14 @@ pub(crate) struct AccountExported {
     limits: LimitsView,
 }
 
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ConversationExported {
-    #[schema(value_type = Uuid)]
-    id: ConversationId,
-    title: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    system_prompt: Option<String>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
+/// A message, and what readers of the conversation are not shown of it.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MessageExported {
-    #[schema(value_type = Uuid)]
-    id: MessageId,
-    /// `system`, `user`, `assistant` or `tool`.
-    role: &'static str,
-    content: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    thinking: Option<String>,
+    #[serde(flatten)]
+    message: MessageView,
     /// Base64, as they were sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     images: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<ToolCallBody>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool_call_id: Option<String>,
-    /// `streaming`, `complete`, `interrupted`, `cancelled` or `failed`.
-    status: &'static str,
-    #[schema(value_type = Uuid)]
-    turn_id: TurnId,
-    /// The message it follows, or the conversation itself where it is a beginning; `null`: what was made before it.
-    parent_id: Option<Uuid>,
-    created_at: DateTime<Utc>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -153,30 +124,10 @@ impl From<User> for AccountExported {
     }
 }
 
-impl From<Conversation> for ConversationExported {
-    fn from(conversation: Conversation) -> Self {
-        let Conversation { id, title, system_prompt, created_at, updated_at } = conversation;
-        Self { id, title, system_prompt, created_at, updated_at }
-    }
-}
-
 impl From<StoredMessage> for MessageExported {
-    fn from(stored: StoredMessage) -> Self {
-        let message = stored.message;
-        Self {
-            id: stored.id,
-            role: message.role.as_str(),
-            content: message.content,
-            thinking: message.thinking,
-            images: message.images,
-            tool_calls: message.tool_calls.into_iter().map(ToolCallBody::from).collect(),
-            tool_name: message.tool_name,
-            tool_call_id: message.tool_call_id,
-            status: stored.status.as_str(),
-            turn_id: stored.turn,
-            parent_id: stored.parent,
-            created_at: stored.created_at,
-        }
+    fn from(mut stored: StoredMessage) -> Self {
+        let images = std::mem::take(&mut stored.message.images);
+        Self { message: stored.into(), images }
     }
 }
 

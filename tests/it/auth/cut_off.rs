@@ -6,10 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::{
-    harness::{Call, Options, PASSWORD, Reply, Session, Store, TestApp, both_stores},
-    turn::until,
-};
+use crate::harness::{Call, Options, PASSWORD, Reply, Session, Store, TestApp, both_stores, until};
 
 /// How long another service may go on letting in who is out.
 const EVERYWHERE_WITHIN: Duration = Duration::from_secs(5);

@@ -3,10 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::{
-    harness::{Options, PASSWORD, Reply, TestApp, both_stores},
-    turn::until,
-};
+use crate::harness::{Options, PASSWORD, Reply, TestApp, both_stores, until};
 
 /// More than have a place in the password room of one worker.
 const AT_ONCE: usize = 90;

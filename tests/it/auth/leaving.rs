@@ -1,11 +1,10 @@
 //! `DELETE /v1/auth/me`
 
 use serde_json::json;
-use tokio::time::{Instant, sleep};
 
 use super::REFUSED;
 use crate::{
-    harness::{Call, MODEL, PASSWORD, PATIENCE, Session, TestApp, both_stores, snapshot},
+    harness::{Call, MODEL, PASSWORD, Session, TestApp, both_stores, snapshot, until},
     turn::prompt,
 };
 
@@ -15,11 +14,7 @@ fn leave(app: &TestApp, session: &Session, password: &str) -> Call {
 
 /// Waits until a statement counts nothing.
 async fn until_none(app: &TestApp, sql: &str) {
-    let give_up = Instant::now() + PATIENCE;
-    while app.database.number(sql).await > 0 {
-        assert!(Instant::now() < give_up, "{sql}");
-        sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until(sql, async || app.database.number(sql).await == 0).await;
 }
 
 both_stores! {

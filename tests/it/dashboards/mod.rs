@@ -13,7 +13,7 @@ use self::{
     files::{Asked, dashboards, exported, metrics, runbook},
     watched::Watched,
 };
-use crate::{harness::PATIENCE, turn::until};
+use crate::harness::{PATIENCE, until};
 /// Alerts about times, which a busy machine may bring near; they last for minutes before they fire.
 const OF_TIMES: [&str; 4] =
     ["DatabasePoolExhausted", "FirstTokenLate", "PasswordHashingSaturated", "QueueWaitHigh"];

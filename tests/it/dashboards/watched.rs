@@ -13,8 +13,8 @@ use support::{
 
 use super::files;
 use crate::{
-    harness::{Call, MODEL, Options, Session, Store, TestApp},
-    turn::{prompt, unstored, until},
+    harness::{Call, MODEL, Options, Session, Store, TestApp, until},
+    turn::{prompt, unstored},
 };
 
 /// A model of one slot whose answers do not end.

@@ -39,8 +39,8 @@ use uuid::Uuid;
 
 use self::ice::Frost;
 use crate::{
-    harness::{Call, MODEL, Options, PASSWORD, Session, Store, TestApp},
-    turn::{Actors, options, prompt, unstored, until},
+    harness::{Call, MODEL, Options, PASSWORD, Session, Store, TestApp, until},
+    turn::{Actors, options, prompt, unstored},
 };
 
 const OTHER: &str = "llama3.2:latest";

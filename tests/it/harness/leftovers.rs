@@ -1,13 +1,6 @@
 //! What must not be left when a test ends: slots, places in queues, permits, requests, open turns, secrets.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
-
-use super::{Database, PATIENCE, TestApp, canaries};
-
-/// The ends of replies reach us before the service has closed its books: how often we look again.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+use super::{Database, TestApp, canaries, until_found};
 
 /// Gauges that are not shown before the first turn, or while limits are off.
 const SOMETIMES: [&str; 2] = ["deepersensor_model_slots_busy", "deepersensor_stream_leases"];
@@ -23,17 +16,17 @@ const WORK: [&str; 5] = [
 
 /// Waits until nothing is under way in the service or at its Ollama.
 pub(super) async fn quiet(app: &TestApp) {
-    let give_up = Instant::now() + PATIENCE;
-    loop {
+    // The ends of replies reach us before the service has closed its books.
+    until_found("the service and its Ollama to be done", async || {
         let metrics = app.metrics().await;
         let left = left_in(&metrics);
         let counters = app.ollama.control().counters();
         if left.is_empty() && counters.in_flight == 0 {
-            return;
+            return Ok(());
         }
-        assert!(Instant::now() < give_up, "still under way: {left:#?}, at the fake Ollama: {counters:#?}");
-        sleep(LOOK_EVERY).await;
-    }
+        Err((left.into_iter().map(str::to_owned).collect::<Vec<_>>(), counters))
+    })
+    .await;
 }
 
 /// The samples that say that something is under way.

@@ -11,6 +11,7 @@ mod raw;
 pub(crate) mod scripts;
 mod snapshot;
 mod store;
+mod wait;
 
 pub(crate) use app::{MODEL, Options, PASSWORD, SECRET, Session, TestApp};
 pub(crate) use http::{Call, Frame, Opened, Reply, connect};
@@ -19,6 +20,7 @@ pub(crate) use random::Random;
 pub(crate) use raw::Raw;
 pub(crate) use snapshot::snapshot;
 pub(crate) use store::{Database, Store};
+pub(crate) use wait::{until, until_found};
 
 use std::time::Duration;
 

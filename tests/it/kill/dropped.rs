@@ -15,8 +15,8 @@ use tokio::{
 
 use super::kept::Kept;
 use crate::{
-    harness::{MODEL, Options, PATIENCE, Random, Store, TestApp, asked},
-    turn::{prompt, told, until},
+    harness::{MODEL, Options, PATIENCE, Random, Store, TestApp, asked, until},
+    turn::{prompt, told},
 };
 
 /// Clients that ask, and how many do so at once.

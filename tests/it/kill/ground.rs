@@ -20,10 +20,7 @@ use super::{
     questions,
     scene::{Life, Scene},
 };
-use crate::{
-    harness::{Call, Database, PASSWORD, Store, clock_ahead, start_process},
-    turn::until,
-};
+use crate::harness::{Call, Database, PASSWORD, Store, clock_ahead, start_process, until};
 
 /// People who ask, each from several places at once.
 const ACCOUNTS: usize = 4;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use support::fake_ollama::{Model, Scenario};
 
 use crate::{
-    harness::{MODEL, both_stores},
-    turn::{answer, prompt, service_with, until},
+    harness::{MODEL, both_stores, until},
+    turn::{answer, prompt, service_with},
 };
 
 /// Tokens before the silence: far less than is stored for its size.

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep};
 
 use self::ground::{Ground, TOKENS_PER_S};
 use crate::{
-    harness::{Database, PATIENCE, Session, Store, asked},
-    turn::{Streamed, until},
+    harness::{Database, PATIENCE, Session, Store, asked, until},
+    turn::Streamed,
 };
 
 /// Answers under way when the database goes.

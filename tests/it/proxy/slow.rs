@@ -20,10 +20,7 @@ use support::{
 use tokio::time::{Instant, interval};
 
 use super::Ground;
-use crate::{
-    harness::{Call, MODEL, Options, Session, Store, asked},
-    turn::until,
-};
+use crate::harness::{Call, MODEL, Options, Session, Store, asked, until};
 
 /// How large a proof is, and what it tells from noise.
 struct Size {

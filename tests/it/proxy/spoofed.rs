@@ -8,9 +8,8 @@ use super::{
     recorder::{Recorder, values},
 };
 use crate::{
-    harness::{Call, Options, PASSWORD, Store},
+    harness::{Call, Options, PASSWORD, Store, until},
     logs::Logs,
-    turn::until,
 };
 
 /// Everything by which programs are told who is calling, each time something else.

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::{BROKEN, Ground};
 use crate::{
-    harness::{MODEL, Reply},
-    turn::{Streamed, prompt, until},
+    harness::{MODEL, Reply, until},
+    turn::{Streamed, prompt},
 };
 
 /// No collector: what follows does not need one.

@@ -6,8 +6,8 @@ use support::otlp::Manners;
 
 use super::Ground;
 use crate::{
-    harness::{MODEL, PATIENCE},
-    turn::{prompt, until},
+    harness::{MODEL, PATIENCE, until},
+    turn::prompt,
 };
 
 /// What a stop may take: its grace, and what follows it.

@@ -14,10 +14,7 @@ use support::{
     redis::Redis,
 };
 
-use crate::{
-    harness::{Call, Database, MODEL, PASSWORD, Session, Store, canaries, start_process},
-    turn::until,
-};
+use crate::harness::{Call, Database, MODEL, PASSWORD, Session, Store, canaries, start_process, until};
 
 /// A model that fails each of its turns.
 const BROKEN: &str = "broken:latest";

@@ -17,7 +17,10 @@ use super::{
     bench::{Bench, EMAIL, PASSWORD, is_unavailable, pass, secret},
     log::Diary,
 };
-use crate::auth::{Administrator, AuthError, KeyRequest, Origin, keys::sha256};
+use crate::{
+    auth::{Administrator, AuthError, KeyRequest, Origin},
+    digest::sha256,
+};
 
 /// Somebody who is signed in.
 pub(super) struct Owner {

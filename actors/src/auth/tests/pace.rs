@@ -15,11 +15,9 @@ use tokio::time::Instant;
 
 use super::bench::Bench;
 use crate::{
-    auth::{
-        keys::sha256,
-        truth::{State, Truth},
-    },
+    auth::truth::{State, Truth},
     clock::fresh_id,
+    digest::sha256,
 };
 
 const CHECKS: u32 = 200_000;

@@ -16,7 +16,7 @@ use super::{
     ground::{Ground, Running},
     samples::*,
 };
-use crate::{clock::fresh_id, db::DbError};
+use crate::{clock::fresh_id, db::DbError, digest::hex};
 
 /// What somebody is told whose key stands for this turn already.
 fn same_as(turn: TurnId) -> Result<Begun, DbError> {
@@ -165,7 +165,7 @@ pub(super) async fn b14_an_end_without_text_frees_the_key_and_any_other_keeps_it
     let ends = [
         (TurnStatus::Failed, true),
         (TurnStatus::Cancelled, true),
-        (TurnStatus::Interrupted, false),
+        (TurnStatus::Interrupted, true),
         (TurnStatus::Complete, false),
     ];
     for (status, frees) in ends {
@@ -206,6 +206,43 @@ pub(super) async fn b14_an_end_without_text_frees_the_key_and_any_other_keeps_it
     settle(&room.db, failed).await.unwrap();
     let claimed = room.db.claimed(user.id, second.claim.unwrap().key).await.unwrap().unwrap();
     assert_eq!(claimed.0, second.turn);
+}
+
+pub(super) async fn b14_a_turn_that_died_without_text_frees_its_key_and_any_other_keeps_it(ground: Ground) {
+    let room = ground.room().await;
+    let user = some_user(&room.db).await;
+    let turn = || begin_with(user.id, some_hash(), "sky");
+    let unstored = BeginTurn { exchange: None, ..turn() };
+    let (silent, alive) = (turn(), BeginTurn { lease_until: noon() + TimeDelta::hours(1), ..turn() });
+    let (said, thought, called) = (turn(), turn(), turn());
+    let turns = [
+        (&silent, true),
+        (&unstored, true),
+        (&alive, false),
+        (&said, false),
+        (&thought, false),
+        (&called, false),
+    ];
+    for (begin, _) in turns {
+        assert_eq!(room.db.begin_turn(begin.clone()).await, Ok(Begun::New));
+    }
+    room.db.checkpoint(checkpoint(&said, 1, "because"));
+    let mut silently = checkpoint(&thought, 1, "");
+    silently.answer.thinking = "hm".into();
+    room.db.checkpoint(silently);
+    let mut silently = checkpoint(&called, 1, "");
+    silently.answer.tool_calls =
+        vec![ToolCall { id: "1".into(), name: "f".into(), arguments: serde_json::json!({}) }];
+    room.db.checkpoint(silently);
+    for begin in [&said, &thought, &called] {
+        // Its lane keeps the order, and a stranger cancels nothing.
+        assert_eq!(room.db.request_cancel(fresh_id(), begin.turn).await, Ok(false));
+    }
+    assert_eq!(room.db.sweep_dead_turns(alive.owner, noon() + TimeDelta::minutes(1)).await, Ok(5));
+    for (begin, is_freed) in turns {
+        let again = room.db.begin_turn(begin_with(user.id, begin.claim.unwrap().key, "sky")).await;
+        assert_eq!(again, if is_freed { Ok(Begun::New) } else { same_as(begin.turn) });
+    }
 }
 
 pub(super) async fn b14_keys_are_freed_when_they_are_old_some_at_a_time(ground: Ground) {
@@ -256,7 +293,7 @@ pub(super) async fn b14_keys_taken_in_every_order_by_all_lanes_make_nobody_wait_
     let is_postgres = ground.config.database_url.is_some();
     let unhex = if is_postgres { "decode" } else { "unhex" };
     let format = if is_postgres { ", 'hex'" } else { "" };
-    let key: String = keys[KEYS / 2].iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = hex(keys[KEYS / 2]);
     let taken = format!(
         "INSERT INTO idempotency_keys (user_id, key, request, turn_id, created_at)
          SELECT id, {unhex}('{key}'{format}), {unhex}('{key}'{format}), id, created_at FROM users"

@@ -3,11 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     chat::{ChatMessage, Role, ToolCall},
-    conversation::{Activity, CONVERSATIONS_PER_USER, Conversation, ConversationChange, NewMessage},
+    conversation::{
+        Activity, CONVERSATIONS_PER_USER, Conversation, ConversationChange, NewMessage, UNTITLED,
+    },
     id::{ConversationId, UserId},
-    turn::{BeginTurn, TurnStatus},
+    turn::{BeginTurn, Begun, TurnStatus},
 };
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use uuid::Uuid;
 
 use super::{
@@ -167,6 +169,38 @@ pub(super) async fn a_conversation_is_made_and_changed_with_the_words_of_its_tit
     let unknown = room.db.change_conversation(user.id, fresh_id(), renamed("x"), noon()).await;
     assert_eq!(unknown, Err(DbError::NotFound));
     assert_eq!(room.db.create_conversation(fresh_id(), conversation("x")).await, Err(DbError::NotFound));
+}
+
+pub(super) async fn a_conversation_without_a_title_takes_that_of_its_first_turn_and_no_other(ground: Ground) {
+    let room = ground.room().await;
+    let user = some_user(&room.db).await.id;
+    let titled = |conversation, title: &str| {
+        let mut begin = begin_in(user, conversation);
+        exchange(&mut begin).title_if_untitled = Some(title.into());
+        begin
+    };
+    let (bare, renamed_since) = (conversation(UNTITLED), conversation(UNTITLED));
+    for made in [&bare, &renamed_since] {
+        room.db.create_conversation(user, made.clone()).await.unwrap();
+    }
+    let mut orphan = titled(bare.id, "refused");
+    exchange(&mut orphan).parent = Some(fresh_id());
+    assert_eq!(room.db.begin_turn(orphan).await, Err(DbError::NotFound));
+    room.db.change_conversation(user, renamed_since.id, renamed("Ships"), minutes(1)).await.unwrap();
+
+    // The first two may share a transaction.
+    let begins =
+        [titled(bare.id, "Why blue?"), titled(bare.id, "Why blue?"), titled(renamed_since.id, "Whales")];
+    for begun in join_all(begins.into_iter().map(|begin| room.db.begin_turn(begin))).await {
+        assert_eq!(begun, Ok(Begun::New));
+    }
+    room.db.begin_turn(titled(bare.id, "Why black?")).await.unwrap();
+    for (id, title, words) in [(bare.id, "Why blue?", "why blue"), (renamed_since.id, "Ships", "ships")] {
+        let read = room.db.conversation(user, id).await.unwrap().unwrap();
+        assert_eq!(read.title, title);
+        let found = format!("SELECT count(*) FROM conversations WHERE title_words = ' {words} '");
+        assert_eq!(ground.count(&found).await, 1, "{title}");
+    }
 }
 
 pub(super) async fn an_account_makes_no_more_silent_conversations_than_it_may(ground: Ground) {

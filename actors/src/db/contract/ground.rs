@@ -36,6 +36,17 @@ pub(in crate::db) enum Hold {
     Postgres(PgConnection),
 }
 
+impl Hold {
+    /// Takes more, when it can be had.
+    pub(in crate::db) async fn take(&mut self, sql: &str) {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        match self {
+            Self::Sqlite(db) => drop(sql.execute(db).await.unwrap()),
+            Self::Postgres(db) => drop(sql.execute(db).await.unwrap()),
+        }
+    }
+}
+
 fn data_dir() -> PathBuf {
     std::env::temp_dir().join(format!("deepersensor-db-{}", fresh_id::<InstanceId>()))
 }

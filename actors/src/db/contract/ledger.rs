@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use domain::{
     chat::ToolCall,
     id::TurnId,
-    reply::{FailureCode, FinishReason, Timings, Usage, UsageSource},
+    reply::{FailureCode, FinishReason, UsageSource},
     turn::{BeginTurn, Settlement, StoredTurn, TurnStatus},
 };
 
@@ -30,8 +30,8 @@ fn running(begin: &BeginTurn) -> StoredTurn {
         status: TurnStatus::Streaming,
         failure: None,
         finish_reason: None,
-        usage: Usage::default(),
-        timings: Timings::default(),
+        usage: None,
+        timings: None,
         owner: Some(begin.owner),
         created_at: begin.created_at,
         ended_at: None,
@@ -44,8 +44,8 @@ fn ended(begin: &BeginTurn, end: &Settlement) -> StoredTurn {
         status: end.status,
         failure: end.failure,
         finish_reason: end.finish_reason,
-        usage: end.usage,
-        timings: end.timings,
+        usage: Some(end.usage),
+        timings: Some(end.timings),
         ended_at: Some(end.ended_at),
         ..running(begin)
     }
@@ -141,6 +141,19 @@ pub(super) async fn e3_a_turn_is_read_back_as_it_ended(ground: Ground) {
         assert_eq!(room.db.turn(other.id, begin.turn).await, Ok(None));
     }
     assert_eq!(room.db.turn(user.id, fresh_id()).await, Ok(None));
+}
+
+pub(super) async fn e3_an_end_whose_beginning_was_never_written_names_no_answer(ground: Ground) {
+    let room = ground.room().await;
+    let user = some_user(&room.db).await;
+    let first = begin(user.id);
+    room.db.begin_turn(first.clone()).await.unwrap();
+    let lost = begin_in(user.id, stored(&first).conversation);
+    let end = settlement(&lost, "Rayleigh");
+    settle(&room.db, end.clone()).await.unwrap();
+    let ended = StoredTurn { stored: None, owner: None, ..ended(&lost, &end) };
+    assert_eq!(room.db.turn(user.id, lost.turn).await, Ok(Some((ended, answer("")))));
+    assert_eq!(ground.count("SELECT count(*) FROM turns WHERE reply_id IS NOT NULL").await, 1);
 }
 
 pub(super) async fn e3_a_running_turn_is_read_with_its_text_so_far(ground: Ground) {

@@ -5,6 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use domain::{
     id::{TurnId, UserId},
     secret::Secret,
+    turn::TurnStatus,
 };
 use futures_util::future::join_all;
 use support::{fault_proxy::FaultProxy, postgres::Cluster};
@@ -157,4 +158,31 @@ async fn e1_acknowledged_turns_survive_transactions_cut_on_a_slow_link() {
                 WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
     let none = async { while direct.count(idle).await != 0 {} };
     timeout(Duration::from_secs(3), none).await.unwrap();
+}
+
+#[tokio::test]
+async fn e4_a_settlement_that_loses_a_deadlock_is_written_all_the_same() {
+    let ground = Ground::postgres().await;
+    let room = ground.room().await;
+    let user = some_user(&room.db).await;
+    let begun = begin(user.id);
+    room.db.begin_turn(begun.clone()).await.unwrap();
+    // Somebody who holds the message before the turn, and waits longer than we do.
+    let message = stored(&begun).message;
+    let held = format!(
+        "SET LOCAL deadlock_timeout = '1min'; SELECT FROM messages WHERE id = '{message}' FOR UPDATE"
+    );
+    let mut other = ground.hold(&held).await;
+    let told = settling(&room.db, settlement(&begun, "after all"));
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while ground.count(waiting).await == 0 {
+        tokio::time::sleep(PATIENCE / 40).await;
+    }
+    other.take(&format!("SELECT FROM turns WHERE id = '{}' FOR UPDATE", begun.turn)).await;
+    drop(other);
+    assert_eq!(told.await, Ok(Ok(())));
+    let (turn, answer) = room.db.turn(user.id, begun.turn).await.unwrap().unwrap();
+    assert_eq!((turn.status, answer.content.as_str()), (TurnStatus::Complete, "after all"));
+    assert_eq!((room.db.spilled(), room.db.lost_settlements()), (0, 0));
 }

@@ -202,6 +202,7 @@ pub(in crate::db) fn begin(user: UserId) -> BeginTurn {
         exchange: Some(Exchange {
             conversation: fresh_id(),
             new_conversation_title: Some("the sky".into()),
+            title_if_untitled: None,
             parent: None,
             messages: vec![said],
             reply: fresh_id(),

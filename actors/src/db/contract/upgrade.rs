@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     id::{ConversationId, UserId},
-    turn::{BeginTurn, TurnStatus},
+    turn::{BeginTurn, StoredReply, TurnStatus},
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection};
@@ -181,6 +181,12 @@ async fn reads(room: &Running, begin: &BeginTurn) -> (String, TurnStatus) {
     (answer.message.content, answer.status)
 }
 
+/// The text and place of a turn's answer, as this release finds it by the turn.
+async fn answer_of(room: &Running, begin: &BeginTurn) -> (String, Option<StoredReply>) {
+    let (turn, answer) = room.db.turn(begin.user, begin.turn).await.unwrap().unwrap();
+    (answer.content, turn.stored)
+}
+
 fn said(texts: &[(&str, &str)]) -> Vec<(String, String)> {
     texts.iter().map(|(text, status)| ((*text).to_owned(), (*status).to_owned())).collect()
 }
@@ -206,6 +212,7 @@ pub(super) async fn e06_a_turn_of_the_previous_release_is_this_ones_too(mut grou
 
     assert_eq!(previous.checkpoints(&theirs, 1, "because").await, 1);
     assert_eq!(reads(&room, &theirs).await, ("because".into(), TurnStatus::Streaming));
+    assert_eq!(answer_of(&room, &theirs).await, ("because".into(), Some(stored(&theirs))));
     room.db.checkpoint(checkpoint(&theirs, 1, "not this"));
     written(&room, &theirs).await;
     assert_eq!(reads(&room, &theirs).await.0, "because");
@@ -248,6 +255,9 @@ pub(super) async fn e06_a_turn_of_this_release_is_the_previous_ones_too(ground: 
     let ours = begin_in(user.id, conversation);
     room.db.begin_turn(ours.clone()).await.unwrap();
     assert_eq!(previous.settles(&ours, "and at night").await, 1);
+    for (begin, text) in [(&theirs, "at noon"), (&ours, "and at night")] {
+        assert_eq!(answer_of(&room, begin).await, (text.into(), Some(stored(begin))));
+    }
 
     let question = ("why is the sky blue?", "complete");
     let all = said(&[

@@ -253,7 +253,7 @@ pub(super) async fn what_is_not_settled_is_a_request_and_nothing_else(ground: Gr
         shown,
         [(running.turn, TurnStatus::Streaming, false), (swept.turn, TurnStatus::Interrupted, true)]
     );
-    assert!(rows.iter().all(|row| !row.is_settled));
+    assert!(rows.iter().all(|row| row.turn.usage.is_none() && row.turn.timings.is_none()));
 
     // Settled, it is no other turn.
     add(&room, settlement(&running, "done")).await;
@@ -391,7 +391,10 @@ pub(super) async fn the_ledger_pages_from_new_to_old_as_its_owner_asks(ground: G
         entries(&room, ada.id, none()).await.into_iter().find(|row| row.turn.turn == turns[0].turn).unwrap();
     let Settlement { status, usage, timings, failure, finish_reason, ended_at, .. } = turns[0].clone();
     assert_eq!((row.turn.status, row.turn.failure, row.turn.finish_reason), (status, failure, finish_reason));
-    assert_eq!((row.turn.usage, row.turn.timings, row.turn.ended_at), (usage, timings, Some(ended_at)));
+    assert_eq!(
+        (row.turn.usage, row.turn.timings, row.turn.ended_at),
+        (Some(usage), Some(timings), Some(ended_at))
+    );
 
     // A turn of somebody else's is no place in it.
     let stranger = entries(&room, eve.id, none()).await[0].turn.turn;

@@ -98,11 +98,7 @@ impl DbHandle {
         Q: FnOnce(Arc<dyn Store>, u32) -> BoxFuture<'static, Result<Vec<T>, DbError>> + Send + 'static,
     {
         let limit = limit.clamp(1, PAGE_LIMIT_MAX);
-        let mut items = self.read(move |store| query(store, limit + 1)).await?;
-        let has_more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        let next = if has_more { items.last().map(cursor) } else { None };
-        Ok(Page { items, next })
+        Ok(cut(self.read(move |store| query(store, limit + 1)).await?, limit, cursor))
     }
 
     async fn write<T>(&self, lane: Uuid, write: Write) -> Result<T, DbError>
@@ -140,6 +136,14 @@ impl DbHandle {
         }
         Ok(())
     }
+}
+
+/// The page that `items` begin with, of which one more was asked for than it may hold.
+fn cut<T, C>(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> C) -> Page<T, C> {
+    let has_more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| has_more).map(cursor);
+    Page { items, next }
 }
 
 /// What a caller is told whom the database did not answer.

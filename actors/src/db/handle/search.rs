@@ -2,11 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+#[cfg(doc)]
+use domain::conversation::PAGE_LIMIT_MAX;
 use domain::{
-    conversation::{Activity, PAGE_LIMIT_MAX, Page},
+    conversation::{Activity, Conversation, Page},
     id::{MessageId, UserId},
     search::{Found, Hit, Query},
 };
+use futures_util::future::BoxFuture;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
@@ -14,6 +17,7 @@ use crate::db::{
     DbError, DbHandle,
     indexing::{BYTES_AT_ONCE, MESSAGES_AT_ONCE, TITLES_AT_ONCE, Worded, WordedTitle},
     message::Write,
+    store::Store,
 };
 
 /// Texts that snippets are cut from at once.
@@ -24,7 +28,7 @@ const CUT_BYTES_HERE: usize = 64 * 1024;
 
 impl DbHandle {
     /// The owner's conversations whose title has, or one of whose messages has, all words of the query, the last one active
-    /// first; at most [`PAGE_LIMIT_MAX`]. What was said some seconds ago is not found yet.
+    /// first; at most [`PAGE_LIMIT_MAX`]. What was said some seconds ago is not found yet. Like a report, it waits for its turn.
     pub async fn search(
         &self,
         owner: UserId,
@@ -32,17 +36,22 @@ impl DbHandle {
         before: Option<Activity>,
         limit: u32,
     ) -> Result<Page<Found, Activity>, DbError> {
-        let limit = limit.clamp(1, PAGE_LIMIT_MAX) as usize;
         let words = query.words().to_vec();
         let before = before.unwrap_or_else(Activity::latest);
-        let asked = self.read(move |store| store.find(owner, words, before, limit as u32 + 1));
-        let mut rows = asked.await?;
-        let has_more = rows.len() > limit;
-        rows.truncate(limit);
-        let next = rows.last().filter(|_| has_more).map(|(last, _)| last.activity());
-        let hits: Vec<_> = rows.iter().filter_map(|(_, hit)| *hit).collect();
+        let place = |(conversation, _): &(Conversation, _)| conversation.activity();
+        let turn = self.reader_for_long().await?;
+        let find = move |store: Arc<dyn Store>, limit| {
+            let found = store.find(owner, words, before, limit);
+            Box::pin(async move {
+                let found = found.await;
+                drop(turn);
+                found
+            }) as BoxFuture<'static, _>
+        };
+        let Page { items, next } = self.page(limit, place, find).await?;
+        let hits: Vec<_> = items.iter().filter_map(|(_, hit)| *hit).collect();
         let mut snippets = self.snippets(owner, query, &hits).await?;
-        let found = rows.into_iter().map(|(conversation, hit)| {
+        let found = items.into_iter().map(|(conversation, hit)| {
             let hit = hit.and_then(|message| Some(Hit { message, snippet: snippets.remove(&message)? }));
             Found { conversation, hit }
         });

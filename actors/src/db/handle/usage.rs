@@ -11,8 +11,9 @@ use domain::{
         Dimensions, GroupKey, LedgerEntry, LedgerFilter, Tally, UsageQuery, UsageReport, WHOLE_GROUPS_MAX,
     },
 };
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
+use super::cut;
 use crate::db::{DbError, DbHandle, store::Store};
 
 impl DbHandle {
@@ -30,8 +31,7 @@ impl DbHandle {
         after: Option<GroupKey>,
         limit: u32,
     ) -> Result<UsageReport, DbError> {
-        let reports = Arc::clone(&self.reports).acquire_owned();
-        let turn = timeout(self.call_timeout, reports).await.map_err(|_| DbError::Overloaded)?;
+        let turn = self.reader_for_long().await?;
         let limit = limit.clamp(1, WHOLE_GROUPS_MAX);
         self.read(move |store| {
             Box::pin(async move {
@@ -42,6 +42,12 @@ impl DbHandle {
             })
         })
         .await
+    }
+
+    /// Waits until fewer than half of the readers are at what reads many rows. Keep it until that is done.
+    pub(super) async fn reader_for_long(&self) -> Result<OwnedSemaphorePermit, DbError> {
+        let turn = Arc::clone(&self.long_reads).acquire_owned();
+        timeout(self.call_timeout, turn).await.ok().and_then(Result::ok).ok_or(DbError::Overloaded)
     }
 
     /// The owner's turns that the filter lets through, newest first; at most [`PAGE_LIMIT_MAX`].
@@ -64,15 +70,13 @@ async fn report(
     limit: u32,
 ) -> Result<UsageReport, DbError> {
     let is_first = after.is_none();
-    let mut groups = Arc::clone(&store).usage(query.clone(), after, limit + 1).await?;
-    let has_more = groups.len() > limit as usize;
-    groups.truncate(limit as usize);
-    let total: Tally = if is_first && !has_more {
+    let groups = Arc::clone(&store).usage(query.clone(), after, limit + 1).await?;
+    let Page { items: groups, next } = cut(groups, limit, |group| group.of.clone());
+    let total: Tally = if is_first && next.is_none() {
         groups.iter().map(|group| group.tally).sum()
     } else {
         let all = UsageQuery { by: Dimensions::default(), ..query };
         store.usage(all, None, 1).await?.into_iter().map(|group| group.tally).sum()
     };
-    let next = if has_more { groups.last().map(|group| group.of.clone()) } else { None };
     Ok(UsageReport { groups, next, total })
 }

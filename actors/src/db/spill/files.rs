@@ -20,6 +20,8 @@ use crate::data_dir;
 const DIRECTORY: &str = "spill";
 /// A file of this size grows no more.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// The most text handed to the disk at once by one lane, unless a single settlement has more.
+const FRAMES_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct Files {
     data_dir: PathBuf,
@@ -29,9 +31,6 @@ pub(super) struct Files {
     sealed: VecDeque<Segment>,
     bytes: u64,
 }
-
-/// The most text handed to the disk at once by one lane, unless a single settlement has more.
-const FRAMES_BYTES: usize = 8 * 1024 * 1024;
 
 /// Records that go to the disk together, or not at all.
 #[derive(Default)]
@@ -183,18 +182,15 @@ impl Files {
                     "the end of a turn was cut short; nobody was told that it is stored"
                 );
             }
-            let (strange, known): (Vec<_>, Vec<_>) = found
-                .records
-                .iter()
-                .skip(segment.replayed)
-                .map(|bytes| record::read(bytes))
-                .partition(Option::is_none);
+            let (strange, known): (Vec<_>, Vec<_>) =
+                found.records.iter().map(|bytes| record::read(bytes)).partition(Option::is_none);
             segment.is_whole = found.damaged_bytes == 0 && strange.is_empty();
             if !segment.is_whole {
                 let (bytes, turns) = (found.damaged_bytes, strange.len());
                 tracing::error!(path, bytes, turns, "ends of turns are damaged, or of a newer binary");
             }
-            known.into_iter().flatten().collect()
+            // Only what is known was ever given to the database.
+            known.into_iter().flatten().skip(segment.replayed).collect()
         }))
     }
 

@@ -28,7 +28,7 @@ fn from_database(error: &dyn DatabaseError) -> DbError {
         ErrorKind::ForeignKeyViolation => DbError::NotFound,
         // Cancelled by the statement's limit, or by the limit on waiting for a lock.
         _ if ["57014", "55P03"].contains(&code.as_ref()) => DbError::Timeout,
-        _ if LOST_RACE.contains(&code.as_ref()) => DbError::Conflict("concurrent change"),
+        _ if LOST_RACE.contains(&code.as_ref()) => DbError::LOST_RACE,
         _ if postgres_is_away(&code) || sqlite_is_away(&code) => {
             DbError::Unavailable(format!("database error {code}{}", in_words(&code)))
         }

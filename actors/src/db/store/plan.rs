@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use domain::{
     audit::AuditEntry,
-    id::{MessageId, TurnId},
+    id::{ConversationId, MessageId, TurnId},
     turn::{BeginTurn, Begun, Checkpoint, Settlement},
 };
 
@@ -70,6 +70,23 @@ impl<'a> Plan<'a> {
         Self { others, begins, opens, checkpoints, settlements, notes }
     }
 
+    /// The conversations that the batch touches, in the order in which they are held, if it changes any of them for itself.
+    pub(super) fn shared_conversations(&self) -> Vec<ConversationId> {
+        let changed = self.others.iter().filter_map(|(_, write)| match write {
+            Write::UpdateConversation { conversation, .. }
+            | Write::DeleteConversation { conversation, .. } => Some(*conversation),
+            _ => None,
+        });
+        let mut touched: Vec<_> = changed.collect();
+        if !touched.is_empty() {
+            let begun = self.begins.iter().filter_map(|(_, begin)| begin.stored());
+            touched.extend(begun.map(|stored| stored.conversation));
+            touched.sort_unstable();
+            touched.dedup();
+        }
+        touched
+    }
+
     /// The answers of a batch of `length`, all good until told otherwise.
     pub(super) fn answers(length: usize) -> Applied {
         vec![Ok(Written::Done); length]
@@ -94,7 +111,7 @@ impl<'a> Plan<'a> {
                 Some(Standing { turn, same_request, .. }) => {
                     Ok(Begun::Exists { turn: *turn, same_request: *same_request }.into())
                 }
-                None => Err(DbError::Conflict("concurrent change")),
+                None => Err(DbError::LOST_RACE),
             };
             if let Some(answer) = answers.get_mut(*place) {
                 *answer = lost;

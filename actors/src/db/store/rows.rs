@@ -4,7 +4,7 @@
 //! Times travel as microseconds since 1970. A NUL character is stored as U+FFFD: Postgres has no text with NUL, and one
 //! such message must not fail the transaction it shares.
 
-use std::{borrow::Cow, net::IpAddr, time::Duration};
+use std::{borrow::Cow, collections::HashMap, net::IpAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -25,6 +25,7 @@ use crate::{
         DbError,
         indexing::{Worded, WordedTitle},
     },
+    digest::hex,
 };
 
 /// How many turns one look for requests to cancel finds; the next one finds those that are left.
@@ -154,8 +155,8 @@ pub(super) struct WordsRow<'a> {
 #[derive(Serialize)]
 pub(super) struct TitleRow<'a> {
     id: ConversationId,
-    title: &'a str,
-    words: &'a str,
+    title: Cow<'a, str>,
+    words: Cow<'a, str>,
 }
 
 /// When something was last used.
@@ -172,8 +173,9 @@ impl ClaimRow {
         Some(Self {
             turn: begin.turn,
             user: begin.user,
-            key: hex(&key),
-            request: hex(&request),
+            // Both databases read it with a function of their own (`unhex`, `decode`).
+            key: hex(key),
+            request: hex(request),
             at: micros(begin.created_at),
         })
     }
@@ -348,8 +350,26 @@ impl<'a> WordsRow<'a> {
 
 impl<'a> TitleRow<'a> {
     pub(super) fn of(worded: &'a [WordedTitle]) -> Vec<Self> {
-        let row = |one: &'a WordedTitle| Self { id: one.conversation, title: &one.title, words: &one.words };
+        let row = |one: &'a WordedTitle| Self {
+            id: one.conversation,
+            title: Cow::Borrowed(&one.title),
+            words: Cow::Borrowed(&one.words),
+        };
         worded.iter().map(row).collect()
+    }
+
+    /// What turns call the conversations that have no title: one for each.
+    pub(super) fn of_untitled(begins: &[(usize, &'a BeginTurn)]) -> Vec<Self> {
+        let mut rows = HashMap::new();
+        for exchange in begins.iter().filter_map(|(_, begin)| begin.exchange.as_ref()) {
+            let Some(title) = &exchange.title_if_untitled else { continue };
+            rows.entry(exchange.conversation).or_insert_with(|| Self {
+                id: exchange.conversation,
+                title: storable(title),
+                words: Cow::Owned(title_words(title)),
+            });
+        }
+        rows.into_values().collect()
     }
 }
 
@@ -384,11 +404,6 @@ pub(super) fn nobodys_address() -> String {
 
 pub(super) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
-}
-
-/// Both databases read it with a function of their own (`unhex`, `decode`).
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn text_of(answer: &Answer) -> (Cow<'_, str>, Option<Cow<'_, str>>, Option<String>) {

@@ -1,7 +1,10 @@
 //! What a process that died leaves to those that live.
 
 use chrono::TimeDelta;
-use domain::turn::{BeginTurn, Claim};
+use domain::{
+    reply::Answer,
+    turn::{BeginTurn, Checkpoint, Claim, Exchange},
+};
 
 use super::*;
 
@@ -15,7 +18,14 @@ async fn e2_b14_turns_of_a_dead_process_end_at_the_start_and_old_keys_are_freed(
         user: ada.user,
         key: None,
         claim: Some(Claim { key: [age; 32], request: [0; 32] }),
-        exchange: None,
+        exchange: Some(Exchange {
+            conversation: fresh_id(),
+            new_conversation_title: Some("left behind".to_owned()),
+            title_if_untitled: None,
+            parent: None,
+            messages: Vec::new(),
+            reply: fresh_id(),
+        }),
         model: "m:latest".into(),
         owner: fresh_id(),
         // The store has room for one service, so no lease of another says anything.
@@ -25,6 +35,10 @@ async fn e2_b14_turns_of_a_dead_process_end_at_the_start_and_old_keys_are_freed(
     let (old, young) = (left_behind(25), left_behind(23));
     for turn in [&old, &young] {
         house.db.begin_turn(turn.clone()).await.unwrap();
+        // Without any text its key would be freed at once.
+        let answer = Answer { content: "so far".to_owned(), ..Answer::default() };
+        let reply = turn.stored().unwrap().message;
+        house.db.checkpoint(Checkpoint { turn: turn.turn, reply, seq: 1, answer });
     }
     // Its successor begins as at the start of a service.
     house.kill("models_sup/leases");

@@ -158,8 +158,8 @@ impl Room {
             status: TurnStatus::Streaming,
             failure: None,
             finish_reason: None,
-            usage: Usage::default(),
-            timings: Timings::default(),
+            usage: None,
+            timings: None,
             owner: Some(self.instance),
             created_at: DateTime::UNIX_EPOCH,
             ended_at: None,
@@ -255,7 +255,7 @@ impl Script {
             stored = row.stored.map(|_| true);
             let Ending { usage, timings, .. } = ending_as(outcome.clone(), None);
             (row.status, row.finish_reason) = (TurnStatus::Complete, Some(FinishReason::Stop));
-            (row.usage, row.timings) = (usage, timings);
+            (row.usage, row.timings) = (Some(usage), Some(timings));
         });
         let ending = ending_as(outcome, stored);
         self.ending.set(ending.clone()).unwrap();

@@ -173,6 +173,15 @@ pub(super) async fn hold(
     .await?)
 }
 
+/// Holds those of them that there are, in the order of their ids, to the end of the transaction.
+pub(super) async fn hold_all(db: &mut PgConnection, ids: &[ConversationId]) -> Result<(), DbError> {
+    let ids: Vec<_> = ids.iter().map(|id| id.as_uuid()).collect();
+    sqlx::query!("SELECT id FROM conversations WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", &ids)
+        .fetch_all(db)
+        .await?;
+    Ok(())
+}
+
 /// Writes all of it that can change.
 pub(super) async fn set(db: &mut PgConnection, conversation: &Conversation) -> Result<(), DbError> {
     let title = storable(&conversation.title);

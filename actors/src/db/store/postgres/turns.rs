@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
+    conversation::UNTITLED,
     id::{InstanceId, TurnId, UserId},
     turn::{BeginTurn, Checkpoint, Settlement},
 };
@@ -12,7 +13,7 @@ use sqlx::PgConnection;
 
 use crate::db::{
     DbError,
-    store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TurnRow, UsageRow, json},
+    store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TitleRow, TurnRow, UsageRow, json},
 };
 
 /// Creates the conversations that are new, and names the turns that may begin: those that are said nowhere, and those whose
@@ -89,8 +90,20 @@ pub(super) async fn begin(db: &mut PgConnection, begins: &[(usize, &BeginTurn)])
            WHERE conversations.id = said.conversation"#,
         turns
     )
-    .execute(db)
+    .execute(&mut *db)
     .await?;
+    let titles = TitleRow::of_untitled(begins);
+    if !titles.is_empty() {
+        sqlx::query!(
+            "UPDATE conversations SET title = r.title, title_words = r.words
+             FROM json_to_recordset($1::text::json) AS r (id uuid, title text, words text)
+             WHERE conversations.id = r.id AND conversations.title = $2",
+            json(&titles)?,
+            UNTITLED
+        )
+        .execute(db)
+        .await?;
+    }
     Ok(())
 }
 
@@ -129,6 +142,11 @@ pub(super) async fn checkpoint(db: &mut PgConnection, checkpoints: &[&Checkpoint
 pub(super) async fn settle(db: &mut PgConnection, settlements: &[&Settlement]) -> Result<(), DbError> {
     let usage = json(&settlements.iter().map(|settlement| UsageRow::of(settlement)).collect::<Vec<_>>())?;
     let replies: Vec<_> = settlements.iter().filter_map(|settlement| ReplyRow::of(settlement)).collect();
+    // Turns before their messages, as the sweep holds them.
+    let turns: Vec<_> = settlements.iter().map(|settlement| settlement.turn.as_uuid()).collect();
+    sqlx::query!("SELECT id FROM turns WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", &turns)
+        .fetch_all(&mut *db)
+        .await?;
     // The answers first: whether a turn may still be settled is read from its row, which the second statement changes. One
     // that was interrupted may have been indexed with the words it had then.
     if !replies.is_empty() {
@@ -149,7 +167,7 @@ pub(super) async fn settle(db: &mut PgConnection, settlements: &[&Settlement]) -
         r#"INSERT INTO turns (id, user_id, api_key_id, conversation_id, reply_id, model, status, failure, finish_reason, prompt_tokens,
                               completion_tokens, usage_source, queued_ms, load_ms, first_token_ms, total_ms,
                               created_at, ended_at)
-           SELECT r.id, r."user", r.key, c.id, r.reply, r.model, r.status, r.failure, r.finish_reason, r.prompt_tokens,
+           SELECT r.id, r."user", r.key, c.id, m.id, r.model, r.status, r.failure, r.finish_reason, r.prompt_tokens,
                   r.completion_tokens, r.usage_source, r.queued_ms, r.load_ms, r.first_token_ms, r.total_ms,
                   to_timestamp(r.at / 1e6), to_timestamp(r.ended_at / 1e6)
            FROM json_to_recordset($1::text::json)
@@ -158,6 +176,7 @@ pub(super) async fn settle(db: &mut PgConnection, settlements: &[&Settlement]) -
                       queued_ms bigint, load_ms bigint, first_token_ms bigint, total_ms bigint, at bigint,
                       ended_at bigint)
            LEFT JOIN conversations c ON c.id = r.conversation
+           LEFT JOIN messages m ON m.id = r.reply AND m.turn_id = r.id
            ORDER BY r.id
            ON CONFLICT (id) DO UPDATE SET
                status = excluded.status, failure = excluded.failure, finish_reason = excluded.finish_reason,
@@ -190,7 +209,8 @@ pub(super) async fn renew(
     Ok(())
 }
 
-/// Interrupts the turns whose lease ran out, and those of others than the `sole` instance that can be alive.
+/// Interrupts the turns whose lease ran out, and those of others than the `sole` instance that can be alive. The keys of
+/// those that left nothing to answer with are free again.
 pub(super) async fn sweep(
     db: &mut PgConnection,
     now: DateTime<Utc>,
@@ -202,7 +222,13 @@ pub(super) async fn sweep(
                UPDATE turns SET status = 'interrupted', ended_at = $1 WHERE id IN
                    (SELECT id FROM turns WHERE status = 'streaming' AND (lease_until < $1 OR owner <> $2)
                     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
-               RETURNING id),
+               RETURNING id, reply_id),
+           freed AS (
+               DELETE FROM idempotency_keys WHERE turn_id IN
+                   (SELECT k.turn_id FROM swept JOIN idempotency_keys k ON k.turn_id = swept.id
+                    WHERE NOT EXISTS (SELECT FROM messages m WHERE m.id = swept.reply_id AND
+                                      (m.content <> '' OR m.thinking IS NOT NULL OR m.tool_calls IS NOT NULL))
+                    FOR UPDATE OF k SKIP LOCKED)),
            ended AS (
                UPDATE messages SET status = 'interrupted'
                FROM swept WHERE messages.turn_id = swept.id AND messages.status = 'streaming')

@@ -2,7 +2,8 @@
 
 use super::{
     super::{
-        Connection, audit, claims as keys, passwords, purge as rows, search, signing_keys, touch, turns,
+        Connection, audit, claims as keys, conversations as rooms, passwords, purge as rows, search,
+        signing_keys, touch, turns,
     },
     accounts, claims, conversations, grants, purge, sessions,
 };
@@ -17,6 +18,11 @@ pub(in crate::db::store) async fn apply(db: &mut Connection, batch: &[&Write]) -
     let mut answers = Plan::answers(batch.len());
     // Before anything else is held: who waits for another lane's keys keeps nobody waiting but for keys that come before.
     claims::take(&mut *db, &mut plan, &mut answers).await?;
+    let shared = plan.shared_conversations();
+    if !shared.is_empty() {
+        // Before one is changed, or two lanes could hold what the other wants.
+        rooms::hold_all(&mut *db, &shared).await?;
+    }
     for (place, write) in &plan.others {
         let answer = match alone(&mut *db, write).await {
             Ok(written) => Ok(written),

@@ -22,7 +22,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{connect, place::Place};
-use crate::{clock::fresh_id, data_dir};
+use crate::{clock::fresh_id, data_dir, digest::hex};
 
 /// Why there is no copy, or nothing was put back; for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -268,7 +268,7 @@ fn sum_of(source: &mut impl Read, copy: &mut impl Write) -> io::Result<String> {
         sum.update(read);
         copy.write_all(read)?;
     }
-    Ok(sum.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(sum.finish()))
 }
 
 /// An empty file of nobody else's beside the one that is to be.

@@ -166,6 +166,12 @@ pub(super) async fn hold(
     one(db, owner, id).await
 }
 
+/// There is one writer: whatever it touches is held.
+#[expect(clippy::unused_async, reason = "called like the statement of Postgres")]
+pub(super) async fn hold_all(_: &mut SqliteConnection, _: &[ConversationId]) -> Result<(), DbError> {
+    Ok(())
+}
+
 /// Writes all of it that can change.
 pub(super) async fn set(db: &mut SqliteConnection, conversation: &Conversation) -> Result<(), DbError> {
     sqlx::query(

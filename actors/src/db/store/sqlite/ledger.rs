@@ -14,6 +14,8 @@ use crate::db::{
     store::{rows::CANCELS_MAX, stored::TurnColumns},
 };
 
+/// The turn with its answer: the message that it names or, where it names none as those of the release before did not, the
+/// newest that it made.
 pub(in crate::db::store) async fn turn(
     db: &mut SqliteConnection,
     user: UserId,
@@ -22,10 +24,12 @@ pub(in crate::db::store) async fn turn(
     let row = sqlx::query(
         "SELECT t.id, t.user_id, t.model,
                 (SELECT c.id FROM conversations c WHERE c.id = t.conversation_id AND c.deleted_at IS NULL) AS conversation_id,
-                t.reply_id, t.status, t.failure, t.finish_reason, t.prompt_tokens, t.completion_tokens, t.usage_source,
+                m.id AS reply_id, t.status, t.failure, t.finish_reason, t.prompt_tokens, t.completion_tokens, t.usage_source,
                 t.queued_ms, t.load_ms, t.first_token_ms, t.total_ms, t.owner, t.created_at, t.ended_at,
                 coalesce(m.content, '') AS content, m.thinking, m.tool_calls
-         FROM turns t LEFT JOIN messages m ON m.id = t.reply_id AND m.conversation_id = t.conversation_id
+         FROM turns t LEFT JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = coalesce(t.reply_id,
+             (SELECT a.id FROM messages a WHERE a.conversation_id = t.conversation_id AND a.turn_id = t.id
+                                            AND a.role = 'assistant' ORDER BY a.id DESC LIMIT 1))
          WHERE t.id = ? AND t.user_id = ?",
     )
     .bind(turn.as_uuid())

@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
+    conversation::UNTITLED,
     id::{InstanceId, TurnId, UserId},
     turn::{BeginTurn, Checkpoint, Settlement},
 };
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::db::{
     DbError,
-    store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TurnRow, UsageRow, json, micros},
+    store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TitleRow, TurnRow, UsageRow, json, micros},
 };
 
 /// Creates the conversations that are new, and names the turns that may begin: those that are said nowhere, and those whose
@@ -82,8 +83,19 @@ pub(super) async fn begin(db: &mut SqliteConnection, begins: &[(usize, &BeginTur
          WHERE conversations.id = said.id",
     )
     .bind(turns)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
+    let titles = TitleRow::of_untitled(begins);
+    if !titles.is_empty() {
+        sqlx::query(
+            "UPDATE conversations SET title = value->>'title', title_words = value->>'words'
+             FROM jsonb_each(?) WHERE conversations.id = unhex(value->>'id', '-') AND title = ?",
+        )
+        .bind(json(&titles)?)
+        .bind(UNTITLED)
+        .execute(db)
+        .await?;
+    }
     Ok(())
 }
 
@@ -143,7 +155,8 @@ pub(super) async fn settle(db: &mut SqliteConnection, settlements: &[&Settlement
                             completion_tokens, usage_source, queued_ms, load_ms, first_token_ms, total_ms,
                             created_at, ended_at)
          SELECT unhex(value->>'id', '-'), unhex(value->>'user', '-'), unhex(value->>'key', '-'),
-                (SELECT id FROM conversations WHERE id = unhex(value->>'conversation', '-')), unhex(value->>'reply', '-'),
+                (SELECT id FROM conversations WHERE id = unhex(value->>'conversation', '-')),
+                (SELECT id FROM messages WHERE id = unhex(value->>'reply', '-') AND turn_id = unhex(value->>'id', '-')),
                 value->>'model', value->>'status', value->>'failure', value->>'finish_reason',
                 value->>'prompt_tokens', value->>'completion_tokens', value->>'usage_source', value->>'queued_ms',
                 value->>'load_ms', value->>'first_token_ms', value->>'total_ms', value->>'at', value->>'ended_at'
@@ -175,13 +188,24 @@ pub(super) async fn renew(
     Ok(())
 }
 
-/// Interrupts the turns whose lease ran out, and those of others than the `sole` instance that can be alive.
+/// Interrupts the turns whose lease ran out, and those of others than the `sole` instance that can be alive. The keys of
+/// those that left nothing to answer with are free again.
 pub(super) async fn sweep(
     db: &mut SqliteConnection,
     now: DateTime<Utc>,
     sole: Option<InstanceId>,
 ) -> Result<u64, DbError> {
     let sole = sole.map(InstanceId::as_uuid);
+    sqlx::query(
+        "DELETE FROM idempotency_keys WHERE turn_id IN
+             (SELECT t.id FROM turns t LEFT JOIN messages m ON m.id = t.reply_id
+              WHERE t.status = 'streaming' AND (t.lease_until < ? OR t.owner <> ?)
+                AND coalesce(m.content, '') = '' AND m.thinking IS NULL AND m.tool_calls IS NULL)",
+    )
+    .bind(micros(now))
+    .bind(sole)
+    .execute(&mut *db)
+    .await?;
     sqlx::query(
         "UPDATE messages SET status = 'interrupted' WHERE status = 'streaming' AND turn_id IN
              (SELECT id FROM turns WHERE status = 'streaming' AND (lease_until < ? OR owner <> ?))",

@@ -45,6 +45,17 @@ impl TryFrom<TurnColumns> for (StoredTurn, Answer) {
 
     fn try_from(row: TurnColumns) -> Result<Self, DbError> {
         let stored = row.conversation_id.zip(row.reply_id);
+        // Where its usage comes from is written with its end, and where nobody wrote one there are zeros only.
+        let source = word(row.usage_source.as_deref(), UsageSource::parse, "turns.usage_source")?;
+        let prompt_tokens = tokens(row.prompt_tokens, "turns.prompt_tokens")?;
+        let completion_tokens = tokens(row.completion_tokens, "turns.completion_tokens")?;
+        let usage = source.map(|source| Usage { prompt_tokens, completion_tokens, source });
+        let timings = Timings {
+            queued: duration(row.queued_ms, "turns.queued_ms")?.unwrap_or_default(),
+            load: duration(row.load_ms, "turns.load_ms")?.unwrap_or_default(),
+            first_token: duration(row.first_token_ms, "turns.first_token_ms")?,
+            total: duration(row.total_ms, "turns.total_ms")?.unwrap_or_default(),
+        };
         let turn = StoredTurn {
             turn: row.id.into(),
             user: row.user_id.into(),
@@ -57,19 +68,8 @@ impl TryFrom<TurnColumns> for (StoredTurn, Answer) {
                 .ok_or_else(|| broken("turns.status"))?,
             failure: word(row.failure.as_deref(), FailureCode::parse, "turns.failure")?,
             finish_reason: word(row.finish_reason.as_deref(), FinishReason::parse, "turns.finish_reason")?,
-            usage: Usage {
-                prompt_tokens: tokens(row.prompt_tokens, "turns.prompt_tokens")?,
-                completion_tokens: tokens(row.completion_tokens, "turns.completion_tokens")?,
-                // Not known before its end, and never where nobody wrote one.
-                source: word(row.usage_source.as_deref(), UsageSource::parse, "turns.usage_source")?
-                    .unwrap_or_default(),
-            },
-            timings: Timings {
-                queued: duration(row.queued_ms, "turns.queued_ms")?.unwrap_or_default(),
-                load: duration(row.load_ms, "turns.load_ms")?.unwrap_or_default(),
-                first_token: duration(row.first_token_ms, "turns.first_token_ms")?,
-                total: duration(row.total_ms, "turns.total_ms")?.unwrap_or_default(),
-            },
+            usage,
+            timings: usage.and(Some(timings)),
             owner: row.owner.map(InstanceId::from),
             created_at: row.created_at,
             ended_at: row.ended_at,

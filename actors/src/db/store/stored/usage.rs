@@ -104,8 +104,6 @@ impl TryFrom<LedgerColumns> for LedgerEntry {
     type Error = DbError;
 
     fn try_from(row: LedgerColumns) -> Result<Self, DbError> {
-        // The sweep ends a turn without a word about what it took.
-        let is_settled = row.usage_source.is_some();
         let turn = TurnColumns {
             id: row.id,
             user_id: row.user_id,
@@ -131,7 +129,7 @@ impl TryFrom<LedgerColumns> for LedgerEntry {
             tool_calls: None,
         };
         let (turn, _) = turn.try_into()?;
-        Ok(Self { turn, key: row.api_key_id.map(Into::into), key_name: row.key_name, is_settled })
+        Ok(Self { turn, key: row.api_key_id.map(Into::into), key_name: row.key_name })
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use domain::quota::Quota;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Client, Cmd, RedisError, Value, aio::MultiplexedConnection};
 
 use super::{
     memory_advice,
@@ -28,6 +28,7 @@ use crate::{
         key::{Charges, Key},
         metrics::RedisMetrics,
     },
+    redis::{CONNECT_PATIENCE, connect},
     room::RoomContext,
 };
 
@@ -35,15 +36,13 @@ use crate::{
 const FAILURES: u32 = 5;
 /// Between two attempts to reach a server that is away.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How long one attempt may take to connect, and as long for each answer, at least.
-const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) struct Link {
     client: Client,
     /// `None` while the breaker is open.
     live: ArcSwapOption<Live>,
     failures: AtomicU32,
-    /// For each answer; no shorter than a question may take.
+    /// For each answer; no shorter than connecting or a question may take.
     answer_patience: Duration,
     /// Whether the operator was told what the server's memory is not fit for.
     has_advised: AtomicBool,
@@ -80,7 +79,7 @@ impl Link {
             client,
             live: ArcSwapOption::empty(),
             failures: AtomicU32::new(0),
-            answer_patience: PROBE_PATIENCE.max(question_patience),
+            answer_patience: CONNECT_PATIENCE.max(question_patience),
             has_advised: AtomicBool::new(false),
             metrics,
             ctx: ctx.clone(),
@@ -138,10 +137,7 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<(), Failure> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PROBE_PATIENCE))
-            .set_response_timeout(Some(self.answer_patience));
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = connect(&self.client, self.answer_patience).await?;
         let scripts = Scripts::load(&mut connection).await?;
         let live = Arc::new(Live { connection, scripts });
         live.decide_something().await?;

@@ -26,7 +26,6 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use domain::secret::Secret;
-use redis::Client;
 use tokio::{sync::mpsc, time::Instant};
 
 #[cfg(doc)]
@@ -43,6 +42,7 @@ use crate::{
         message::RateLimitMessage,
         metrics::{Metrics, RedisMetrics},
     },
+    redis::client,
     room::RoomContext,
     system::StartError,
 };
@@ -67,8 +67,7 @@ impl Backend for Redis {
 ///
 /// Why not, for the operator; never with the address, which holds credentials.
 pub(crate) async fn look(url: &Secret<String>) -> Result<(), String> {
-    let client =
-        Client::open(url.reveal().as_str()).map_err(|_| "REDIS_URL is no address of a Redis server")?;
+    let client = client(url)?;
     let asked = async {
         let mut connection = client.get_multiplexed_async_connection().await?;
         redis::cmd("PING").query_async::<String>(&mut connection).await
@@ -84,9 +83,7 @@ pub(in crate::rate_limit) async fn connect(
     metrics: Metrics,
     numbers: RedisMetrics,
 ) -> Result<MakeBackend, StartError> {
-    // The error could quote the address.
-    let client = Client::open(url.reveal().as_str())
-        .map_err(|_| StartError::Config("REDIS_URL is no address of a Redis server".to_owned()))?;
+    let client = client(url).map_err(|error| StartError::Config(error.to_owned()))?;
     let config = live.load_full();
     let link = Link::start(client, config.redis_patience, numbers.clone(), ctx).await;
     let tracker = ctx.tracker.clone();
