@@ -38,6 +38,10 @@ const SERVER_LIMITS: [(&str, &str); 6] = [
 /// is told what a replica has (see [`replica`](super::replica)).
 const COMMITS: [(&str, &str); 1] = [("synchronous_commit", "on")];
 
+/// What every question of ours reads is a few neighbours in an index. By the server's own figure, which is meant for disks that turn,
+/// a table it has no statistics of yet is sorted as a whole instead: 7 ms rather than 0.1 for the first page of 10,000 messages.
+const PLANS: [(&str, &str); 1] = [("random_page_cost", "1.1")];
+
 /// How long a migration may wait for a lock, with everybody else behind it.
 const MIGRATION_LIMITS: [(&str, &str); 1] = [("lock_timeout", "30s")];
 
@@ -53,7 +57,7 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn options(url: &Secret<String>) -> Result<PgConnectOptions, OpenError> {
-    Ok(plain_options(url)?.options(SERVER_LIMITS).options(COMMITS))
+    Ok(plain_options(url)?.options(SERVER_LIMITS).options(COMMITS).options(PLANS))
 }
 
 pub(super) fn pool(options: PgConnectOptions, size: usize, acquire_timeout: Duration) -> PgPool {
