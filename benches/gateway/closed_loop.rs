@@ -1,16 +1,20 @@
-//! Closed-loop load: every connection asks again as soon as it was answered.
+//! Closed-loop load: every connection asks again as soon as it was answered, or a little later if there was no room for it: what
+//! turns take is written behind their replies, and a store that writes more slowly than they come is waited for.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::future::try_join_all;
 use support::{client::Connection, stats::percentile};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::{ground::System, request::Request};
 
 /// Load before the clock starts: connections, caches and pools get warm.
 const WARM_UP: Duration = Duration::from_millis(150);
+
+/// How long a connection waits that was refused.
+const REFUSED_WAIT: Duration = Duration::from_millis(20);
 
 /// What a window of load brought.
 pub struct Window {
@@ -56,8 +60,11 @@ async fn ask_until(open: &mut [Connection], request: &Request, end: Instant) -> 
             if asked >= end {
                 return Ok(latencies_ms);
             }
-            request.send(connection, |_| {}).await?;
-            latencies_ms.push(asked.elapsed().as_secs_f64() * 1e3);
+            if request.send_unless_full(connection, |_| {}).await? {
+                latencies_ms.push(asked.elapsed().as_secs_f64() * 1e3);
+            } else {
+                sleep(REFUSED_WAIT).await;
+            }
         }
     });
     Ok(try_join_all(each).await?.concat())

@@ -140,16 +140,30 @@ impl Request {
     }
 
     /// Sends it and checks the reply; `see` gets the body as it comes.
-    pub async fn send(&self, connection: &mut Connection, mut see: impl FnMut(&[u8])) -> Result<()> {
+    pub async fn send(&self, connection: &mut Connection, see: impl FnMut(&[u8])) -> Result<()> {
+        let is_answered = self.send_unless_full(connection, see).await?;
+        ensure!(is_answered, "{:?} had no room", self.dialect);
+        Ok(())
+    }
+
+    /// The same; `false` says that it was refused for want of room (503).
+    pub async fn send_unless_full(
+        &self,
+        connection: &mut Connection,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<bool> {
         let mut tail = Tail(Vec::with_capacity(2 * TAIL_BYTES));
         let status = connection.ask(&self.bytes, |piece| {
             see(piece);
             tail.push(piece);
         });
         let status = status.await?;
+        if status == 503 {
+            return Ok(false);
+        }
         let is_good = status == 200 && self.marks.iter().all(|mark| mark.find(&tail.0).is_some());
         ensure!(is_good, "{:?} gave a bad reply, status {status}: {}", self.dialect, excerpt(&tail.0));
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -20,7 +20,7 @@ use support::{
     nginx::{self, Nginx},
     process::{Scratch, Service},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     process::{Family, pinned},
@@ -29,6 +29,9 @@ use crate::{
 
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Changes on their way into the store.
+const WRITING: &str = "deepersensor_gate_in_use{gate=\"db_write\"}";
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 const EMAIL: &str = "load@example.org";
 const PASSWORD: &str = "a long enough passphrase";
 
@@ -161,6 +164,17 @@ impl Gateway {
         let (status, reply) = post(self.addr, "/v1/api-keys", &bearer, &body).await?;
         ensure!(status == 201, "cannot make a key: {status} {reply}");
         Ok(serde_json::from_str::<Created>(&reply)?.key)
+    }
+
+    /// Waits until everything that is written behind replies is in the store.
+    pub async fn settled(&self) -> Result<()> {
+        let writing = async {
+            while self.metric(WRITING).await? > 0.0 {
+                sleep(LOOK_EVERY).await;
+            }
+            Ok(())
+        };
+        timeout(SETTLED_WITHIN, writing).await.context("the store is not done with its writes")?
     }
 
     /// A counter's present value.

@@ -25,7 +25,9 @@ pub async fn measure(run: &Run<'_>, store: Store) -> Result<String> {
     let mut rows: Vec<Row> = Vec::new();
     for (connections, name) in [(1, "1 connection"), (16, "16 connections"), (64, "64 connections")] {
         let measured = interleave(run, &ground.systems, async |at, system| {
+            gateway.settled().await?;
             let base = load(system, &not_kept[at], connections, run.window).await?;
+            gateway.settled().await?;
             let (writes, commits) = (gateway.metric(WRITES).await?, gateway.metric(COMMITS).await?);
             let window = load(system, &kept[at], connections, run.window).await?;
             let writes = gateway.metric(WRITES).await? - writes;
