@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actors::system::System;
 use domain::principal::Access::{self, Admin, Anybody, Operator, Public, Scope, Session};
-use domain::principal::Scope::{Chat as Chatting, Conversations, Models, Usage};
+use domain::principal::Scope::{Chat as Chatting, Conversations, Embeddings, Models, Usage};
 use http::Method;
 
 use crate::{
@@ -17,11 +17,13 @@ use crate::{
     },
     routes::{
         admin::{audit, invites, reload, signing_keys, tree, usage as all_usage, users},
-        api_keys,
+        anthropic, api_keys,
         auth::{account, leaving, sessions, sign_in},
         chat, conversations,
         export::{self, Exports},
-        health, jwks, ledger, models, openapi, ops, turns, usage,
+        health, jwks, ledger, models, ollama,
+        openai::{chat_completions, completions, embeddings},
+        openapi, ops, turns, usage,
     },
 };
 
@@ -52,6 +54,21 @@ pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
         route(GET, "/v1/models/{*id}", Scope(Models), Request, models::read),
         route(POST, "/v1/chat", Scope(Chatting), Turn, chat::reply).with_patience(Chat),
         route(POST, "/v1/chat/stream", Scope(Chatting), Turn, chat::stream).with_patience(Chat),
+        route(POST, "/v1/messages", Scope(Chatting), Turn, anthropic::messages).with_patience(Chat),
+        route(POST, "/v1/messages/count_tokens", Scope(Chatting), Request, anthropic::count_tokens),
+        route(GET, "/", Public, Request, ollama::catalogue::running),
+        route(GET, "/api/version", Public, Request, ollama::catalogue::version),
+        route(GET, "/api/tags", Scope(Models), Request, ollama::catalogue::tags),
+        route(GET, "/api/ps", Scope(Models), Request, ollama::catalogue::loaded),
+        route(POST, "/api/show", Scope(Models), Request, ollama::catalogue::show),
+        route(POST, "/api/chat", Scope(Chatting), Turn, ollama::answer::chat).with_patience(Chat),
+        route(POST, "/api/generate", Scope(Chatting), Turn, ollama::answer::generate).with_patience(Chat),
+        route(POST, "/api/embed", Scope(Embeddings), Turn, ollama::embed::embed).with_patience(Chat),
+        route(POST, "/api/embeddings", Scope(Embeddings), Turn, ollama::embed::embed_one).with_patience(Chat),
+        route(POST, "/v1/chat/completions", Scope(Chatting), Turn, chat_completions::create)
+            .with_patience(Chat),
+        route(POST, "/v1/completions", Scope(Chatting), Turn, completions::create).with_patience(Chat),
+        route(POST, "/v1/embeddings", Scope(Embeddings), Turn, embeddings::create).with_patience(Chat),
         route(GET, "/v1/turns/{id}", Scope(Chatting), Request, turns::read),
         route(DELETE, "/v1/turns/{id}", Scope(Chatting), Request, turns::cancel),
         route(GET, "/v1/turns/{id}/stream", Scope(Chatting), Request, turns::stream).with_patience(Following),
@@ -160,7 +177,9 @@ mod tests {
         let public: BTreeSet<_> =
             table.routes().filter(|route| route.access == Public).map(|route| route.path).collect();
         let expected = [
+            "/",
             "/.well-known/jwks.json",
+            "/api/version",
             "/health",
             "/healthz",
             "/openapi.json",

@@ -77,7 +77,7 @@ impl ChatMessage {
 }
 
 /// Tokens by rule of thumb, at least one: near enough for English text and code until somebody counts.
-fn tokens(bytes: usize, images: usize) -> u32 {
+pub(crate) fn tokens(bytes: usize, images: usize) -> u32 {
     const BYTES_PER_TOKEN: usize = 4;
     const TOKENS_PER_IMAGE: usize = 512;
     u32::try_from(bytes / BYTES_PER_TOKEN + images * TOKENS_PER_IMAGE).unwrap_or(u32::MAX).max(1)
@@ -131,6 +131,26 @@ pub enum Think {
     Max,
 }
 
+/// Whether the model has to call one of the tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ToolChoice {
+    /// As it sees fit.
+    #[default]
+    Auto,
+    /// One at least. Servers that cannot be told so (Ollama) treat it as [`ToolChoice::Auto`].
+    Required,
+}
+
+/// A text to go on with, in place of a chat to answer: the request has one message of a user, which is that text, and may have a
+/// system prompt before it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Completion {
+    /// What follows the gap that the model is to fill.
+    pub suffix: Option<String>,
+    /// The text is given to the model as it is, without its template.
+    pub raw: bool,
+}
+
 /// One prompt, validated: at least one message, or a stored one that it answers, all within [`limits`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatRequest {
@@ -141,9 +161,29 @@ pub struct ChatRequest {
     pub tools: Vec<Value>,
     pub format: Option<Format>,
     pub think: Option<Think>,
+    pub tool_choice: ToolChoice,
+    /// Asks for the probability of each token of the answer, and of so many others in its place.
+    pub logprobs: Option<u8>,
+    /// Continue the text rather than answer it.
+    pub completion: Option<Completion>,
 }
 
 impl ChatRequest {
+    /// A chat to answer in the model's own way.
+    pub fn new(model: ModelName, messages: Vec<ChatMessage>) -> Self {
+        Self {
+            model,
+            messages,
+            sampling: Sampling::default(),
+            tools: Vec::new(),
+            format: None,
+            think: None,
+            tool_choice: ToolChoice::Auto,
+            logprobs: None,
+            completion: None,
+        }
+    }
+
     /// Tokens of the prompt by rule of thumb, at least one.
     pub fn estimated_prompt_tokens(&self) -> u32 {
         let bytes = self.text_bytes() + self.trees().map(json_bytes).sum::<usize>();
@@ -158,7 +198,8 @@ impl ChatRequest {
     }
 
     fn text_bytes(&self) -> usize {
-        self.messages.iter().map(ChatMessage::text_bytes).sum()
+        let suffix = self.completion.as_ref().and_then(|completion| completion.suffix.as_ref());
+        self.messages.iter().map(ChatMessage::text_bytes).sum::<usize>() + suffix.map_or(0, String::len)
     }
 
     fn images(&self) -> impl Iterator<Item = &String> {
@@ -213,6 +254,8 @@ pub mod limits {
     pub const TOOLS: usize = 128;
     pub const STOP_SEQUENCES: usize = 16;
     pub const IMAGES: usize = 16;
+    /// Tokens whose probability is told beside each chosen one.
+    pub const TOP_LOGPROBS: u8 = 20;
     /// The most tokens one answer may have; Ollama's own default is ten times the context.
     pub const NUM_PREDICT: u32 = 131_072;
 
@@ -239,12 +282,10 @@ mod tests {
     fn whatever_a_model_is_given_to_read_is_in_the_estimate() {
         let text = "x".repeat(400);
         let asked = |message| ChatRequest {
-            model: ModelName::parse("m").unwrap(),
-            messages: vec![message],
-            sampling: Sampling::default(),
-            tools: Vec::new(),
-            format: None,
-            think: None,
+            tool_choice: ToolChoice::Auto,
+            logprobs: None,
+            completion: None,
+            ..ChatRequest::new(ModelName::parse("m").unwrap(), vec![message])
         };
         let said = ChatMessage::text(Role::User, text.as_str());
         assert_eq!(asked(said.clone()).estimated_prompt_tokens(), 100);

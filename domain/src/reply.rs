@@ -6,12 +6,27 @@ use serde::Serialize;
 
 use crate::chat::ToolCall;
 
+/// How likely a token was.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenLogprob {
+    pub token: String,
+    pub logprob: f64,
+    /// Its UTF-8, since a token may be a part of a character.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Vec<u8>>,
+    /// The likeliest tokens in its place; theirs are empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top_logprobs: Vec<TokenLogprob>,
+}
+
 /// A piece of an answer, as the model server sent it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delta {
     Content(String),
     Thinking(String),
     ToolCall(ToolCall),
+    /// Of the tokens of the content before it, only where they were asked for.
+    Logprobs(Vec<TokenLogprob>),
 }
 
 /// An answer, or as much of it as there is.
@@ -20,6 +35,8 @@ pub struct Answer {
     pub content: String,
     pub thinking: String,
     pub tool_calls: Vec<ToolCall>,
+    /// Empty unless asked for; told to those who read along and never stored.
+    pub logprobs: Vec<TokenLogprob>,
 }
 
 /// What of an answer lies after a position.
@@ -227,7 +244,12 @@ mod tests {
     #[test]
     fn what_lies_after_a_position_is_counted_in_each_part() {
         let call = ToolCall { id: "1".into(), name: "now".into(), arguments: serde_json::Value::Null };
-        let answer = Answer { content: "aéb".into(), thinking: "hm".into(), tool_calls: vec![call] };
+        let answer = Answer {
+            content: "aéb".into(),
+            thinking: "hm".into(),
+            tool_calls: vec![call],
+            ..Answer::default()
+        };
         let at = |content, thinking, tool_calls| Position { content, thinking, tool_calls };
         let rest = answer.after(at(3, 1, 0)).unwrap();
         assert_eq!((rest.content, rest.thinking, rest.tool_calls.len()), ("b", "m", 1));

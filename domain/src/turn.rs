@@ -155,7 +155,7 @@ impl Settlement {
     /// Whether nothing came of it that a second request with its key could be answered with, so that the key is free for
     /// another try: it failed, was cancelled or interrupted before there was any text.
     pub const fn frees_its_key(&self) -> bool {
-        let Answer { content, thinking, tool_calls } = &self.answer;
+        let Answer { content, thinking, tool_calls, .. } = &self.answer;
         let has_text = match self.stored {
             Some(_) => !(content.is_empty() && thinking.is_empty() && tool_calls.is_empty()),
             // Its text is not here, but when it began is known.

@@ -199,6 +199,8 @@ keys! {
             reload "For the next request.";
         BROWSER_SESSIONS Kind::Switch, "false",
             "Whether pages may keep their session in cookies that no script can read; needs TLS in front.";
+        API_KEY_IN_PATH Kind::Switch, "false",
+            "Whether Ollama's clients that can send no header may put an API key in front of their path, `/k/<key>/api/…`; addresses are written down in more places than headers.";
         TRUSTED_PROXY_IPS Kind::List(Item::Network), "",
             "Proxies whose `X-Forwarded-For`, `X-Request-Id` and `traceparent` are believed: addresses or CIDR ranges, comma-separated.",
             reload "For the next request; who is a proxy is decided when a connection is accepted.";

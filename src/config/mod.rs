@@ -199,6 +199,7 @@ fn http(reader: &mut Reader<'_>, refresh_idle: Duration) -> HttpConfig {
         ops,
         allowed_origins: reader.list(&keys::ALLOWED_ORIGINS, reader::origin),
         browser_sessions: reader.switch(&keys::BROWSER_SESSIONS).then_some(refresh_idle),
+        key_in_path: reader.switch(&keys::API_KEY_IN_PATH),
         trusted_proxies: reader.list(&keys::TRUSTED_PROXY_IPS, reader::network),
         max_request_bytes: reader.count(&keys::MAX_REQUEST_SIZE_BYTES),
         max_in_flight: reader.count(&keys::MAX_INFLIGHT_REQUESTS),

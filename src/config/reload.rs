@@ -169,6 +169,7 @@ mod tests {
         ("PASSWORD_WORKERS", "3"),
         ("ALLOWED_ORIGINS", "https://chat.example.org"),
         ("BROWSER_SESSIONS", "true"),
+        ("API_KEY_IN_PATH", "true"),
         ("TRUSTED_PROXY_IPS", "10.0.0.0/8"),
         ("MAX_REQUEST_SIZE_BYTES", "4096"),
         ("MAX_INFLIGHT_REQUESTS", "7"),

@@ -27,6 +27,7 @@ use super::{
     framing,
     front::Terms,
     host,
+    path_key::PathKey,
     pipeline::{Hosts, Pipeline},
     request_id::RequestId,
     route::{Found, Limit, Route},
@@ -41,6 +42,8 @@ const METHODS: &str = "GET, HEAD, POST, PATCH, DELETE";
 /// What is known about a request beside itself.
 pub(super) struct Visit<'p, S> {
     pub(super) found: Found<'p, S>,
+    /// Who is asking, if the path said so.
+    pub(super) path_key: Option<PathKey>,
     pub(super) link: &'p Link,
     pub(super) client: IpAddr,
     pub(super) request_id: &'p RequestId,
@@ -78,9 +81,17 @@ impl<S: Doors> Pipeline<S> {
         }
         let peer = visit.link.peer;
         self.check_head(head, peer)?;
-        let (terms, client) = (visit.terms, visit.client);
-        let mut caller =
-            Caller { pipeline: self, terms, head, peer, client, request_id: visit.request_id, decision };
+        let (terms, client, path_key) = (visit.terms, visit.client, visit.path_key.as_ref());
+        let mut caller = Caller {
+            pipeline: self,
+            terms,
+            head,
+            path_key,
+            peer,
+            client,
+            request_id: visit.request_id,
+            decision,
+        };
         let is_reserved =
             matches!(&visit.found, Found::Route { route, .. } if route.limit == Limit::Reserved);
         if !is_reserved {
@@ -92,7 +103,7 @@ impl<S: Doors> Pipeline<S> {
         let (route, param) = match visit.found {
             Found::Route { route, param } => (route, param),
             Found::OtherMethods { allow, .. } => return Err(ApiError::method(allow)),
-            Found::Nothing if is_known(&head.method) => return Err(ApiError::no_route()),
+            Found::Nothing if is_known(&head.method) => return Err(nothing_at(head.uri.path())),
             Found::Nothing => return Err(ApiError::method(METHODS.into())),
         };
         let mut pass = Pass { route, param, principal: None, is_by_cookie: false, client, peer, deadline };
@@ -138,6 +149,7 @@ struct Caller<'a, S> {
     pipeline: &'a Pipeline<S>,
     terms: &'a Terms,
     head: &'a Parts,
+    path_key: Option<&'a PathKey>,
     peer: Peer,
     client: IpAddr,
     request_id: &'a RequestId,
@@ -169,7 +181,7 @@ impl<S: Doors> Caller<'_, S> {
     /// does.
     async fn prove_operator(&mut self) -> Result<(), ApiError> {
         let Some(token) = self.terms.config.ops.token() else { return Ok(()) };
-        let shown = credentials::presented(&self.head.headers, false);
+        let shown = credentials::presented(&self.head.headers, None, false);
         if shown.is_ok_and(|shown| token.admits(shown.token.reveal())) {
             return Ok(());
         }
@@ -180,7 +192,8 @@ impl<S: Doors> Caller<'_, S> {
     /// Who is asking, if they may enter, and whether a cookie said so.
     async fn identify(&self, route: &Route<S>) -> Result<(Principal, bool), ApiError> {
         let (Pipeline { doors, .. }, config) = (self.pipeline, &self.terms.config);
-        let presented = credentials::presented(&self.head.headers, config.browser_sessions.is_some())?;
+        let reads_cookies = config.browser_sessions.is_some();
+        let presented = credentials::presented(&self.head.headers, self.path_key, reads_cookies)?;
         let principal = doors.authenticate(presented.token.reveal(), route.access).await?;
         let admitted = if !route.access.admits(&principal) {
             Err(missing(route.access, &principal))
@@ -197,6 +210,11 @@ impl<S: Doors> Caller<'_, S> {
         let origin = call::origin(&self.head.headers, self.client, self.request_id);
         self.pipeline.doors.report_refusal(event, user, detail, &origin);
     }
+}
+
+/// Ollama's clients also ask for what is not theirs to change.
+fn nothing_at(path: &str) -> ApiError {
+    if path.starts_with("/api/") { ApiError::not_of_ollama() } else { ApiError::no_route() }
 }
 
 /// Says what a caller who is not admitted lacks.

@@ -60,7 +60,13 @@ pub(crate) struct Intake {
 pub(crate) enum Subject {
     Account,
     Conversation,
-    Chat { limit_bytes: usize },
+    Chat {
+        limit_bytes: usize,
+    },
+    /// The same of clients that do not say what they send (ollama-wire §1).
+    Untyped {
+        limit_bytes: usize,
+    },
 }
 
 impl Subject {
@@ -68,7 +74,7 @@ impl Subject {
         match self {
             Self::Account => ACCOUNT_BODY_BYTES,
             Self::Conversation => CONVERSATION_BODY_BYTES,
-            Self::Chat { limit_bytes } => limit_bytes,
+            Self::Chat { limit_bytes } | Self::Untyped { limit_bytes } => limit_bytes,
         }
     }
 }
@@ -111,7 +117,9 @@ impl Intake {
     fn reservation(&self, subject: Subject, most_bytes: usize) -> Result<Reservation, ApiError> {
         let (budget, step_bytes) = match subject {
             Subject::Account => (&self.accounts, ACCOUNT_STEP_BYTES),
-            Subject::Conversation | Subject::Chat { .. } => (&self.chats, STEP_BYTES),
+            Subject::Conversation | Subject::Chat { .. } | Subject::Untyped { .. } => {
+                (&self.chats, STEP_BYTES)
+            }
         };
         let held = Arc::clone(budget).try_acquire_many_owned(0).map_err(|_| ApiError::overloaded())?;
         Ok(Reservation { held, step_bytes, most_bytes })
@@ -154,7 +162,9 @@ impl Inbound {
         deadline: Instant,
         build: impl FnOnce(T, &[u8]) -> Result<R, ApiError>,
     ) -> Result<R, ApiError> {
-        check_type(headers)?;
+        if !matches!(subject, Subject::Untyped { .. }) {
+            check_type(headers)?;
+        }
         let limit_bytes = subject.limit_bytes();
         let announced = announced_length(headers);
         if announced.is_some_and(|length| length > limit_bytes as u64) {
@@ -164,13 +174,7 @@ impl Inbound {
         let reservation = self.intake.reservation(subject, announced.unwrap_or(limit_bytes))?;
         // Kept until the request is built: until then there are two copies of it.
         let (bytes, _reservation) = self.read(limit_bytes, reservation, deadline).await?;
-        if !json::may_be_object(&bytes) {
-            return Err(ApiError::invalid("the body must be a JSON object"));
-        }
-        if json::is_deeper_than(&bytes, json::DEPTH_MAX) {
-            return Err(ApiError::invalid("the JSON nests deeper than 64 levels"));
-        }
-        build(serde_json::from_slice(&bytes).map_err(|error| explain::explain::<T>(&bytes, &error))?, &bytes)
+        understand(&bytes, build)
     }
 
     async fn read(
@@ -225,6 +229,20 @@ impl Inbound {
             }
         }
     }
+}
+
+/// The part of [`Inbound::json`] that has to do with what was sent only.
+pub(crate) fn understand<T: ReadJson, R>(
+    bytes: &[u8],
+    build: impl FnOnce(T, &[u8]) -> Result<R, ApiError>,
+) -> Result<R, ApiError> {
+    if !json::may_be_object(bytes) {
+        return Err(ApiError::invalid("the body must be a JSON object"));
+    }
+    if json::is_deeper_than(bytes, json::DEPTH_MAX) {
+        return Err(ApiError::invalid("the JSON nests deeper than 64 levels"));
+    }
+    build(serde_json::from_slice(bytes).map_err(|error| explain::explain::<T>(bytes, &error))?, bytes)
 }
 
 /// hyper has already refused lengths that are malformed or differ.

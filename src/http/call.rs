@@ -6,7 +6,7 @@ use actors::{
     auth::Origin,
     rate_limit::{Decision, TokenReserve, TurnSize},
 };
-use domain::{chat::ChatRequest, principal::Principal, session::DEVICE_CHARS};
+use domain::{model_name::ModelName, principal::Principal, session::DEVICE_CHARS};
 use http::{HeaderMap, HeaderName, header::USER_AGENT, request::Parts};
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
@@ -67,14 +67,11 @@ impl Call {
     pub(crate) async fn pay_for_turn(
         &self,
         doors: &impl Doors,
-        request: &ChatRequest,
+        model: &ModelName,
+        size: TurnSize,
     ) -> Result<TokenReserve, ApiError> {
         let principal = self.principal()?;
-        let size = TurnSize {
-            prompt_tokens: request.estimated_prompt_tokens(),
-            answer_tokens: request.sampling.num_predict,
-        };
-        let (said, reserve) = doors.take_turn(&principal, &request.model.canonical(), size).await?;
+        let (said, reserve) = doors.take_turn(&principal, &model.canonical(), size).await?;
         self.spend(doors, &principal, said)?;
         Ok(reserve)
     }
@@ -170,6 +167,19 @@ impl Call {
         build: impl FnOnce(T, &[u8]) -> Result<R, ApiError>,
     ) -> Result<R, ApiError> {
         let subject = Subject::Chat { limit_bytes: self.config.max_request_bytes };
+        self.body.json(&self.head.headers, subject, self.deadline, build).await
+    }
+
+    /// The same whatever the request says of its type. A page could have a browser send such a body to another site, so it is
+    /// read only from callers who showed their credentials themselves.
+    pub(crate) async fn untyped_chat<T: ReadJson, R>(
+        &mut self,
+        build: impl FnOnce(T, &[u8]) -> Result<R, ApiError>,
+    ) -> Result<R, ApiError> {
+        if self.is_by_cookie {
+            return self.chat(build).await;
+        }
+        let subject = Subject::Untyped { limit_bytes: self.config.max_request_bytes };
         self.body.json(&self.head.headers, subject, self.deadline, build).await
     }
 }

@@ -52,6 +52,8 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<PageOrigin>,
     /// How long browsers keep their refresh tokens in a cookie (`BROWSER_SESSIONS`); `None` neither sets nor reads any.
     pub browser_sessions: Option<Duration>,
+    /// Whether Ollama's paths may have an API key in front (`API_KEY_IN_PATH`).
+    pub key_in_path: bool,
     /// Peers whose `X-Forwarded-For` and `X-Request-Id` we believe (`TRUSTED_PROXY_IPS`); nobody by default.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest chat body (`MAX_REQUEST_SIZE_BYTES`).
@@ -94,6 +96,7 @@ impl HttpConfig {
             ops: OpsDoor::default(),
             allowed_origins: Vec::new(),
             browser_sessions: None,
+            key_in_path: false,
             trusted_proxies: Vec::new(),
             max_request_bytes: 2 << 20,
             body_budget_bytes: 256 << 20,

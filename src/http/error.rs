@@ -4,6 +4,7 @@
 
 mod code;
 mod rooms;
+mod wire;
 mod words;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -11,6 +12,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use domain::{kind::Kind, wait::whole_seconds};
 use http::StatusCode;
 use serde::Serialize;
+
+pub(crate) use self::wire::{Place, Wire};
 
 use self::code::Code;
 use crate::config::Problem;

@@ -10,8 +10,8 @@ use http::{
 };
 
 use super::{
-    error::ApiError,
-    reply::{Reply, json},
+    error::{ApiError, Place, Wire},
+    reply::{Reply, json_text},
     request_id::{REQUEST_ID, RequestId},
 };
 
@@ -38,13 +38,11 @@ pub(crate) fn close(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// Writes `error` for its client.
-pub(crate) fn error_reply(error: &ApiError, request_id: &RequestId) -> Reply {
-    #[derive(serde::Serialize)]
-    struct Envelope<'a> {
-        error: super::ErrorObject<'a>,
-    }
-    let mut reply = json(error.status(), &Envelope { error: error.object(request_id.as_str()) });
+/// Writes `error` for its client, who reads `wire`.
+pub(crate) fn error_reply(error: &ApiError, request_id: &RequestId, wire: Wire) -> Reply {
+    let mut body = Vec::new();
+    wire.append(error, request_id.as_str(), Place::Reply, &mut body);
+    let mut reply = json_text(error.status(), body);
     let headers = reply.headers_mut();
     if let Some(wait) = error.wait() {
         let seconds = whole_seconds(wait).max(1);
@@ -78,7 +76,7 @@ mod tests {
     /// All the waits that a refusal is told, over many requests.
     fn waits(error: &ApiError) -> Vec<u64> {
         let wait = |_| {
-            let reply = error_reply(error, &RequestId::choose(&HeaderMap::new(), false));
+            let reply = error_reply(error, &RequestId::choose(&HeaderMap::new(), false), Wire::OpenAi);
             reply.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap()
         };
         let seen: std::collections::BTreeSet<_> = (0..500).map(wait).collect();
@@ -94,10 +92,10 @@ mod tests {
                 ModelError::QueueFull { retry_after: wait },
                 ModelError::CannotStartInTime { retry_after: wait },
             ] {
-                assert_eq!(error_reply(&error.into(), &id).headers()["retry-after"], "4");
+                assert_eq!(error_reply(&error.into(), &id, Wire::OpenAi).headers()["retry-after"], "4");
             }
             let shed = ApiError::turn_failed(FailureCode::Overloaded, "x", Some(wait));
-            assert_eq!(error_reply(&shed, &id).headers()["retry-after"], "4");
+            assert_eq!(error_reply(&shed, &id, Wire::OpenAi).headers()["retry-after"], "4");
         }
     }
 

@@ -30,6 +30,7 @@ mod lifecycle;
 mod limit_headers;
 mod listener;
 mod metrics;
+mod path_key;
 mod pipeline;
 mod refusal;
 mod reply;
@@ -48,14 +49,18 @@ pub use cors::{NotAnOrigin, PageOrigin};
 pub use front::Front;
 pub use server::{STOP_AFTER_GRACE, Server};
 
+#[cfg(test)]
+pub(crate) use body::understand as understand_body;
 pub(crate) use browser::{
     ACCESS as ACCESS_COOKIE, REFRESH as REFRESH_COOKIE, clear_cookies, refresh_cookie, set_cookie,
 };
 pub(crate) use call::Call;
-pub(crate) use error::{ApiError, ErrorObject, Fault};
+pub(crate) use error::{ApiError, ErrorObject, Fault, Place, Wire};
 #[cfg(test)]
 pub(crate) use headers::error_reply;
-pub(crate) use json::append as append_json;
+pub(crate) use json::{
+    DEPTH_MAX as JSON_DEPTH_MAX, append as append_json, is_deeper_than as is_json_deeper_than,
+};
 pub(crate) use reply::{
     CutShort, Reply, attachment, breakable_stream as breakable_stream_reply, empty as empty_reply,
     json as json_reply, stream as stream_reply, text as text_reply,

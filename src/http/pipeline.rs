@@ -30,11 +30,12 @@ use super::{
     connection::Link,
     cors,
     doors::Doors,
-    error::ApiError,
+    error::{ApiError, Wire},
     front::Front,
     headers,
     limit_headers::{Dialect, tell_limits},
     metrics::HttpMetrics,
+    path_key::PathKey,
     reply::Reply,
     report::{Opening, Report},
     request_id::RequestId,
@@ -102,12 +103,13 @@ impl<S: Doors> Pipeline<S> {
         Box::pin(async move { Ok(self.serve(request, &link).await) })
     }
 
-    async fn serve(&self, request: Request<Incoming>, link: &Link) -> Reply {
+    async fn serve(&self, mut request: Request<Incoming>, link: &Link) -> Reply {
         let serving = link.input.serve();
         let request_id = RequestId::choose(request.headers(), link.peer.is_trusted);
-        let found = self.table.find(request.method(), request.uri().path());
         // What a request meets on its way is of one piece, whatever changes meanwhile.
         let terms = self.front.terms();
+        let path_key = terms.config.key_in_path.then(|| PathKey::take_off(request.uri_mut())).flatten();
+        let found = self.table.find(request.method(), request.uri().path());
         let client = client_ip(link.peer.ip, request.headers(), |hop| terms.config.trusts(hop));
         let mut report = Report::open(&Opening {
             request_id: &request_id,
@@ -128,7 +130,8 @@ impl<S: Doors> Pipeline<S> {
 
         let request =
             request.map(|body| Inbound::new(body, Arc::clone(&link.input), Arc::clone(&self.intake)));
-        let visit = Visit { found, link, client, request_id: &request_id, has_place, terms: &terms };
+        let visit =
+            Visit { found, path_key, link, client, request_id: &request_id, has_place, terms: &terms };
         let answering = async {
             match &terms.cors {
                 // A preflight is answered further on, where it has been let in like any other request.
@@ -151,6 +154,7 @@ impl<S: Doors> Pipeline<S> {
 
     async fn answer(&self, request: Request<Inbound>, visit: Visit<'_, S>) -> Reply {
         let (request_id, link, route) = (visit.request_id, visit.link, visit.found.label());
+        let wire = Wire::of(request.uri().path());
         let mut decision = None;
         let outcome = AssertUnwindSafe(self.walk(request, visit, &mut decision)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| {
@@ -159,7 +163,7 @@ impl<S: Doors> Pipeline<S> {
         });
         let mut reply = outcome.unwrap_or_else(|error| {
             log(&error, request_id, route);
-            let mut reply = headers::error_reply(&error, request_id);
+            let mut reply = headers::error_reply(&error, request_id, wire);
             reply.extensions_mut().insert(Failure(error.kind()));
             reply
         });

@@ -6,7 +6,7 @@
 use http::HeaderMap;
 
 use super::{
-    error::ApiError,
+    error::{ApiError, Wire},
     headers::{close, dress, error_reply},
     request_id::RequestId,
 };
@@ -25,7 +25,7 @@ pub(crate) fn in_place_of(head: &[u8]) -> Option<Vec<u8>> {
 /// The whole reply for `error`; nobody had a chance to name the request.
 pub(crate) fn words(error: &ApiError) -> Vec<u8> {
     let id = RequestId::choose(&HeaderMap::new(), false);
-    let mut reply = error_reply(error, &id);
+    let mut reply = error_reply(error, &id, Wire::OpenAi);
     dress(reply.headers_mut(), &id);
     close(reply.headers_mut());
     let (parts, body) = reply.into_parts();

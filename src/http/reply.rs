@@ -123,7 +123,12 @@ fn reply(status: StatusCode, content_type: &'static str, content: Content) -> Re
 pub(crate) fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Reply {
     let mut body = Vec::with_capacity(256);
     json::append(&mut body, value);
-    reply(status, "application/json", Content::Whole(body.into()))
+    json_text(status, body)
+}
+
+/// Answers with what is JSON already.
+pub(crate) fn json_text(status: StatusCode, text: Vec<u8>) -> Reply {
+    reply(status, "application/json", Content::Whole(text.into()))
 }
 
 /// Answers that it is done (204).

@@ -51,6 +51,9 @@ use super::{
     server::start_listener,
 };
 
+/// A key that has the shape of one.
+const MODELS_KEY: &str = "dsk_flDIBkGwcRKRL9GXCgaFM3UNu2jQTC_4TH5e1";
+
 /// The rooms, as the tests want them.
 struct Script {
     /// Whose bucket is empty.
@@ -94,7 +97,7 @@ impl Doors for Script {
         let (role, credential) = match token {
             "user" => (Role::User, session),
             "admin" => (Role::Admin, session),
-            "models-key" => (Role::User, key("models")),
+            "models-key" | MODELS_KEY => (Role::User, key("models")),
             "users-admin-key" => (Role::User, key("admin")),
             "admins-chat-key" => (Role::Admin, key("chat")),
             "admin-key" => (Role::Admin, key("admin")),
@@ -132,12 +135,11 @@ impl Doors for Script {
 
 fn turn() -> ChatRequest {
     ChatRequest {
-        model: ModelName::parse("M").unwrap(),
-        messages: vec![ChatMessage::text(domain::chat::Role::User, "eight by")],
         sampling: Sampling { num_predict: Some(5), ..Sampling::default() },
-        tools: Vec::new(),
-        format: None,
-        think: None,
+        ..ChatRequest::new(
+            ModelName::parse("M").unwrap(),
+            vec![ChatMessage::text(domain::chat::Role::User, "eight by")],
+        )
     }
 }
 
@@ -149,6 +151,21 @@ fn routes() -> Vec<Route<Script>> {
         route(Method::GET, "/mine", Anybody, Limit::Request, hello),
         route(Method::GET, "/theirs", Admin, Limit::Request, hello),
         route(Method::GET, "/models", Access::Scope(domain::principal::Scope::Models), Limit::Request, hello),
+        route(Method::GET, "/", Public, Limit::Request, hello),
+        route(
+            Method::GET,
+            "/api/tags",
+            Access::Scope(domain::principal::Scope::Models),
+            Limit::Request,
+            hello,
+        ),
+        route(
+            Method::POST,
+            "/api/chat",
+            Access::Scope(domain::principal::Scope::Chat),
+            Limit::Request,
+            hello,
+        ),
         route(Method::GET, "/account", Access::Session, Limit::Request, hello),
         route(Method::GET, "/tree", Admin, Limit::Reserved, hello),
         route(Method::GET, "/healthz", Public, Limit::Reserved, hello),
@@ -162,7 +179,7 @@ fn routes() -> Vec<Route<Script>> {
         }),
         route(Method::POST, "/v1/turn", Anybody, Limit::Turn, |script, mut call| async move {
             let _: Value = call.chat(|body, _| Ok(body)).await?;
-            let _reserve = call.pay_for_turn(&*script, &turn()).await?;
+            let _reserve = call.pay_for_turn(&*script, &turn().model, TurnSize::of(&turn())).await?;
             Err(ApiError::not_found("no such model"))
         }),
         route(Method::POST, "/mine", Anybody, Limit::Request, hello),

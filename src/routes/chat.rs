@@ -9,20 +9,19 @@ use actors::{
     model::{Attached, LetIn, ModelError, StartedTurn, TurnOptions, claim_of},
     system::System,
 };
-use domain::{chat::ChatRequest, id::TurnId, reply::Position, turn::Claim};
+use domain::{id::TurnId, reply::Position, turn::Claim};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
+    asking::{begin, tell_queue},
     idempotency::key_of,
     turns::{event_stream, streamed, whole},
 };
 use crate::{
-    dialects::native::{ChatBody, ChatReply, millis},
+    dialects::native::{ChatBody, ChatReply},
     http::{ApiError, Call, Reply, json_reply},
 };
 
-const QUEUE_POSITION: HeaderName = HeaderName::from_static("x-queue-position");
-const QUEUE_WAIT: HeaderName = HeaderName::from_static("x-queue-wait-ms");
 const REPLAY: HeaderName = HeaderName::from_static("idempotent-replay");
 
 /// What a request came to.
@@ -48,9 +47,7 @@ pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, 
     let (answer, ending) = started.reader.finished().await;
     let names = started.names();
     let mut reply = json_reply(StatusCode::OK, &ChatReply::whole(&names, answer, &ending)?);
-    let headers = reply.headers_mut();
-    headers.insert(QUEUE_POSITION, started.position.into());
-    headers.insert(QUEUE_WAIT, millis(ending.timings.queued).into());
+    tell_queue(reply.headers_mut(), started.position, ending.timings.queued);
     Ok(reply)
 }
 
@@ -112,22 +109,6 @@ async fn look_up(system: &System, call: &Call, claim: Claim) -> Result<(LetIn, O
 async fn attach(system: &System, call: &Call, turn: TurnId) -> Result<Asked, ApiError> {
     let attached = system.models.attach(&call.principal()?, turn, Position::default()).await?;
     Ok(Asked::Again(attached))
-}
-
-/// Has the turn paid for and lines it up.
-async fn begin(
-    system: &System,
-    call: &Call,
-    request: ChatRequest,
-    options: TurnOptions,
-) -> Result<Result<StartedTurn, ModelError>, ApiError> {
-    // A name that nobody offers has no bucket: whoever makes them up would fill those of models.
-    if !system.models.offers(&request.model) {
-        call.pay_for_request(system).await?;
-        return Err(ApiError::model_not_found(request.model.as_str()));
-    }
-    let reserve = call.pay_for_turn(system, &request).await?;
-    Ok(system.models.start_turn(&call.principal()?, request, options, reserve).await)
 }
 
 fn again(mut reply: Reply) -> Reply {

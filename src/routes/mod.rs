@@ -3,7 +3,9 @@
 
 mod accept;
 pub(crate) mod admin;
+pub(crate) mod anthropic;
 pub(crate) mod api_keys;
+mod asking;
 pub(crate) mod auth;
 pub(crate) mod chat;
 pub(crate) mod conversations;
@@ -17,6 +19,8 @@ pub(crate) mod ledger;
 mod limits;
 mod list;
 pub(crate) mod models;
+pub(crate) mod ollama;
+pub(crate) mod openai;
 pub(crate) mod openapi;
 pub(crate) mod ops;
 mod search;

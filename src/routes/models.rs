@@ -82,8 +82,8 @@ impl From<Model> for ModelCard {
 /// Lists the models, by name.
 #[utoipa::path(get, path = "/v1/models", tag = "models", responses(
     (status = 200, body = List<ModelCard>)))]
-pub(crate) async fn list(system: Arc<System>, _call: Call) -> Result<Reply, ApiError> {
-    let models = system.models.models().into_iter().map(ModelCard::from).collect();
+pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
+    let models = system.models.models_for(&call.principal()?).into_iter().map(ModelCard::from).collect();
     Ok(json_reply(StatusCode::OK, &List::new(models, None)))
 }
 
@@ -94,6 +94,9 @@ pub(crate) async fn list(system: Arc<System>, _call: Call) -> Result<Reply, ApiE
 pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     // A name that is none cannot be shown back: it may hold anything.
     let name = ModelName::parse(call.param()).map_err(|_| ApiError::not_found("there is no such model"))?;
-    let model = system.models.model(&name).ok_or_else(|| ApiError::model_not_found(name.as_str()))?;
+    let model = system
+        .models
+        .model(&call.principal()?, &name)
+        .ok_or_else(|| ApiError::model_not_found(name.as_str()))?;
     Ok(json_reply(StatusCode::OK, &ModelCard::from(model)))
 }

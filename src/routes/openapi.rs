@@ -17,11 +17,13 @@ use utoipa::{
 
 use super::{
     admin::{audit, invites, reload, signing_keys, tree, usage as all_usage, users},
-    api_keys,
+    anthropic, api_keys,
     auth::{account, leaving, sessions, sign_in},
     chat, conversations,
     export::{account as export_account, conversation as export_conversation},
-    health, jwks, ledger, models, turns, usage,
+    health, jwks, ledger, models, ollama,
+    openai::{chat_completions, completions, embeddings},
+    turns, usage,
 };
 use crate::{
     control::Control,
@@ -35,7 +37,8 @@ use crate::{
     paths(
         sign_in::sign_up, sign_in::log_in, sign_in::refresh, account::me, leaving::leave, export_account::export, account::change_password, sessions::log_out,
         sessions::list, sessions::end, api_keys::create, api_keys::list, api_keys::revoke, models::list, models::read,
-        chat::reply, chat::stream, turns::read, turns::stream, turns::cancel, ledger::list, usage::of_caller,
+        chat::reply, chat::stream, ollama::catalogue::running, ollama::catalogue::version, ollama::catalogue::tags, ollama::catalogue::loaded, ollama::catalogue::show,
+        ollama::answer::chat, ollama::answer::generate, ollama::embed::embed, ollama::embed::embed_one, chat_completions::create, completions::create, embeddings::create, anthropic::messages, anthropic::count_tokens, turns::read, turns::stream, turns::cancel, ledger::list, usage::of_caller,
         conversations::create, conversations::list, conversations::read, conversations::change, conversations::delete,
         conversations::messages, export_conversation::export, users::list,
         users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,
@@ -56,10 +59,12 @@ impl Modify for Admission {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-Api-Key")));
+        let in_path =
+            "Where API_KEY_IN_PATH is on, Ollama's paths may also have the key in front: `/k/<key>/api/chat`";
+        let header = ApiKeyValue::with_description("X-Api-Key", in_path);
         let cookie = ApiKeyValue::with_description(ACCESS_COOKIE, "Where BROWSER_SESSIONS is on");
         components.add_security_scheme("bearer", bearer);
-        components.add_security_scheme("header", header);
+        components.add_security_scheme("header", SecurityScheme::ApiKey(ApiKey::Header(header)));
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
         for route in router::clients(&Control::default()) {
             let Some(item) = document.paths.paths.get_mut(&route.path.replace("{*", "{")) else { continue };

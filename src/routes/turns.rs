@@ -14,16 +14,20 @@ use domain::{
     reply::{FailureCode, Position},
     turn::{StoredTurn, TurnStatus},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
+use http::{HeaderName, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    dialects::native::{ChatReply, Events, Replay, TimingsView, TurnStream, UsageView, names_of},
-    http::{ApiError, Call, Reply, json_reply, stream_reply},
+    dialects::{
+        Events,
+        native::{ChatReply, Encoder, Replay, TimingsView, UsageView, names_of},
+    },
+    http::{ApiError, Call, Reply, json_reply},
 };
 
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+use super::asking::turn_stream;
+
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// How a turn stands.
@@ -191,9 +195,6 @@ pub(super) fn event_stream(
     from: Position,
     call: Call,
 ) -> Reply {
-    let mut reply = stream_reply("text/event-stream", TurnStream::new(events, names, from, call));
-    let headers = reply.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
-    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    reply
+    let encoder = Encoder::new(names, call.request_id.clone(), from);
+    turn_stream("text/event-stream", events, encoder, call)
 }

@@ -23,6 +23,7 @@ mod conversations;
 mod dashboards;
 mod database;
 mod design;
+mod dialects;
 mod docs;
 mod elsewhere;
 mod export;

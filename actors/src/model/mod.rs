@@ -39,6 +39,7 @@ mod router;
 mod seating;
 mod server;
 mod settlement;
+mod start;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::{
+    embedding::Embeddings,
     id::{ConversationId, MessageId, TurnId},
     limits::Priority,
     model_name::{CanonicalName, ModelName},
@@ -75,7 +77,7 @@ pub(crate) use self::{
     look::look,
     room::{build, is_one_models},
 };
-use crate::reply::ReplyReader;
+use crate::reply::{Ending, ReplyReader};
 
 /// One model as callers see it.
 #[derive(Debug, Clone)]
@@ -85,11 +87,15 @@ pub struct Model {
     pub display_name: String,
     pub modified_at: Option<DateTime<Utc>>,
     pub size_bytes: u64,
+    pub digest: String,
+    pub format: String,
     pub family: String,
+    pub families: Vec<String>,
     pub parameter_size: String,
     pub quantization: String,
     pub capabilities: Vec<String>,
     pub context_length: Option<u32>,
+    pub embedding_length: Option<u32>,
     pub state: ModelState,
     /// A server holds it in memory, as far as we know.
     pub is_loaded: bool,
@@ -132,6 +138,26 @@ pub struct TurnOptions {
     pub priority: Priority,
     /// The caller leaves then.
     pub deadline: Option<Instant>,
+}
+
+/// Texts on their way to become vectors. Dropping it cancels the turn.
+pub struct StartedEmbedding {
+    pub turn: TurnId,
+    /// See [`StartedTurn::position`].
+    pub position: usize,
+    /// The model in the caller's spelling.
+    pub model: ModelName,
+    pub created_at: DateTime<Utc>,
+    reader: ReplyReader,
+    vectors: turn::Vectors,
+}
+
+impl StartedEmbedding {
+    /// Waits for the end: one vector for each input, in their order, if the turn is complete, else none.
+    pub async fn finished(mut self) -> (Embeddings, Ending) {
+        let (_, ending) = self.reader.finished().await;
+        (Embeddings { vectors: self.vectors.take(), usage: Some(ending.usage) }, ending)
+    }
 }
 
 /// A turn on its way. Dropping `reader` cancels it unless it was told to continue.

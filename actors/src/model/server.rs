@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::chat::ChatRequest;
+use domain::{
+    chat::ChatRequest,
+    embedding::{EmbedRequest, Embeddings},
+};
 
 use super::{
     provider::{AnswerStream, UpstreamError},
@@ -63,6 +66,12 @@ impl ModelServer {
     pub async fn chat(&self, request: &ChatRequest) -> Result<Box<dyn AnswerStream>, UpstreamError> {
         let answer = self.upstream.provider().chat(&self.model, request).await;
         answer.inspect_err(|error| self.failed(error))
+    }
+
+    /// Turns texts into vectors; see [`super::provider::Provider::embed`]. Only for who has a [`Stay`].
+    pub async fn embed(&self, request: &EmbedRequest) -> Result<Embeddings, UpstreamError> {
+        let made = self.upstream.provider().embed(&self.model, request).await;
+        made.inspect(|_| self.worked()).inspect_err(|error| self.failed(error))
     }
 
     /// The answer began.

@@ -11,7 +11,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use domain::{
     account::{Account, User},
     audit::{AuditEntry, AuditEvent},
-    chat::{ChatMessage, ChatRequest, Role, Sampling},
+    chat::{ChatMessage, ChatRequest, Role},
     email::EmailAddress,
     id::UserId,
     limits::{Limits, Priority},
@@ -171,14 +171,7 @@ const STORED: TurnOptions = TurnOptions {
 };
 
 fn ask(text: &str) -> ChatRequest {
-    ChatRequest {
-        model: ModelName::parse("m").unwrap(),
-        messages: vec![ChatMessage::text(Role::User, text)],
-        sampling: Sampling::default(),
-        tools: Vec::new(),
-        format: None,
-        think: None,
-    }
+    ChatRequest::new(ModelName::parse("m").unwrap(), vec![ChatMessage::text(Role::User, text)])
 }
 
 fn say(text: &str) -> Step {

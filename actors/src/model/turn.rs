@@ -10,6 +10,7 @@ use std::{
 
 use domain::{
     chat::ChatRequest,
+    embedding::EmbedRequest,
     id::{TurnId, UserId},
     limits::Priority,
     reply::{Timings, Usage, UsageSource},
@@ -33,7 +34,7 @@ pub(super) struct Job {
     pub deadline: Option<Instant>,
     /// How many turns of its user may run at once, this one included.
     pub streams: u32,
-    pub request: ChatRequest,
+    pub work: Work,
     /// The request's share of the memory for all prompts.
     pub _memory: OwnedSemaphorePermit,
     /// Where checkpoints go; `None` when nothing is stored.
@@ -44,6 +45,60 @@ pub(super) struct Job {
     pub carrier: Carrier,
     /// Ends when a worker begins with it.
     pub waiting: Span,
+}
+
+/// What a model server is to do.
+pub(super) enum Work {
+    Chat(ChatRequest),
+    Embed(Embedding),
+}
+
+/// Texts to be turned into vectors, and where these go.
+pub(super) struct Embedding {
+    pub request: EmbedRequest,
+    vectors: Arc<OnceLock<Vec<Vec<f32>>>>,
+}
+
+/// Where the vectors of an embedding are when its turn is complete.
+pub(super) struct Vectors(Arc<OnceLock<Vec<Vec<f32>>>>);
+
+impl Embedding {
+    pub fn new(request: EmbedRequest) -> (Self, Vectors) {
+        let vectors = Arc::default();
+        (Self { request, vectors: Arc::clone(&vectors) }, Vectors(vectors))
+    }
+
+    /// Hands the vectors over; the turn must end as complete now.
+    pub fn made(&self, vectors: Vec<Vec<f32>>) {
+        let _ = self.vectors.set(vectors);
+    }
+}
+
+impl Vectors {
+    /// Those that were handed over; none before that.
+    pub fn take(mut self) -> Vec<Vec<f32>> {
+        Arc::get_mut(&mut self.0)
+            .and_then(OnceLock::take)
+            .or_else(|| self.0.get().cloned())
+            .unwrap_or_default()
+    }
+}
+
+impl Work {
+    /// About how much memory it takes while it waits.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Chat(request) => request.memory_bytes(),
+            Self::Embed(embedding) => embedding.request.memory_bytes(),
+        }
+    }
+
+    pub fn estimated_prompt_tokens(&self) -> u32 {
+        match self {
+            Self::Chat(request) => request.estimated_prompt_tokens(),
+            Self::Embed(embedding) => embedding.request.estimated_tokens(),
+        }
+    }
 }
 
 /// What is measured on the way; shared with the settlement, which outlives the worker.
@@ -63,7 +118,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub fn new(request: &ChatRequest) -> Self {
+    pub fn new(prompt_estimate: u32) -> Self {
         Self {
             admitted: Instant::now(),
             taken: OnceLock::new(),
@@ -72,7 +127,7 @@ impl Progress {
             first_token: OnceLock::new(),
             pieces: AtomicU32::new(0),
             finished: OnceLock::new(),
-            prompt_estimate: request.estimated_prompt_tokens(),
+            prompt_estimate,
         }
     }
 

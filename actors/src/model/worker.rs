@@ -12,7 +12,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::reply::FailureCode;
+use domain::{
+    chat::ChatRequest,
+    embedding::EmbedRequest,
+    reply::{FailureCode, FinishReason, Usage},
+};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +29,7 @@ use super::{
     server::ModelServer,
     streams::{Admission, Streams},
     told,
-    turn::Job,
+    turn::{Embedding, Job, Work},
     waiting_list::WaitingList,
 };
 use crate::{
@@ -47,6 +51,12 @@ const BUSY_WAIT_SPREAD_MS: u64 = 1_500;
 /// A turn that found no connection is tried once more, after this long and up to that much longer.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
 const RETRY_WAIT_SPREAD_MS: u64 = 200;
+
+/// Texts in one call of a model server.
+const EMBEDDED_AT_ONCE: usize = 16;
+
+/// The vectors of one answer: 2,048 of 4,096 numbers.
+const VECTORS_BYTES_MAX: usize = 32 << 20;
 
 pub(super) enum WorkerMessage {
     /// Look at the list.
@@ -166,15 +176,64 @@ impl Seat {
         let loading = |eta| job.writer.notice(Notice { loading: true, position: 0, eta });
         let _stay = Span::start("model.load.wait").around(self.server.enter(loading)).await?;
         job.progress.loaded();
-        let call = Span::call("upstream.chat.post");
-        let end = call.around(self.stream(job)).await;
+        let (call, end) = match &job.work {
+            Work::Chat(request) => {
+                let call = Span::call("upstream.chat.post");
+                let end = call.around(self.stream(job, request)).await;
+                (call, end)
+            }
+            Work::Embed(embedding) => {
+                let call = Span::call("upstream.embed.post");
+                let end = call.around(self.embed(job, embedding)).await;
+                (call, end)
+            }
+        };
         end.inspect_err(|error| call.fail(error.label()))
     }
 
-    /// One call of the model server. An error after the first piece is an ending too, never a reason to try again.
-    async fn stream(&self, job: &Job) -> Result<End, UpstreamError> {
+    /// Calls of the model server for a few texts each: it takes a slot for each text of a call, so many at once would keep everybody
+    /// else waiting (ollama-wire §6).
+    async fn embed(&self, job: &Job, embedding: &Embedding) -> Result<End, UpstreamError> {
         job.progress.asked();
-        let mut stream = self.server.chat(&job.request).await?;
+        job.writer.started();
+        let EmbedRequest { model, inputs, dimensions, truncate } = &embedding.request;
+        let mut vectors = Vec::with_capacity(inputs.len());
+        let mut usage: Option<Usage> = None;
+        let mut bytes = 0;
+        for inputs in inputs.chunks(EMBEDDED_AT_ONCE) {
+            let few = EmbedRequest {
+                model: model.clone(),
+                inputs: inputs.to_vec(),
+                dimensions: *dimensions,
+                truncate: *truncate,
+            };
+            let made = self.server.embed(&few).await?;
+            if made.vectors.len() != inputs.len() {
+                return Err(UpstreamError::Garbage("as many vectors as texts were asked for".to_owned()));
+            }
+            bytes += made.vectors.iter().map(|vector| size_of_val(&**vector)).sum::<usize>();
+            if bytes > VECTORS_BYTES_MAX {
+                return Ok(End::Failed {
+                    code: FailureCode::ReplyTooLarge,
+                    message: "the vectors outgrew what one answer may hold; ask for fewer texts".to_owned(),
+                });
+            }
+            vectors.extend(made.vectors);
+            if let Some(more) = made.usage {
+                let sum = usage.get_or_insert(Usage { source: more.source, ..Usage::default() });
+                sum.prompt_tokens = sum.prompt_tokens.saturating_add(more.prompt_tokens);
+            }
+            job.progress.received(0);
+        }
+        job.progress.finished(usage, Duration::ZERO);
+        embedding.made(vectors);
+        Ok(End::Complete(FinishReason::Stop))
+    }
+
+    /// One call of the model server. An error after the first piece is an ending too, never a reason to try again.
+    async fn stream(&self, job: &Job, request: &ChatRequest) -> Result<End, UpstreamError> {
+        job.progress.asked();
+        let mut stream = self.server.chat(request).await?;
         job.writer.started();
         let mut checkpoints = Checkpoints::new(self.checkpoint_every, self.checkpoint_bytes, Instant::now());
         let mut batch = Batch::default();

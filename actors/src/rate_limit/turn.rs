@@ -15,6 +15,7 @@
 use std::{fmt, sync::Arc};
 
 use domain::{
+    chat::ChatRequest,
     model_name::CanonicalName,
     principal::{Credential, Principal},
     quota::Quota,
@@ -33,6 +34,12 @@ pub struct TurnSize {
     pub prompt_tokens: u32,
     /// The most that the answer may have, if its caller said so.
     pub answer_tokens: Option<u32>,
+}
+
+impl TurnSize {
+    pub fn of(request: &ChatRequest) -> Self {
+        Self { prompt_tokens: request.estimated_prompt_tokens(), answer_tokens: request.sampling.num_predict }
+    }
 }
 
 /// The part of token buckets that a turn took in advance. Dropping it gives all of it back.

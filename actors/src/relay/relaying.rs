@@ -65,7 +65,7 @@ impl Relaying {
         let mut stream = TurnStream::new(turn, self.config.stream_bytes);
         loop {
             let mut pieces = Vec::new();
-            let read = poll_fn(|cx| reader.poll_events(cx, &mut |event| pieces.push(Piece::of(event))));
+            let read = poll_fn(|cx| reader.poll_events(cx, &mut |event| pieces.extend(Piece::of(event))));
             let is_over = tokio::select! {
                 biased;
                 // First, so that the end of a turn is told however the service stops.

@@ -100,8 +100,10 @@ enum ToldOutcome {
 }
 
 impl Piece {
-    pub(super) fn of(event: Event<'_>) -> Self {
-        match event {
+    /// `None` for what only the turn's own instance tells.
+    pub(super) fn of(event: Event<'_>) -> Option<Self> {
+        Some(match event {
+            Event::Logprobs { .. } => return None,
             Event::Queued(Notice { loading, position, eta }) => {
                 let eta_ms = eta.map(|eta| u64::try_from(eta.as_millis()).unwrap_or(u64::MAX));
                 Self::Queued { loading, position, eta_ms }
@@ -117,7 +119,7 @@ impl Piece {
             Event::Ended { ending, end } => {
                 Self::Ended { end: [end.content, end.thinking, end.tool_calls], ending: Told::of(ending) }
             }
-        }
+        })
     }
 
     /// Moves what is too much for an entry with `room` bytes left into a piece of its own.
@@ -311,7 +313,9 @@ mod tests {
                 let ending = Ending { outcome: outcome.clone(), usage, timings, stored };
                 let end = Position { content: 1, thinking: 2, tool_calls: 3 };
                 let piece = Piece::of(Event::Ended { ending: &ending, end });
-                let Some(Piece::Ended { end: told, ending: said }) = round_trip(vec![piece]).pop() else {
+                let Some(Piece::Ended { end: told, ending: said }) =
+                    round_trip(piece.into_iter().collect()).pop()
+                else {
                     panic!("no end");
                 };
                 assert_eq!((position(told), said.ending()), (end, Some(ending)));

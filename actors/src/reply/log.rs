@@ -10,7 +10,7 @@ use std::{
 
 use domain::{
     chat::ToolCall,
-    reply::{Answer, Delta, Position},
+    reply::{Answer, Delta, Position, TokenLogprob},
 };
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -182,6 +182,7 @@ pub(super) struct Log {
     text: String,
     segments: Vec<Segment>,
     calls: Vec<ToolCall>,
+    logprobs: Vec<TokenLogprob>,
     end: Position,
     bytes: usize,
     bytes_max: usize,
@@ -203,6 +204,7 @@ impl Log {
             text: String::new(),
             segments: Vec::new(),
             calls: Vec::new(),
+            logprobs: Vec::new(),
             end: Position::default(),
             bytes: 0,
             bytes_max,
@@ -223,6 +225,7 @@ impl Log {
             Delta::Content(text) => self.push_text(Part::Content, &text),
             Delta::Thinking(text) => self.push_text(Part::Thinking, &text),
             Delta::ToolCall(call) => self.push_call(call),
+            Delta::Logprobs(tokens) => self.push_logprobs(tokens),
         }
     }
 
@@ -257,6 +260,12 @@ impl Log {
         Ok(())
     }
 
+    fn push_logprobs(&mut self, tokens: Vec<TokenLogprob>) -> Result<(), ReplyFull> {
+        self.grow(tokens.iter().map(logprob_bytes).sum())?;
+        self.logprobs.extend(tokens);
+        Ok(())
+    }
+
     fn grow(&mut self, bytes: usize) -> Result<(), ReplyFull> {
         let total = self.bytes + bytes;
         if total > self.bytes_max || !self.budget.take(bytes) {
@@ -270,9 +279,15 @@ impl Log {
         self.end
     }
 
+    /// Whether nothing was said yet.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     /// A copy of the answer so far.
     pub fn answer(&self) -> Answer {
-        let mut answer = Answer { tool_calls: self.calls.clone(), ..Answer::default() };
+        let (tool_calls, logprobs) = (self.calls.clone(), self.logprobs.clone());
+        let mut answer = Answer { tool_calls, logprobs, ..Answer::default() };
         answer.content.reserve_exact(self.end.content as usize);
         for (index, segment) in self.segments.iter().enumerate() {
             let text = &self.text[segment.start..self.segment_end(index)];
@@ -334,7 +349,7 @@ impl Log {
 
     /// Gives what lies after `cursor` to `take` and moves the cursor to the end; says whether there was anything.
     pub fn read(&self, cursor: &mut Cursor, take: &mut dyn FnMut(Event<'_>)) -> bool {
-        let before = cursor.at;
+        let before = (cursor.at, cursor.logprobs);
         while let Some(segment) = self.segments.get(cursor.segment) {
             let end = self.segment_end(cursor.segment);
             let text = cursor.unread(segment.part, &self.text[cursor.offset..end]);
@@ -367,7 +382,11 @@ impl Log {
             cursor.segment += 1;
             cursor.call_told = false;
         }
-        cursor.at != before
+        if cursor.logprobs < self.logprobs.len() {
+            take(Event::Logprobs { tokens: &self.logprobs[cursor.logprobs..] });
+            cursor.logprobs = self.logprobs.len();
+        }
+        (cursor.at, cursor.logprobs) != before
     }
 
     fn take_wakers(&mut self, news: News) -> Wakers {
@@ -414,6 +433,8 @@ impl Drop for Log {
 pub(super) struct Cursor {
     segment: usize,
     offset: usize,
+    /// How many of the tokens' probabilities were told.
+    logprobs: usize,
     /// The tool call of the current segment has been given out.
     call_told: bool,
     /// What its reader has.
@@ -462,6 +483,14 @@ impl Wakers {
     fn wake(self) {
         self.first.into_iter().chain(self.rest).for_each(Waker::wake);
     }
+}
+
+fn logprob_bytes(token: &TokenLogprob) -> usize {
+    let bytes = token.bytes.as_ref().map_or(0, Vec::len);
+    size_of::<TokenLogprob>()
+        + token.token.len()
+        + bytes
+        + token.top_logprobs.iter().map(logprob_bytes).sum::<usize>()
 }
 
 /// About how much memory a JSON value takes, without printing it.

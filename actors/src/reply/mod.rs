@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use domain::{
     chat::ToolCall,
-    reply::{FailureCode, FinishReason, Position, Timings, Usage},
+    reply::{FailureCode, FinishReason, Position, Timings, TokenLogprob, Usage},
 };
 
 pub use self::{
@@ -65,6 +65,10 @@ pub enum Event<'a> {
     ToolCall {
         call: &'a ToolCall,
         end: Position,
+    },
+    /// Of the content told before. They have no position: whoever comes is told them from the start.
+    Logprobs {
+        tokens: &'a [TokenLogprob],
     },
     /// The one terminal event.
     Ended {

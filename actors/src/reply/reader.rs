@@ -90,6 +90,22 @@ impl ReplyReader {
         .await
     }
 
+    /// Waits until the answer has begun, which stays to be read (`None`), or is over without a word.
+    pub async fn first_word(&mut self) -> Option<Ending> {
+        poll_fn(|cx| {
+            let mut log = self.shared.log.lock();
+            if !log.is_empty() {
+                return Poll::Ready(None);
+            }
+            if let Some(ending) = &log.ending {
+                return Poll::Ready(Some(ending.clone()));
+            }
+            log.sleep(self.slot, Interest::Everything, cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Waits until a slot took the turn (`true`), or it ended before one did (`false`).
     pub async fn started(&mut self) -> bool {
         poll_fn(|cx| {

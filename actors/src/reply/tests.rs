@@ -10,6 +10,7 @@ use domain::{
     chat::ToolCall,
     reply::{Delta, FailureCode, FinishReason, Position, Timings, Usage},
 };
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -46,6 +47,7 @@ fn drain(reader: &mut ReplyReader) -> (String, bool) {
             Event::Content { text, end } => out.push_str(&format!("{text}@{end} ")),
             Event::Thinking { text, end } => out.push_str(&format!("({text})@{end} ")),
             Event::ToolCall { call, end } => out.push_str(&format!("{}!@{end} ", call.name)),
+            Event::Logprobs { tokens } => out.push_str(&format!("{} tokens ", tokens.len())),
             Event::Ended { ending, end } => out.push_str(&format!("{:?}@{end} ", ending.outcome)),
         }) {
             Poll::Ready(true) => break true,
@@ -124,6 +126,22 @@ async fn a_caller_that_waits_for_the_end_is_woken_for_nothing_else() {
     assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     let (answer, ending) = finished.await;
     assert_eq!(answer.content, "all of it");
+    assert_eq!(ending.outcome, Outcome::Complete(FinishReason::Stop));
+}
+
+#[test]
+fn the_first_word_is_waited_for_and_stays_to_be_read() {
+    let (writer, mut reader) = open(1 << 16);
+    let mut first = || reader.first_word().now_or_never();
+    writer.started();
+    assert_eq!(first(), None, "that it has begun is no word");
+    writer.push([content("a")]).unwrap();
+    assert_eq!(first(), Some(None));
+    assert_eq!(drain(&mut reader).0, "started a@1 ");
+
+    let (writer, mut silent) = open(1 << 16);
+    writer.end(complete());
+    let ending = silent.first_word().now_or_never().unwrap().unwrap();
     assert_eq!(ending.outcome, Outcome::Complete(FinishReason::Stop));
 }
 
@@ -392,6 +410,7 @@ proptest! {
             let delta = delta(kind, text);
             let mut at = positions[positions.len() - 1];
             match &delta {
+                Delta::Logprobs(_) => {}
                 Delta::ToolCall(_) => {
                     at.tool_calls += 1;
                     positions.push(at);

@@ -12,7 +12,7 @@ use domain::{
     turn::{StoredTurn, TurnStatus},
 };
 
-use super::stream::Events;
+use crate::dialects::Events;
 use crate::http::ApiError;
 
 /// The events of a stored answer after a position: all at once, and none twice.

@@ -139,7 +139,12 @@ impl<'a> ChatReply<'a> {
     }
 }
 
-fn finish_reason(ending: &Ending) -> Result<FinishReason, ApiError> {
+/// Why the model stopped.
+///
+/// # Errors
+///
+/// What the turn failed of.
+pub(crate) fn finish_reason(ending: &Ending) -> Result<FinishReason, ApiError> {
     match &ending.outcome {
         Outcome::Complete(reason) => Ok(*reason),
         Outcome::Failed { code, message, retry_after } => {

@@ -17,10 +17,13 @@ use super::{
     reply::{ChatReply, millis},
     tool_call::ToolCallBody,
 };
-use crate::http::{ApiError, ErrorObject, RequestId, append_json};
+use crate::{
+    dialects::stream::Encode,
+    http::{ApiError, Place, RequestId, Wire, append_json},
+};
 
 /// A comment, which clients ignore and idle proxies do not.
-pub(super) const HEARTBEAT: &[u8] = b": hb\n\n";
+const HEARTBEAT: &[u8] = b": hb\n\n";
 
 #[derive(Serialize)]
 struct Queue {
@@ -38,13 +41,8 @@ struct Start<'a> {
     model: &'a str,
 }
 
-#[derive(Serialize)]
-struct Failure<'a> {
-    error: ErrorObject<'a>,
-}
-
 /// Turns a turn's events into frames.
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     names: TurnNames,
     request_id: RequestId,
     /// `{"model":"…","content":`: all of a chunk that does not change, prepared once.
@@ -54,49 +52,11 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// For a reader that has the answer up to `position`: whatever comes before any text does not take that back.
-    pub(super) fn new(names: TurnNames, request_id: RequestId, position: Position) -> Self {
+    pub(crate) fn new(names: TurnNames, request_id: RequestId, position: Position) -> Self {
         let mut chunk_head = b"{\"model\":".to_vec();
         append_json(&mut chunk_head, names.model.as_str());
         chunk_head.extend_from_slice(b",\"content\":");
         Self { names, request_id, chunk_head, position }
-    }
-
-    /// Appends the event's frame to `out`.
-    pub(super) fn encode(&mut self, event: Event<'_>, out: &mut Vec<u8>) {
-        match event {
-            Event::Queued(notice) => self.frame(out, "queue", &self.queue(notice)),
-            Event::Started => self.frame(out, "start", &self.start()),
-            Event::Content { text, end } => {
-                self.position = end;
-                self.open(out, "chunk");
-                out.extend_from_slice(&self.chunk_head);
-                append_json(out, text);
-                out.extend_from_slice(b",\"done\":false}\n\n");
-            }
-            Event::Thinking { text, end } => {
-                self.position = end;
-                self.open(out, "thinking");
-                out.extend_from_slice(b"{\"content\":");
-                append_json(out, text);
-                out.extend_from_slice(b"}\n\n");
-            }
-            Event::ToolCall { call, end } => {
-                self.position = end;
-                self.frame(out, "tool_call", &ToolCallBody::from(call.clone()));
-            }
-            Event::Ended { ending, end } => {
-                self.position = end;
-                match ChatReply::closing(&self.names, ending) {
-                    Ok(reply) => self.frame(out, "done", &reply),
-                    Err(error) => self.fail(&error, out),
-                }
-            }
-        }
-    }
-
-    /// Appends the frame that ends a stream for a reason of ours.
-    pub(super) fn fail(&self, error: &ApiError, out: &mut Vec<u8>) {
-        self.frame(out, "error", &Failure { error: error.object_in_stream(self.request_id.as_str()) });
     }
 
     fn queue(&self, notice: Notice) -> Queue {
@@ -131,8 +91,53 @@ impl Encoder {
     }
 }
 
+impl Encode for Encoder {
+    fn encode(&mut self, event: Event<'_>, out: &mut Vec<u8>) {
+        match event {
+            Event::Queued(notice) => self.frame(out, "queue", &self.queue(notice)),
+            Event::Started => self.frame(out, "start", &self.start()),
+            Event::Content { text, end } => {
+                self.position = end;
+                self.open(out, "chunk");
+                out.extend_from_slice(&self.chunk_head);
+                append_json(out, text);
+                out.extend_from_slice(b",\"done\":false}\n\n");
+            }
+            Event::Thinking { text, end } => {
+                self.position = end;
+                self.open(out, "thinking");
+                out.extend_from_slice(b"{\"content\":");
+                append_json(out, text);
+                out.extend_from_slice(b"}\n\n");
+            }
+            Event::ToolCall { call, end } => {
+                self.position = end;
+                self.frame(out, "tool_call", &ToolCallBody::from(call.clone()));
+            }
+            Event::Logprobs { .. } => {}
+            Event::Ended { ending, end } => {
+                self.position = end;
+                match ChatReply::closing(&self.names, ending) {
+                    Ok(reply) => self.frame(out, "done", &reply),
+                    Err(error) => self.fail(&error, out),
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        self.open(out, "error");
+        Wire::OpenAi.append(error, self.request_id.as_str(), Place::Stream, out);
+        out.extend_from_slice(b"\n\n");
+    }
+
+    fn heartbeat(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(HEARTBEAT);
+    }
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use actors::reply::{Ending, Outcome};
@@ -147,17 +152,25 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::dialects::native) fn encoder() -> Encoder {
-        let names = TurnNames {
+    pub(crate) fn names() -> TurnNames {
+        TurnNames {
             turn: Uuid::from_u128(1).into(),
             conversation: Some(Uuid::from_u128(2).into()),
             message: Uuid::from_u128(3).into(),
             model: ModelName::parse("llama3.2").unwrap(),
             created_at: chrono::DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
-        };
+        }
+    }
+
+    /// `r-1`
+    pub(crate) fn request_id() -> RequestId {
         let mut headers = HeaderMap::new();
         headers.insert("x-request-id", "r-1".parse().unwrap());
-        Encoder::new(names, RequestId::choose(&headers, true), Position::default())
+        RequestId::choose(&headers, true)
+    }
+
+    pub(crate) fn encoder() -> Encoder {
+        Encoder::new(names(), request_id(), Position::default())
     }
 
     fn frames(events: Vec<Event<'_>>) -> String {
@@ -168,7 +181,7 @@ pub(super) mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    pub(in crate::dialects::native) fn ended(outcome: Outcome) -> Ending {
+    pub(crate) fn ended(outcome: Outcome) -> Ending {
         let usage = Usage { prompt_tokens: 3, completion_tokens: 4, source: UsageSource::Reported };
         let timings = Timings {
             queued: Duration::from_millis(5),

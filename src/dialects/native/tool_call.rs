@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 
+use crate::dialects::parts::arguments_object;
+
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ToolCallBody {
     id: String,
@@ -19,25 +21,21 @@ pub(crate) struct FunctionBody {
 
 /// A tool call as it came: its arguments are text until their size is known to be in bounds.
 #[derive(Deserialize)]
-pub(super) struct GivenToolCall {
+pub(crate) struct GivenToolCall {
     #[serde(default)]
-    pub(super) id: String,
-    pub(super) function: GivenFunction,
+    pub(crate) id: String,
+    pub(crate) function: GivenFunction,
 }
 
 #[derive(Deserialize)]
-pub(super) struct GivenFunction {
-    pub(super) name: String,
-    pub(super) arguments: Option<Box<RawValue>>,
+pub(crate) struct GivenFunction {
+    pub(crate) name: String,
+    pub(crate) arguments: Option<Box<RawValue>>,
 }
 
 impl From<ToolCall> for ToolCallBody {
     fn from(call: ToolCall) -> Self {
-        let arguments = match call.arguments {
-            Value::Object(arguments) => arguments,
-            // A model may answer with anything; clients are promised an object.
-            other => Map::from_iter([("value".to_owned(), other)]),
-        };
+        let arguments = arguments_object(call.arguments);
         Self { id: call.id, function: FunctionBody { name: call.name, arguments } }
     }
 }

@@ -122,6 +122,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, Kind::NotFound, "there is nothing at this path")
     }
 
+    /// What Ollama has at more paths than we do.
+    pub(crate) fn not_of_ollama() -> Self {
+        Self::not_found("there is nothing at this path: models are made and changed at the model server")
+    }
+
     pub(crate) fn method(allow: Arc<str>) -> Self {
         let message = "this path does not have this method";
         let mut error =

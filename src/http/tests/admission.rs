@@ -134,3 +134,54 @@ async fn a14_pages_may_send_cookies_only_where_browsers_have_sessions() {
     let listed = |config: &mut HttpConfig| config.allowed_origins = vec![PAGE.parse().unwrap()];
     assert_eq!(allows(Rig::start(listed).await).await, None);
 }
+
+async fn with_keys_in_paths() -> Rig {
+    Rig::start(|config| config.key_in_path = true).await
+}
+
+#[tokio::test]
+async fn a16_a_key_in_front_of_a_path_says_who_asks_where_that_is_switched_on() {
+    let tags = format!("GET /k/{MODELS_KEY}/api/tags");
+    let rig = with_keys_in_paths().await;
+    assert_eq!(rig.ask(&tags, &[], "").await.status(), 200);
+    assert_eq!(*rig.script.asked.lock(), ["address", "credentials", "principal"]);
+    assert_eq!(rig.ask(&tags, &[&format!("x-api-key: {MODELS_KEY}")], "").await.status(), 200);
+    assert_eq!(rig.ask(&format!("HEAD /k/{MODELS_KEY}/"), &[], "").await.status(), 200);
+    let off = Rig::start(|_| {}).await;
+    assert_eq!(off.ask(&tags, &[], "").await.status(), 404);
+    assert_eq!(*off.script.asked.lock(), ["address"], "nobody looks at it");
+}
+
+#[tokio::test]
+async fn a16_b12_a_key_in_a_path_is_refused_in_the_words_of_ollama_which_do_not_repeat_it() {
+    let rig = with_keys_in_paths().await;
+    let wrong = format!("dsk_{}", &MODELS_KEY[5..]);
+    for (line, headers, status) in [
+        (format!("GET /k/{wrong}/api/tags"), &[][..], 401),
+        ("GET /k/user/api/tags".to_owned(), &[], 401),
+        ("GET /k//api/tags".to_owned(), &[], 401),
+        (format!("GET /k/{MODELS_KEY}/api/tags"), &["authorization: Bearer user"], 400),
+        (format!("GET /k/{MODELS_KEY}/api/tags"), &["x-api-key: admin"], 400),
+        (format!("POST /k/{MODELS_KEY}/api/chat"), &[], 403),
+        (format!("DELETE /k/{MODELS_KEY}/api/tags"), &[], 405),
+        (format!("POST /k/{MODELS_KEY}/api/pull"), &[], 404),
+        (format!("GET /k/{MODELS_KEY}/mine"), &[], 404),
+        (format!("GET /k/{MODELS_KEY}/theirs"), &[], 404),
+        (format!("GET /k/{MODELS_KEY}"), &[], 404),
+    ] {
+        let answer = rig.ask(&line, headers, "").await;
+        assert_eq!(answer.status(), status, "{line}");
+        assert!(answer.json()["error"].is_string(), "{line}: {}", answer.text);
+        assert!(!answer.text.contains("dsk_"), "{line}: {}", answer.text);
+    }
+    let reported = rig.script.reported.lock().clone();
+    assert_eq!(reported, [(AuditEvent::AuthzFail, true, "/api/chat")]);
+}
+
+#[tokio::test]
+async fn a16_a_path_that_tells_no_key_is_judged_by_its_headers_as_ever() {
+    let rig = with_keys_in_paths().await;
+    assert_eq!(rig.ask("GET /api/tags", &["x-api-key: models-key"], "").await.status(), 200);
+    assert_eq!(rig.ask("GET /api/tags", &[], "").await.status(), 401);
+    assert_eq!(rig.ask("GET /mine", &["x-api-key: user"], "").await.status(), 200);
+}

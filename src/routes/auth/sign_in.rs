@@ -107,7 +107,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::http::{RequestId, error_reply};
+    use crate::http::{RequestId, Wire, error_reply};
 
     #[test]
     fn a11_a_refresh_that_failed_is_asked_to_come_back_within_its_grace() {
@@ -117,7 +117,10 @@ mod tests {
                 AuthError::Unavailable("the store is away".to_owned()),
                 AuthError::Overloaded { retry_after: Duration::from_secs(30) },
             ] {
-                assert_eq!(error_reply(&not_refreshed(error), &id).headers()["retry-after"], "1");
+                assert_eq!(
+                    error_reply(&not_refreshed(error), &id, Wire::OpenAi).headers()["retry-after"],
+                    "1"
+                );
             }
         }
         assert_eq!(not_refreshed(AuthError::BadToken).wait(), None);

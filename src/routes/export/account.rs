@@ -9,6 +9,7 @@ use domain::{
     audit::AuditFilter,
     conversation::{Conversation, PAGE_LIMIT_MAX},
     id::{ApiKeyId, AuditId, ConversationId, SessionId, TurnId, UserId},
+    usage::LedgerFilter,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,11 +18,12 @@ use super::{
     Document, Exports,
     conversation::{Messages, append_items},
     download,
-    views::{AccountExported, EventExported, KeyExported, MessageExported, SessionExported, TurnExported},
+    views::{AccountExported, EventExported, KeyExported, MessageExported, SessionExported},
 };
 use crate::{
     http::{ApiError, Call, Reply, append_json},
     routes::conversations::ConversationView,
+    usage::view::LedgerView,
 };
 
 /// What the file holds.
@@ -35,8 +37,8 @@ pub(crate) struct AccountFile {
     sessions: Vec<SessionExported>,
     api_keys: Vec<KeyExported>,
     conversations: Vec<ConversationWithAllMessages>,
-    /// The account's part of the usage ledger.
-    usage: Vec<TurnExported>,
+    /// The account's part of the usage ledger, newest first.
+    usage: Vec<LedgerView>,
     /// What the audit trail says about the account, newest first.
     audit: Vec<EventExported>,
 }
@@ -162,12 +164,11 @@ impl Document for Account {
                 }
                 None => Place::Conversations(Some(last)),
             },
-            Place::Usage(after) => {
-                let page = db.held_turns(user, after).await?;
-                let last = page.last().map(|last| last.id);
-                append_items(&mut out, first, page.into_iter().map(TurnExported::from));
-                match last {
-                    Some(_) => Place::Usage(last),
+            Place::Usage(before) => {
+                let page = db.ledger(user, LedgerFilter::default(), before, PAGE_LIMIT_MAX).await?;
+                append_items(&mut out, first, page.items.into_iter().map(LedgerView::from));
+                match page.next {
+                    Some(next) => Place::Usage(Some(next.into())),
                     None => close(&mut out, first, Some("audit"), Place::Audit(None)),
                 }
             }

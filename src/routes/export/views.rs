@@ -8,10 +8,8 @@ use domain::{
     api_key::ApiKey,
     audit::AuditEntry,
     conversation::StoredMessage,
-    held::HeldTurn,
-    id::{ApiKeyId, AuditId, ConversationId, SessionId, TurnId, UserId},
+    id::{ApiKeyId, AuditId, SessionId, UserId},
     principal::Scope,
-    reply::{FailureCode, FinishReason, UsageSource},
     session::Session,
 };
 use serde::Serialize;
@@ -69,31 +67,6 @@ pub(crate) struct KeyExported {
     expires_at: Option<DateTime<Utc>>,
     last_used_at: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
-}
-
-/// A row of the usage ledger.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct TurnExported {
-    #[schema(value_type = Uuid)]
-    id: TurnId,
-    #[schema(value_type = Option<Uuid>)]
-    conversation_id: Option<ConversationId>,
-    /// The key that asked; `null`: a session.
-    #[schema(value_type = Option<Uuid>)]
-    api_key_id: Option<ApiKeyId>,
-    model: String,
-    status: &'static str,
-    failure: Option<&'static str>,
-    finish_reason: Option<&'static str>,
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    usage_source: Option<&'static str>,
-    queued_ms: Option<u64>,
-    load_ms: Option<u64>,
-    first_token_ms: Option<u64>,
-    total_ms: Option<u64>,
-    created_at: DateTime<Utc>,
-    ended_at: Option<DateTime<Utc>>,
 }
 
 /// An entry of the audit trail about the account.
@@ -157,29 +130,6 @@ impl From<ApiKey> for KeyExported {
             expires_at: key.expires_at,
             last_used_at: key.last_used_at,
             revoked_at: key.revoked_at,
-        }
-    }
-}
-
-impl From<HeldTurn> for TurnExported {
-    fn from(turn: HeldTurn) -> Self {
-        Self {
-            id: turn.id,
-            conversation_id: turn.conversation,
-            api_key_id: turn.key,
-            model: turn.model,
-            status: turn.status.as_str(),
-            failure: turn.failure.map(FailureCode::as_str),
-            finish_reason: turn.finish_reason.map(FinishReason::as_str),
-            prompt_tokens: turn.prompt_tokens,
-            completion_tokens: turn.completion_tokens,
-            usage_source: turn.usage_source.map(UsageSource::as_str),
-            queued_ms: turn.queued_ms,
-            load_ms: turn.load_ms,
-            first_token_ms: turn.first_token_ms,
-            total_ms: turn.total_ms,
-            created_at: turn.created_at,
-            ended_at: turn.ended_at,
         }
     }
 }

@@ -26,7 +26,7 @@ use actors::{
     rate_limit::TokenReserve,
 };
 use domain::{
-    chat::{ChatMessage, ChatRequest, Role, Sampling},
+    chat::{ChatMessage, ChatRequest, Role},
     model_name::ModelName,
     principal::Principal,
     secret::Secret,
@@ -430,14 +430,10 @@ async fn d02_a_frozen_model_worker_is_missed_by_those_who_ask_its_model() {
     for number in 0..2 * CLIENTS {
         all.push(app.sign_up_and_in(&format!("user-{number}@example.org")).await);
     }
-    let request = ChatRequest {
-        model: ModelName::parse(MODEL).unwrap(),
-        messages: vec![ChatMessage::text(Role::User, "a long story")],
-        sampling: Sampling::default(),
-        tools: Vec::new(),
-        format: None,
-        think: None,
-    };
+    let request = ChatRequest::new(
+        ModelName::parse(MODEL).unwrap(),
+        vec![ChatMessage::text(Role::User, "a long story")],
+    );
     let ada_herself = principal(&app, &ada).await;
     let started =
         app.system().models.start_turn(&ada_herself, request, TurnOptions::default(), TokenReserve::none());

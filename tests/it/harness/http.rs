@@ -143,13 +143,24 @@ impl Reply {
         self
     }
 
-    /// Asserts a refusal in our own words: the status, the code, and a request id that the header has too.
+    /// Asserts a refusal in our own words, in the shape of the path's dialect: the status, the code, and a request id that the
+    /// header has too, as far as that shape has them.
     pub(crate) fn expect_error(self, status: u16, code: &str) -> Self {
         let reply = self.expect_status(status);
-        let error = &reply.json()["error"];
-        assert_eq!(error["code"], code, "{reply:?}");
-        assert_eq!(error["request_id"], reply.header("x-request-id").expect("a request id"), "{reply:?}");
-        assert!(!error["message"].as_str().unwrap().is_empty() && error["type"].is_string(), "{reply:?}");
+        let (body, id) = (reply.json(), reply.header("x-request-id").expect("a request id"));
+        let error = &body["error"];
+        let path = reply.what.split(' ').nth(1).unwrap_or_default();
+        let message = if path.starts_with("/api/") || path.starts_with("/k/") {
+            error
+        } else if path.starts_with("/v1/messages") {
+            assert_eq!((&body["type"], &body["request_id"]), (&"error".into(), &id.into()), "{reply:?}");
+            &error["message"]
+        } else {
+            assert_eq!((&error["code"], &error["request_id"]), (&code.into(), &id.into()), "{reply:?}");
+            &error["message"]
+        };
+        assert!(message.as_str().is_some_and(|message| !message.is_empty()), "{reply:?}");
+        assert!(error.is_string() || error["type"].is_string(), "{reply:?}");
         reply
     }
 
@@ -227,6 +238,13 @@ impl Opened {
             frames.push(frame);
         }
         frames
+    }
+
+    /// Reads on until the body has `text` so many times.
+    pub(crate) async fn until(&mut self, times: usize, text: &str) {
+        while String::from_utf8_lossy(&self.raw).matches(text).count() < times {
+            assert!(self.more().await, "not {times} times {text:?} in the reply to {}", self.what);
+        }
     }
 
     /// Reads the body to its end.

@@ -8,6 +8,7 @@ mod bodies;
 mod closed;
 mod compression;
 mod curl;
+mod dialects;
 mod errors;
 mod floods;
 mod http2;

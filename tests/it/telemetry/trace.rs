@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use support::otlp::Span;
 
 use super::{BROKEN, Ground};
 use crate::{
-    harness::{MODEL, PATIENCE, Reply},
+    harness::{Call, MODEL, PATIENCE, Reply},
     turn::{Streamed, prompt},
 };
 
@@ -218,5 +219,21 @@ async fn a_failed_turn_fails_its_spans_by_a_word_and_monitors_leave_none() {
     assert!(tree.span("http.chat.post").has_failed, "{:#?}", tree.0);
     let monitored = ["http.health.get", "http.healthz.get", "http.readyz.get", "http.metrics.get"];
     assert!(ground.collector.spans().iter().all(|span| !monitored.contains(&span.name.as_str())));
+    ground.finish().await;
+}
+
+#[tokio::test]
+async fn f04_b13_a_key_in_front_of_a_path_is_in_no_line_and_in_no_span_whatever_is_logged() {
+    let ground = Ground::small(&[("API_KEY_IN_PATH", "true"), ("RUST_LOG", "trace")]).await;
+    let body = json!({ "name": "a key", "scopes": ["chat", "models"] });
+    let made = ground.chat("/v1/api-keys", &body).send().await.expect_status(201).json();
+    let path = format!("/k/{}/api/chat", made["key"].as_str().unwrap());
+    let call = Call::new(ground.gateway.addr, "POST", &path).json(&prompt(MODEL, "hi"));
+    let id = request_id(&call.send().await.expect_status(200));
+    let tree = Tree::of(&ground, &id).await;
+    assert_eq!(tree.span("http.api.chat.post").attributes["http.route"], "/api/chat");
+    assert_eq!(ground.line(&id, "request").await["route"], "/api/chat");
+    let refused = Call::new(ground.gateway.addr, "GET", &path).send().await.expect_status(405);
+    assert_eq!(ground.line(&request_id(&refused), "request").await["route"], "/api/chat");
     ground.finish().await;
 }

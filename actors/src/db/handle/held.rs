@@ -3,8 +3,7 @@
 use domain::{
     api_key::ApiKey,
     conversation::{Conversation, PAGE_LIMIT_MAX, StoredMessage},
-    held::HeldTurn,
-    id::{ApiKeyId, ConversationId, MessageId, SessionId, TurnId, UserId},
+    id::{ApiKeyId, ConversationId, MessageId, SessionId, UserId},
     session::Session,
 };
 
@@ -28,8 +27,6 @@ held! {
     held_sessions by SessionId => Session;
     /// API keys, revoked ones included, oldest first; an empty page is the end.
     held_keys by ApiKeyId => ApiKey;
-    /// The account's rows of the usage ledger, oldest first; an empty page is the end.
-    held_turns by TurnId => HeldTurn;
     /// Conversations, oldest first; an empty page is the end.
     held_conversations by ConversationId => Conversation;
 }

@@ -89,6 +89,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Settlement> {
             content: record.content.into_owned(),
             thinking: record.thinking.into_owned(),
             tool_calls: record.tool_calls.into_owned(),
+            logprobs: Vec::new(),
         },
         usage: Usage {
             prompt_tokens: record.prompt_tokens,

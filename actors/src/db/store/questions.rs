@@ -14,7 +14,6 @@ use domain::{
     audit::{AuditEntry, AuditFilter},
     conversation::{Activity, Branch, Conversation, StoredMessage},
     email::EmailAddress,
-    held::HeldTurn,
     id::{ApiKeyId, AuditId, ConversationId, InstanceId, InviteId, MessageId, SessionId, TurnId, UserId},
     invite::Invite,
     reply::Answer,
@@ -159,7 +158,6 @@ questions! {
     /// Oldest first, all younger than `after`, whatever their state; and so are those below.
     held_sessions(user: UserId, after: Option<SessionId>, limit: u32) -> Vec<Session> = held::sessions from PRIMARY;
     held_keys(user: UserId, after: Option<ApiKeyId>, limit: u32) -> Vec<ApiKey> = held::keys from PRIMARY;
-    held_turns(user: UserId, after: Option<TurnId>, limit: u32) -> Vec<HeldTurn> = held::turns from PRIMARY;
     held_conversations(user: UserId, after: Option<ConversationId>, limit: u32) -> Vec<Conversation> = held::conversations from PRIMARY;
     /// With their images, until there are `limit` of them or those before have `bytes` together; nothing when the
     /// conversation is not the owner's or was thrown away.

@@ -36,12 +36,8 @@ fn history(letters: &str) -> Vec<ChatMessage> {
 
 fn asked(messages: Vec<ChatMessage>, num_predict: Option<u32>) -> ChatRequest {
     ChatRequest {
-        model: ModelName::parse("m").unwrap(),
-        messages,
         sampling: Sampling { num_predict, ..Sampling::default() },
-        tools: Vec::new(),
-        format: None,
-        think: None,
+        ..ChatRequest::new(ModelName::parse("m").unwrap(), messages)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::{
     chat::{ChatRequest, Format, Role},
+    embedding::{EmbedRequest, Embeddings},
     reply::{Delta, FinishReason, Usage, UsageSource},
 };
 use futures_util::future::BoxFuture;
@@ -84,6 +85,18 @@ impl Provider for DemoProvider {
                 return Err(UpstreamError::NoSuchModel);
             }
             Ok(Box::new(DemoAnswer::new(request, self.per_token)) as Box<dyn AnswerStream>)
+        })
+    }
+
+    fn embed<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a EmbedRequest,
+    ) -> BoxFuture<'a, Result<Embeddings, UpstreamError>> {
+        Box::pin(async {
+            Err(UpstreamError::Rejected(
+                "the demo model makes no vectors; connect an Ollama server".to_owned(),
+            ))
         })
     }
 }
@@ -198,12 +211,8 @@ mod tests {
 
     fn request(prompt: &str, num_predict: Option<u32>) -> ChatRequest {
         ChatRequest {
-            model: ModelName::parse(NAME).unwrap(),
-            messages: vec![ChatMessage::text(Role::User, prompt)],
             sampling: Sampling { num_predict, ..Sampling::default() },
-            tools: Vec::new(),
-            format: None,
-            think: None,
+            ..ChatRequest::new(ModelName::parse(NAME).unwrap(), vec![ChatMessage::text(Role::User, prompt)])
         }
     }
 

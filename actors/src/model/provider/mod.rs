@@ -12,6 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use domain::{
     chat::ChatRequest,
+    embedding::{EmbedRequest, Embeddings},
     reply::{Delta, FinishReason, Usage},
 };
 use futures_util::future::BoxFuture;
@@ -27,12 +28,17 @@ pub struct ModelCard {
     pub digest: String,
     pub modified_at: Option<DateTime<Utc>>,
     pub size_bytes: u64,
+    /// `gguf` or `safetensors`.
+    pub format: String,
     pub family: String,
+    pub families: Vec<String>,
     pub parameter_size: String,
     pub quantization: String,
     /// Empty when the server does not tell.
     pub capabilities: Vec<String>,
     pub context_length: Option<u32>,
+    /// Numbers in one of its vectors.
+    pub embedding_length: Option<u32>,
     /// Its server sends prompts for it to somebody else's machine, whatever the name says.
     pub is_remote: bool,
 }
@@ -190,6 +196,13 @@ pub trait Provider: Send + Sync + 'static {
         model: &'a str,
         request: &'a ChatRequest,
     ) -> BoxFuture<'a, Result<Box<dyn AnswerStream>, UpstreamError>>;
+    /// Turns texts into vectors, one for each in their order. Bounded by the provider's own timeouts; dropping the future ends the
+    /// request.
+    fn embed<'a>(
+        &'a self,
+        model: &'a str,
+        request: &'a EmbedRequest,
+    ) -> BoxFuture<'a, Result<Embeddings, UpstreamError>>;
 }
 
 /// All kinds of model servers; a new kind is one file and one arm here.

@@ -11,6 +11,7 @@ use std::{
 
 use domain::{
     chat::ChatRequest,
+    embedding::{EmbedRequest, Embeddings},
     reply::{Delta, FinishReason, Usage, UsageSource},
 };
 use futures_util::future::{BoxFuture, pending};
@@ -66,6 +67,10 @@ struct Shared {
     next: Mutex<VecDeque<Result<Vec<Step>, UpstreamError>>>,
     usual: Mutex<Result<Vec<Step>, UpstreamError>>,
     prompts: Mutex<Vec<(String, ChatRequest)>>,
+    /// How the next embeddings end; when they run out, well.
+    next_embeddings: Mutex<VecDeque<Result<(), UpstreamError>>>,
+    /// The texts of each embedding.
+    embedded: Mutex<Vec<Vec<String>>>,
     memory: Mutex<Memory>,
     probe: Mutex<Result<(), UpstreamError>>,
     probes: AtomicUsize,
@@ -118,6 +123,8 @@ impl Script {
             next: Mutex::default(),
             usual: Mutex::new(Ok(usual)),
             prompts: Mutex::default(),
+            next_embeddings: Mutex::default(),
+            embedded: Mutex::default(),
             memory: Mutex::new(Memory::free()),
             probe: Mutex::new(Ok(())),
             probes: AtomicUsize::new(0),
@@ -196,6 +203,16 @@ impl Script {
 
     pub(crate) fn probes(&self) -> usize {
         self.0.probes.load(Ordering::Relaxed)
+    }
+
+    /// The texts of each embedding so far.
+    pub(crate) fn embedded(&self) -> Vec<Vec<String>> {
+        self.0.embedded.lock().clone()
+    }
+
+    /// How the next embedding of those not spoken for ends.
+    pub(crate) fn embed_as(&self, result: Result<(), UpstreamError>) {
+        self.0.next_embeddings.lock().push_back(result);
     }
 
     /// The prompts so far, with the model names they were sent under.
@@ -283,6 +300,22 @@ impl Provider for ScriptedProvider {
             Ok(Box::new(ScriptedAnswer::new(&self.0, model, steps)) as Box<dyn AnswerStream>)
         })
     }
+
+    /// A text's vector is its length, and a token.
+    fn embed<'a>(
+        &'a self,
+        _: &'a str,
+        request: &'a EmbedRequest,
+    ) -> BoxFuture<'a, Result<Embeddings, UpstreamError>> {
+        Box::pin(async move {
+            self.0.0.embedded.lock().push(request.inputs.clone());
+            self.0.0.next_embeddings.lock().pop_front().unwrap_or(Ok(()))?;
+            let vectors: Vec<_> = request.inputs.iter().map(|text| vec![text.len() as f32]).collect();
+            let prompt_tokens = u32::try_from(vectors.len()).unwrap_or_default();
+            let usage = Usage { prompt_tokens, completion_tokens: 0, source: UsageSource::Reported };
+            Ok(Embeddings { vectors, usage: Some(usage) })
+        })
+    }
 }
 
 struct ScriptedAnswer {
@@ -343,7 +376,7 @@ impl AnswerStream for ScriptedAnswer {
 #[cfg(test)]
 mod tests {
     use domain::{
-        chat::{ChatMessage, Role, Sampling},
+        chat::{ChatMessage, Role},
         model_name::ModelName,
     };
     use futures_util::FutureExt;
@@ -351,14 +384,7 @@ mod tests {
     use super::*;
 
     fn request() -> ChatRequest {
-        ChatRequest {
-            model: ModelName::parse("m").unwrap(),
-            messages: vec![ChatMessage::text(Role::User, "hi")],
-            sampling: Sampling::default(),
-            tools: Vec::new(),
-            format: None,
-            think: None,
-        }
+        ChatRequest::new(ModelName::parse("m").unwrap(), vec![ChatMessage::text(Role::User, "hi")])
     }
 
     #[tokio::test(start_paused = true)]

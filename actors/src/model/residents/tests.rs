@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use domain::{
-    chat::{ChatMessage, ChatRequest, Role, Sampling},
+    chat::{ChatMessage, ChatRequest, Role},
     model_name::ModelName,
 };
 use futures_util::{FutureExt, future::join_all};
@@ -51,14 +51,8 @@ impl Site {
     async fn turn(&self, model: &str, takes: Duration) -> Result<Duration, UpstreamError> {
         let _stay = timeout(FOR_EVER, self.enter(model)).await.expect("nobody waits for ever")?;
         let entered = self.opened.elapsed();
-        let request = ChatRequest {
-            model: ModelName::parse(model).unwrap(),
-            messages: vec![ChatMessage::text(Role::User, "hi")],
-            sampling: Sampling::default(),
-            tools: Vec::new(),
-            format: None,
-            think: None,
-        };
+        let request =
+            ChatRequest::new(ModelName::parse(model).unwrap(), vec![ChatMessage::text(Role::User, "hi")]);
         let _answer = self.upstream.provider().chat(model, &request).await?;
         sleep(takes).await;
         Ok(entered)

@@ -8,12 +8,12 @@ use super::{
 use crate::{
     clock::fresh_id,
     handle::Slot,
-    model::turn::Progress,
+    model::turn::{Progress, Work},
     reply::{Event, OnDisconnect, Outcome, ReplyBudget, ReplyReader, channel},
 };
 use Priority::{Batch, Interactive};
 use domain::{
-    chat::{ChatMessage, ChatRequest, Role, Sampling},
+    chat::{ChatMessage, ChatRequest, Role},
     model_name::ModelName,
 };
 use proptest::prelude::*;
@@ -32,15 +32,8 @@ fn list_of(limits: Limits, slots: usize) -> Arc<WaitingList> {
 
 fn job(user: UserId, priority: Priority, deadline: Option<Instant>) -> (Job, ReplyReader) {
     let (writer, reader) = channel(&ReplyBudget::new(1 << 20), 1 << 10, OnDisconnect::Cancel);
-    let request = ChatRequest {
-        model: ModelName::parse("m").unwrap(),
-        messages: vec![ChatMessage::text(Role::User, "hi")],
-        sampling: Sampling::default(),
-        tools: Vec::new(),
-        format: None,
-        think: None,
-    };
-    let progress = Arc::new(Progress::new(&request));
+    let request = ChatRequest::new(ModelName::parse("m").unwrap(), vec![ChatMessage::text(Role::User, "hi")]);
+    let progress = Arc::new(Progress::new(request.estimated_prompt_tokens()));
     let streams = 4;
     let _memory = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
     let job = Job {
@@ -51,7 +44,7 @@ fn job(user: UserId, priority: Priority, deadline: Option<Instant>) -> (Job, Rep
         priority,
         deadline,
         streams,
-        request,
+        work: Work::Chat(request),
         _memory,
         stored: None,
         progress,

@@ -288,7 +288,7 @@ impl Heard {
     fn take(&mut self, event: Event<'_>) {
         assert!(self.endings.is_empty(), "{event:?} after the end");
         match event {
-            Event::Queued(_) => {}
+            Event::Queued(_) | Event::Logprobs { .. } => {}
             Event::Started => self.is_started = true,
             Event::Content { text, end } => {
                 self.answer.content.push_str(text);
@@ -335,6 +335,7 @@ impl Heard {
             content: self.answer.content.clone() + &next.answer.content,
             thinking: self.answer.thinking.clone() + &next.answer.thinking,
             tool_calls: [self.answer.tool_calls.clone(), next.answer.tool_calls.clone()].concat(),
+            logprobs: Vec::new(),
         }
     }
 }

@@ -1,4 +1,5 @@
-use serde_json::json;
+use domain::chat::{ChatMessage, Format, Role, Sampling, Think};
+use serde_json::{Value, json};
 
 use super::*;
 

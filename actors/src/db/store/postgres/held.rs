@@ -4,8 +4,7 @@ use domain::{
     account::User,
     api_key::ApiKey,
     conversation::{Conversation, StoredMessage},
-    held::HeldTurn,
-    id::{ApiKeyId, ConversationId, MessageId, SessionId, TurnId, UserId},
+    id::{ApiKeyId, ConversationId, MessageId, SessionId, UserId},
     session::Session,
 };
 use sqlx::PgConnection;
@@ -13,7 +12,7 @@ use uuid::Uuid;
 
 use crate::db::{
     DbError,
-    store::stored::{ApiKeyColumns, HeldTurnColumns, MessageColumns, SessionColumns},
+    store::stored::{ApiKeyColumns, MessageColumns, SessionColumns},
 };
 
 pub(in crate::db::store) async fn sessions(
@@ -63,28 +62,6 @@ pub(in crate::db::store) async fn keys(
     .await?
     .into_iter()
     .map(|row| Ok(<(ApiKey, User)>::try_from(row)?.0))
-    .collect()
-}
-
-pub(in crate::db::store) async fn turns(
-    db: &mut PgConnection,
-    user: UserId,
-    after: Option<TurnId>,
-    limit: u32,
-) -> Result<Vec<HeldTurn>, DbError> {
-    sqlx::query_as!(
-        HeldTurnColumns,
-        "SELECT id, conversation_id, api_key_id, model, status, failure, finish_reason, prompt_tokens, completion_tokens,
-                usage_source, queued_ms, load_ms, first_token_ms, total_ms, created_at, ended_at
-         FROM turns WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-        user.as_uuid(),
-        after.map_or(Uuid::nil(), TurnId::as_uuid),
-        i64::from(limit)
-    )
-    .fetch_all(db)
-    .await?
-    .into_iter()
-    .map(HeldTurn::try_from)
     .collect()
 }
 

@@ -4,20 +4,18 @@ use domain::{
     account::User,
     api_key::ApiKey,
     conversation::{Conversation, StoredMessage},
-    held::HeldTurn,
-    id::{ApiKeyId, ConversationId, MessageId, SessionId, TurnId, UserId},
+    id::{ApiKeyId, ConversationId, MessageId, SessionId, UserId},
     session::Session,
 };
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     api_keys,
-    columns::{optional_time, time},
     conversations::{conversation, message},
     sessions,
 };
-use crate::db::{DbError, store::stored::HeldTurnColumns};
+use crate::db::DbError;
 
 pub(in crate::db::store) async fn sessions(
     db: &mut SqliteConnection,
@@ -61,45 +59,6 @@ pub(in crate::db::store) async fn keys(
     .iter()
     .map(|row| Ok(<(ApiKey, User)>::try_from(api_keys::columns(row)?)?.0))
     .collect()
-}
-
-pub(in crate::db::store) async fn turns(
-    db: &mut SqliteConnection,
-    user: UserId,
-    after: Option<TurnId>,
-    limit: u32,
-) -> Result<Vec<HeldTurn>, DbError> {
-    sqlx::query("SELECT * FROM turns WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?")
-        .bind(user.as_uuid())
-        .bind(after.map_or(Uuid::nil(), TurnId::as_uuid))
-        .bind(limit)
-        .fetch_all(db)
-        .await?
-        .iter()
-        .map(turn)
-        .collect()
-}
-
-fn turn(row: &SqliteRow) -> Result<HeldTurn, DbError> {
-    HeldTurnColumns {
-        id: row.try_get("id")?,
-        conversation_id: row.try_get("conversation_id")?,
-        api_key_id: row.try_get("api_key_id")?,
-        model: row.try_get("model")?,
-        status: row.try_get("status")?,
-        failure: row.try_get("failure")?,
-        finish_reason: row.try_get("finish_reason")?,
-        prompt_tokens: row.try_get("prompt_tokens")?,
-        completion_tokens: row.try_get("completion_tokens")?,
-        usage_source: row.try_get("usage_source")?,
-        queued_ms: row.try_get("queued_ms")?,
-        load_ms: row.try_get("load_ms")?,
-        first_token_ms: row.try_get("first_token_ms")?,
-        total_ms: row.try_get("total_ms")?,
-        created_at: time(row, "created_at")?,
-        ended_at: optional_time(row, "ended_at")?,
-    }
-    .try_into()
 }
 
 pub(in crate::db::store) async fn conversations(

@@ -4,7 +4,6 @@
 
 mod accounts;
 mod grants;
-mod held;
 mod messages;
 mod trail;
 mod turns;
@@ -13,7 +12,6 @@ mod usage;
 pub(super) use self::{
     accounts::{AccountColumns, SessionColumns, UserColumns},
     grants::{ApiKeyColumns, InviteColumns, SigningKeyColumns, hash},
-    held::HeldTurnColumns,
     messages::MessageColumns,
     trail::AuditColumns,
     turns::TurnColumns,

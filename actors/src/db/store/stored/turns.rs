@@ -81,6 +81,7 @@ impl TryFrom<TurnColumns> for (StoredTurn, Answer) {
             content: row.content,
             thinking: row.thinking.unwrap_or_default(),
             tool_calls: list(row.tool_calls.as_deref(), "messages.tool_calls")?,
+            logprobs: Vec::new(),
         };
         Ok((turn, answer))
     }

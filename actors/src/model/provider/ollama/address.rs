@@ -13,6 +13,7 @@ pub(super) struct Address {
     host: String,
     port: u16,
     chat: Uri,
+    generate: Uri,
     host_header: HeaderValue,
 }
 
@@ -42,9 +43,12 @@ impl Address {
         // The server's own authority: it refuses others when it listens on loopback.
         let authority = base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let host_header = HeaderValue::from_str(&authority).map_err(|_| refuse("has an unusable host"))?;
-        let chat = format!("{}api/chat", base.path()).parse().map_err(|_| refuse("has an unusable path"))?;
+        let uri = |path: &str| {
+            format!("{}{path}", base.path()).parse::<Uri>().map_err(|_| refuse("has an unusable path"))
+        };
+        let (chat, generate) = (uri("api/chat")?, uri("api/generate")?);
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { base, host, port, chat, host_header })
+        Ok(Self { base, host, port, chat, generate, host_header })
     }
 
     /// The URL of an endpoint such as `api/tags`.
@@ -56,6 +60,10 @@ impl Address {
 
     pub(super) fn chat_uri(&self) -> Uri {
         self.chat.clone()
+    }
+
+    pub(super) fn generate_uri(&self) -> Uri {
+        self.generate.clone()
     }
 
     pub(super) fn host_header(&self) -> HeaderValue {

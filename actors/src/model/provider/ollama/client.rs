@@ -56,11 +56,25 @@ const DRAIN_BYTES_MAX: usize = 64 << 10;
 /// hyper's read and write buffers grow up to this.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
+/// What a stream is asked for with; clones share its body.
+#[derive(Clone)]
+pub(super) struct Prompt {
+    pub(super) kind: PromptKind,
+    pub(super) body: Bytes,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum PromptKind {
+    Chat,
+    Generate,
+}
+
 /// Opens and keeps connections to one server.
 pub(super) struct Client {
     address: Address,
     connect_timeout: Duration,
     chat: Uri,
+    generate: Uri,
     host: HeaderValue,
     idle: Mutex<Vec<Idle>>,
 }
@@ -74,8 +88,9 @@ struct Idle {
 
 impl Client {
     pub(super) fn new(address: Address, connect_timeout: Duration) -> Self {
-        let (chat, host) = (address.chat_uri(), address.host_header());
-        Self { address, connect_timeout, chat, host, idle: Mutex::new(Vec::new()) }
+        let (chat, generate) = (address.chat_uri(), address.generate_uri());
+        let host = address.host_header();
+        Self { address, connect_timeout, chat, generate, host, idle: Mutex::new(Vec::new()) }
     }
 
     /// Takes the most recently used idle connection that still lives.
@@ -113,11 +128,14 @@ impl Client {
         Ok(Link { http: Some(http), sender, is_reused: false })
     }
 
-    /// The request of a chat with this body. No header of a caller is in it; if the turn is traced, where.
-    pub(super) fn chat_request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    /// The request with this body. No header of a caller is in it; if the turn is traced, where.
+    pub(super) fn request(&self, Prompt { kind, body }: Prompt) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.chat.clone();
+        *request.uri_mut() = match kind {
+            PromptKind::Chat => self.chat.clone(),
+            PromptKind::Generate => self.generate.clone(),
+        };
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

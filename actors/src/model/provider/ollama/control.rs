@@ -6,6 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use domain::{
+    embedding::{EmbedRequest, Embeddings},
+    reply::{Usage, UsageSource},
+};
 use reqwest::{RequestBuilder, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
@@ -14,7 +18,10 @@ use super::{
     MODELS_MAX,
     address::Address,
     error::{from_status, sanitise},
-    wire::{EmbedPreloadBody, PreloadBody, Ps, Show, ShowBody, Tag, Tags, UnloadBody, Version},
+    wire::{
+        EmbedBody, EmbedPreloadBody, EmbedReply, PreloadBody, Ps, Show, ShowBody, Tag, Tags, UnloadBody,
+        Version,
+    },
 };
 use crate::model::{
     Timeouts,
@@ -110,6 +117,24 @@ impl Control {
         }
         let embed = self.http.post(self.embed.clone()).json(&EmbedPreloadBody { model, input: [] });
         self.ask::<serde_json::Value>(embed, within).await.map(drop)
+    }
+
+    /// Turns texts into vectors.
+    pub(super) async fn embed(
+        &self,
+        model: &str,
+        request: &EmbedRequest,
+    ) -> Result<Embeddings, UpstreamError> {
+        let EmbedRequest { inputs, dimensions, truncate, .. } = request;
+        let body = EmbedBody { model, input: inputs, truncate: *truncate, dimensions: *dimensions };
+        let reply: EmbedReply =
+            self.ask(self.http.post(self.embed.clone()).json(&body), self.timeouts().first_byte).await?;
+        let usage = reply.prompt_eval_count.and_then(|count| count.as_u64()).map(|count| Usage {
+            prompt_tokens: u32::try_from(count).unwrap_or(u32::MAX),
+            completion_tokens: 0,
+            source: UsageSource::Reported,
+        });
+        Ok(Embeddings { vectors: reply.embeddings, usage })
     }
 
     /// Unloads a model and returns when the server no longer lists it as loaded.

@@ -15,7 +15,7 @@ use std::{borrow::Cow, time::Duration};
 
 use domain::{
     chat::ToolCall,
-    reply::{Delta, FinishReason, Usage, UsageSource},
+    reply::{Delta, FinishReason, TokenLogprob, Usage, UsageSource},
 };
 use memchr::{memchr, memrchr};
 use serde_json::{Number, Value};
@@ -140,12 +140,18 @@ impl Decoder {
         }
         let message = line.message.unwrap_or_default();
         let calls = message.tool_calls.unwrap_or_default();
-        if !(message.content.is_empty() && message.thinking.is_empty() && calls.is_empty()) {
+        let texts = [&message.content, &message.thinking, &line.response, &line.thinking];
+        if !(texts.iter().all(|text| text.is_empty()) && calls.is_empty()) {
             batch.pieces += 1;
         }
         // Thinking comes before content, also when one line holds both.
         append_thinking(batch, message.thinking);
+        append_thinking(batch, line.thinking);
         append_content(batch, message.content);
+        append_content(batch, line.response);
+        if let Some(tokens) = line.logprobs.filter(|tokens| !tokens.is_empty()) {
+            batch.deltas.push(Delta::Logprobs(tokens.into_iter().map(TokenLogprob::from).collect()));
+        }
         for call in calls {
             batch.deltas.push(Delta::ToolCall(tool_call(call)?));
             self.called_tools = true;

@@ -1,7 +1,7 @@
 //! Ollama's own API as a provider.
 //!
 //! ```text
-//! chat ───────────────▶ ChatStream ── Client (hyper, driven by the reader) ──▶ POST /api/chat
+//! chat ───────────────▶ ChatStream ── Client (hyper, driven by the reader) ──▶ POST /api/chat, generate
 //! everything else ────▶ Control (reqwest) ──▶ /api/tags ps show generate embed version
 //! ```
 //!
@@ -28,12 +28,19 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use domain::chat::ChatRequest;
+use domain::{
+    chat::ChatRequest,
+    embedding::{EmbedRequest, Embeddings},
+};
 use futures_util::future::BoxFuture;
 
 use self::{
-    address::Address, client::Client, control::Control, details::Details, stream::ChatStream, wire::Tag,
+    address::Address,
+    client::{Client, Prompt, PromptKind},
+    control::Control,
+    details::Details,
+    stream::ChatStream,
+    wire::Tag,
 };
 use crate::model::{
     Timeouts,
@@ -47,6 +54,9 @@ const MODELS_MAX: usize = 10_000;
 
 /// The most capabilities of one model we keep.
 const CAPABILITIES_MAX: usize = 16;
+
+/// The most families of one model we keep.
+const FAMILIES_MAX: usize = 8;
 
 /// The longest text of a model's details we keep, in characters.
 const DETAIL_CHARS_MAX: usize = 128;
@@ -144,17 +154,29 @@ impl Provider for OllamaProvider {
         request: &'a ChatRequest,
     ) -> BoxFuture<'a, Result<Box<dyn AnswerStream>, UpstreamError>> {
         Box::pin(async move {
-            let body = wire::chat_body(model, request)
-                .map_err(|error| UpstreamError::Rejected(format!("it has no JSON form: {error}")))?;
+            let (kind, body) = match &request.completion {
+                None => (PromptKind::Chat, wire::chat_body(model, request)),
+                Some(how) => (PromptKind::Generate, wire::generate_body(model, request, how)),
+            };
+            let body =
+                body.map_err(|error| UpstreamError::Rejected(format!("it has no JSON form: {error}")))?;
             let stream = ChatStream::open(
                 Arc::clone(&self.client),
-                Bytes::from(body),
+                Prompt { kind, body: body.into() },
                 &self.timeouts.load(),
                 request.may_pause(),
             )
             .await?;
             Ok(Box::new(stream) as Box<dyn AnswerStream>)
         })
+    }
+
+    fn embed<'a>(
+        &'a self,
+        model: &'a str,
+        request: &'a EmbedRequest,
+    ) -> BoxFuture<'a, Result<Embeddings, UpstreamError>> {
+        Box::pin(self.control.embed(model, request))
     }
 }
 
@@ -167,7 +189,9 @@ fn card(tag: Tag) -> ModelCard {
         digest: short(tag.digest),
         modified_at: tag.modified_at,
         size_bytes: tag.size.and_then(|size| size.as_u64()).unwrap_or(0),
+        format: short(details.format.unwrap_or_default()),
         family: short(details.family.unwrap_or_default()),
+        families: details.families.unwrap_or_default().into_iter().take(FAMILIES_MAX).map(short).collect(),
         parameter_size: short(details.parameter_size.unwrap_or_default()),
         quantization: short(details.quantization_level.unwrap_or_default()),
         capabilities: tag
@@ -178,6 +202,7 @@ fn card(tag: Tag) -> ModelCard {
             .map(short)
             .collect(),
         context_length: details.context_length,
+        embedding_length: details.embedding_length,
     }
 }
 

@@ -16,13 +16,12 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{StatusCode, header::CONTENT_TYPE};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    client::{Client, Exchange},
+    client::{Client, Exchange, Prompt},
     decoder::Decoder,
     error::from_status,
 };
@@ -41,7 +40,7 @@ const ERROR_BYTES_MAX: usize = 64 << 10;
 pub(super) struct ChatStream {
     client: Arc<Client>,
     /// Kept until the head came, for the one retry.
-    request: Bytes,
+    prompt: Option<Prompt>,
     stage: Stage,
     decoder: Decoder,
     first_byte: Duration,
@@ -76,7 +75,7 @@ impl ChatStream {
     /// [`UpstreamError::Connect`].
     pub(super) async fn open(
         client: Arc<Client>,
-        request: Bytes,
+        prompt: Prompt,
         timeouts: &Timeouts,
         may_pause: bool,
     ) -> Result<Self, UpstreamError> {
@@ -84,12 +83,12 @@ impl ChatStream {
             Some(link) => link,
             None => client.connect().await?,
         };
-        let mut exchange = link.send(client.chat_request(request.clone()));
+        let mut exchange = link.send(client.request(prompt.clone()));
         exchange.begin().await;
         let now = Instant::now();
         Ok(Self {
             client,
-            request,
+            prompt: Some(prompt),
             stage: Stage::Head(exchange),
             decoder: Decoder::new(),
             first_byte: timeouts.first_byte,
@@ -112,8 +111,9 @@ impl ChatStream {
         loop {
             if matches!(self.stage, Stage::Unsent) {
                 // Always a new connection: the other idle ones may be as dead as the first.
+                let prompt = self.prompt.clone().ok_or(UpstreamError::Incomplete)?;
                 let link = self.client.connect().await?;
-                self.stage = Stage::Head(link.send(self.client.chat_request(self.request.clone())));
+                self.stage = Stage::Head(link.send(self.client.request(prompt)));
             }
             match poll_fn(|cx| self.poll_step(cx, batch)).await? {
                 Step::Read => return Ok(()),
@@ -188,7 +188,7 @@ impl ChatStream {
 
     fn answered(&mut self, head: &http::response::Parts) -> Result<(), UpstreamError> {
         self.heard_at = Instant::now();
-        self.request = Bytes::new();
+        self.prompt = None;
         let Stage::Head(exchange) = std::mem::replace(&mut self.stage, Stage::Over) else { return Ok(()) };
         let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         if head.status != StatusCode::OK {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{
-    chat::{ChatMessage, Role, Sampling},
+    chat::{ChatMessage, Role},
     model_name::ModelName,
     reply::{Delta, FinishReason},
 };
@@ -30,14 +30,10 @@ fn timeouts() -> Timeouts {
 }
 
 fn request() -> ChatRequest {
-    ChatRequest {
-        model: ModelName::parse(MODEL).unwrap(),
-        messages: vec![ChatMessage::text(Role::User, "tell me something")],
-        sampling: Sampling::default(),
-        tools: Vec::new(),
-        format: None,
-        think: None,
-    }
+    ChatRequest::new(
+        ModelName::parse(MODEL).unwrap(),
+        vec![ChatMessage::text(Role::User, "tell me something")],
+    )
 }
 
 fn provider_at(url: &str) -> OllamaProvider {
@@ -80,6 +76,7 @@ async fn read_all(stream: &mut Box<dyn AnswerStream>) -> Answered {
                 Delta::Content(text) => answered.content += &text,
                 Delta::Thinking(text) => answered.thinking += &text,
                 Delta::ToolCall(_) => answered.calls += 1,
+                Delta::Logprobs(_) => {}
             }
         }
         match (read, batch.finish) {

@@ -10,7 +10,10 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use domain::chat::{ChatMessage, ChatRequest, Format, Sampling, Think};
+use domain::{
+    chat::{ChatMessage, ChatRequest, Completion, Format, Role, Sampling, Think},
+    reply::TokenLogprob,
+};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, Visitor},
@@ -19,16 +22,93 @@ use serde_json::{Map, Number, Value, value::RawValue};
 
 /// The body of `POST /api/chat`, always streamed.
 pub(super) fn chat_body(model: &str, request: &ChatRequest) -> Result<Vec<u8>, serde_json::Error> {
-    let text: usize = request.messages.iter().map(|message| message.content.len()).sum();
-    let mut body = Vec::with_capacity(text + text / 8 + 512);
-    serde_json::to_writer(
-        &mut body,
+    written(
+        request,
         &ChatBody {
             model,
             messages: Messages(&request.messages),
+            tools: &request.tools,
+            common: Common::of(request),
+        },
+    )
+}
+
+/// The body of `POST /api/generate`, always streamed.
+pub(super) fn generate_body(
+    model: &str,
+    request: &ChatRequest,
+    how: &Completion,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let of = |role| request.messages.iter().rfind(|message| message.role == role);
+    let prompt = of(Role::User);
+    written(
+        request,
+        &GenerateBody {
+            model,
+            prompt: prompt.map_or("", |message| &message.content),
+            suffix: how.suffix.as_deref(),
+            system: of(Role::System).map(|message| message.content.as_str()),
+            images: prompt.map_or(&[], |message| &message.images),
+            raw: how.raw,
+            common: Common::of(request),
+        },
+    )
+}
+
+fn written(request: &ChatRequest, body: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let text: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    let mut out = Vec::with_capacity(text + text / 8 + 512);
+    serde_json::to_writer(&mut out, body)?;
+    Ok(out)
+}
+
+#[derive(Serialize)]
+struct ChatBody<'a> {
+    model: &'a str,
+    messages: Messages<'a>,
+    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
+    tools: &'a [Value],
+    #[serde(flatten)]
+    common: Common<'a>,
+}
+
+#[derive(Serialize)]
+struct GenerateBody<'a> {
+    model: &'a str,
+    prompt: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suffix: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    images: &'a [String],
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    raw: bool,
+    #[serde(flatten)]
+    common: Common<'a>,
+}
+
+/// What both ways to ask have in common.
+#[derive(Serialize)]
+struct Common<'a> {
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    options: Option<&'a Sampling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<FormatBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    think: Option<ThinkBody>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    logprobs: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_logprobs: Option<u8>,
+}
+
+impl<'a> Common<'a> {
+    fn of(request: &'a ChatRequest) -> Self {
+        Self {
             stream: true,
             options: (request.sampling != Sampling::default()).then_some(&request.sampling),
-            tools: &request.tools,
             format: request.format.as_ref().map(|format| match format {
                 Format::Json => FormatBody::Name("json"),
                 Format::Schema(schema) => FormatBody::Schema(schema),
@@ -41,24 +121,10 @@ pub(super) fn chat_body(model: &str, request: &ChatRequest) -> Result<Vec<u8>, s
                 Think::High => ThinkBody::Level("high"),
                 Think::Max => ThinkBody::Level("max"),
             }),
-        },
-    )?;
-    Ok(body)
-}
-
-#[derive(Serialize)]
-struct ChatBody<'a> {
-    model: &'a str,
-    messages: Messages<'a>,
-    stream: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    options: Option<&'a Sampling>,
-    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
-    tools: &'a [Value],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<FormatBody<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    think: Option<ThinkBody>,
+            logprobs: request.logprobs.is_some(),
+            top_logprobs: request.logprobs.filter(|top| *top > 0),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -152,6 +218,24 @@ pub(super) struct EmbedPreloadBody<'a> {
     pub(super) input: [&'a str; 0],
 }
 
+/// Texts to be turned into vectors.
+#[derive(Serialize)]
+pub(super) struct EmbedBody<'a> {
+    pub(super) model: &'a str,
+    pub(super) input: &'a [String],
+    pub(super) truncate: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dimensions: Option<u32>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct EmbedReply {
+    #[serde(default)]
+    pub(super) embeddings: Vec<Vec<f32>>,
+    #[serde(default)]
+    pub(super) prompt_eval_count: Option<Number>,
+}
+
 #[derive(Serialize)]
 pub(super) struct ShowBody<'a> {
     pub(super) model: &'a str,
@@ -162,6 +246,13 @@ pub(super) struct ShowBody<'a> {
 pub(super) struct Line<'a> {
     #[serde(borrow, default)]
     pub(super) message: Option<LineMessage<'a>>,
+    /// What `/api/generate` has in place of a message.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) response: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) thinking: Cow<'a, str>,
+    #[serde(default)]
+    pub(super) logprobs: Option<Vec<LineLogprob>>,
     #[serde(default)]
     pub(super) done: bool,
     #[serde(default)]
@@ -184,6 +275,29 @@ pub(super) struct LineMessage<'a> {
     pub(super) thinking: Cow<'a, str>,
     #[serde(default)]
     pub(super) tool_calls: Option<Vec<LineCall>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct LineLogprob {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    logprob: f64,
+    #[serde(default)]
+    bytes: Option<Vec<u8>>,
+    #[serde(default)]
+    top_logprobs: Option<Vec<LineLogprob>>,
+}
+
+impl From<LineLogprob> for TokenLogprob {
+    fn from(line: LineLogprob) -> Self {
+        Self {
+            token: line.token,
+            logprob: line.logprob,
+            bytes: line.bytes,
+            top_logprobs: line.top_logprobs.unwrap_or_default().into_iter().map(Self::from).collect(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -254,6 +368,12 @@ pub(super) struct Tag {
 #[derive(Deserialize, Default)]
 pub(super) struct TagDetails {
     #[serde(default)]
+    pub(super) format: Option<String>,
+    #[serde(default)]
+    pub(super) families: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) embedding_length: Option<u32>,
+    #[serde(default)]
     pub(super) family: Option<String>,
     #[serde(default)]
     pub(super) parameter_size: Option<String>,
@@ -290,23 +410,16 @@ pub(super) struct Version {
 
 #[cfg(test)]
 mod tests {
-    use domain::{
-        chat::{Role, ToolCall},
-        model_name::ModelName,
-    };
+    use domain::{chat::ToolCall, model_name::ModelName};
     use serde_json::json;
 
     use super::*;
 
     fn request() -> ChatRequest {
-        ChatRequest {
-            model: ModelName::parse("client/spelling").unwrap(),
-            messages: vec![ChatMessage::text(Role::User, "hi")],
-            sampling: Sampling::default(),
-            tools: Vec::new(),
-            format: None,
-            think: None,
-        }
+        ChatRequest::new(
+            ModelName::parse("client/spelling").unwrap(),
+            vec![ChatMessage::text(Role::User, "hi")],
+        )
     }
 
     fn sent(request: &ChatRequest) -> Value {
@@ -318,6 +431,20 @@ mod tests {
         assert_eq!(
             sent(&request()),
             json!({"model": "m:latest", "messages": [{"role": "user", "content": "hi"}], "stream": true})
+        );
+    }
+
+    #[test]
+    fn a_text_to_continue_is_sent_with_what_follows_the_gap() {
+        let mut request = request();
+        request.messages.insert(0, ChatMessage::text(Role::System, "be brief"));
+        request.sampling.seed = Some(7);
+        let how = Completion { suffix: Some("}".to_owned()), raw: true };
+        let sent: Value = serde_json::from_slice(&generate_body("m", &request, &how).unwrap()).unwrap();
+        assert_eq!(
+            sent,
+            json!({"model": "m", "prompt": "hi", "suffix": "}", "system": "be brief", "raw": true, "stream": true,
+                   "options": {"seed": 7}})
         );
     }
 

@@ -10,17 +10,12 @@ use std::{
     time::Duration,
 };
 
-use actors::{
-    model::TurnNames,
-    reply::{Event, ReplyReader},
-};
+use actors::reply::{Event, ReplyReader};
 use bytes::Bytes;
-use domain::reply::Position;
 use hyper::body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::sse::{Encoder, HEARTBEAT};
 use crate::http::{ApiError, Call};
 
 /// Most frames hold one token.
@@ -38,11 +33,21 @@ impl Events for ReplyReader {
     }
 }
 
+/// How a dialect writes a turn's events.
+pub(crate) trait Encode: Unpin + Send {
+    /// Appends what its client is told of the event, which may be nothing.
+    fn encode(&mut self, event: Event<'_>, out: &mut Vec<u8>);
+    /// Appends the words that end a stream for a reason of ours.
+    fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>);
+    /// Appends what keeps idle proxies awake and clients ignore; nothing where clients bear no such thing.
+    fn heartbeat(&mut self, out: &mut Vec<u8>);
+}
+
 /// See the module.
-pub(crate) struct TurnStream<E> {
+pub(crate) struct TurnStream<E, C> {
     /// `None` once the last frame was given.
     events: Option<E>,
-    encoder: Encoder,
+    encoder: C,
     heartbeat: Duration,
     deadline: Instant,
     /// When the last frame was given.
@@ -53,14 +58,14 @@ pub(crate) struct TurnStream<E> {
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl<E: Events> TurnStream<E> {
-    /// The reply to `call`, whose client has the answer up to `from`.
-    pub(crate) fn new(events: E, names: TurnNames, from: Position, call: Call) -> Self {
+impl<E: Events, C: Encode> TurnStream<E, C> {
+    /// The reply to `call`.
+    pub(crate) fn new(events: E, encoder: C, call: Call) -> Self {
         let now = Instant::now();
         let (heartbeat, deadline) = (call.config.heartbeat, call.deadline);
         Self {
             events: Some(events),
-            encoder: Encoder::new(names, call.request_id, from),
+            encoder,
             heartbeat,
             deadline,
             said_at: now,
@@ -103,7 +108,11 @@ impl<E: Events> TurnStream<E> {
             }
             self.timer.as_mut().reset(self.deadline.min(self.said_at + self.heartbeat));
             if is_due {
-                return Poll::Ready(HEARTBEAT.to_vec());
+                let mut frame = Vec::new();
+                self.encoder.heartbeat(&mut frame);
+                if !frame.is_empty() {
+                    return Poll::Ready(frame);
+                }
             }
         }
     }
@@ -117,7 +126,7 @@ impl<E: Events> TurnStream<E> {
     }
 }
 
-impl<E: Events> Body for TurnStream<E> {
+impl<E: Events, C: Encode> Body for TurnStream<E, C> {
     type Data = Bytes;
     type Error = Infallible;
 

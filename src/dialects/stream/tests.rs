@@ -6,9 +6,10 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::sse::tests::{encoder, ended},
-    *,
+use super::*;
+use crate::dialects::native::{
+    Encoder,
+    sse::tests::{encoder, ended},
 };
 
 enum Step {
@@ -63,7 +64,7 @@ impl Events for Script {
 }
 
 struct Rig {
-    stream: TurnStream<Script>,
+    stream: TurnStream<Script, Encoder>,
     left: CancellationToken,
     ending: CancellationToken,
 }
@@ -85,7 +86,7 @@ fn rig(steps: Vec<Step>, deadline: Duration) -> Rig {
     Rig { stream, left, ending }
 }
 
-async fn next(stream: &mut TurnStream<Script>) -> Option<String> {
+async fn next(stream: &mut TurnStream<Script, Encoder>) -> Option<String> {
     let frame = stream.frame().await?.unwrap().into_data().unwrap();
     Some(String::from_utf8(frame.to_vec()).unwrap())
 }

@@ -6,22 +6,27 @@ use serde_json::value::RawValue;
 use crate::http::ApiError;
 
 /// What several parts may have together.
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     param: &'static str,
     most_bytes: usize,
     left_bytes: usize,
 }
 
 impl Allowance {
-    pub(super) const fn new(param: &'static str, most_bytes: usize) -> Self {
+    pub(crate) const fn new(param: &'static str, most_bytes: usize) -> Self {
         Self { param, most_bytes, left_bytes: most_bytes }
     }
 
     /// # Errors
     ///
     /// 400 naming the allowance's `param` when `given` and those before it are too much together.
-    pub(super) fn take(&mut self, given: &RawValue) -> Result<(), ApiError> {
-        let left = self.left_bytes.checked_sub(given.get().len());
+    pub(crate) fn take(&mut self, given: &RawValue) -> Result<(), ApiError> {
+        self.take_bytes(given.get().len())
+    }
+
+    /// The same of text that is not JSON yet, or is so in a string.
+    pub(crate) fn take_bytes(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let left = self.left_bytes.checked_sub(bytes);
         self.left_bytes = left.ok_or_else(|| too_large(self.most_bytes).at(self.param))?;
         Ok(())
     }
@@ -32,7 +37,7 @@ impl Allowance {
 /// # Errors
 ///
 /// 400 naming the `param` when it is larger, or not of this shape.
-pub(super) fn parsed<'a, T: Deserialize<'a>>(
+pub(crate) fn parsed<'a, T: Deserialize<'a>>(
     given: &'a RawValue,
     most_bytes: usize,
     param: impl Fn() -> String,

@@ -1,0 +1,10 @@
+//! `POST /v1/chat/completions`
+
+mod choice;
+mod message;
+mod reply;
+mod request;
+mod stream;
+
+pub(crate) use reply::{ChatCompletionChoice, ChatCompletions};
+pub(crate) use request::ChatCompletionRequest;
