@@ -288,7 +288,7 @@ pub(crate) mod tests {
 
     /// A whole system on SQLite with the built-in model.
     pub(crate) fn config(data_dir: &Path) -> SystemConfig {
-        let demo = UpstreamConfig { name: "demo".to_owned(), kind: UpstreamKind::Demo };
+        let demo = UpstreamConfig::new("demo", UpstreamKind::Demo);
         SystemConfig {
             db: DbConfig::new(data_dir.to_path_buf()),
             auth: AuthConfig::new(data_dir.to_path_buf()),

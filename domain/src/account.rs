@@ -7,6 +7,7 @@ use crate::{
     email::EmailAddress,
     id::{SessionId, UserId},
     limits::{Limits, LimitsChange},
+    model_access::ModelPatterns,
     principal::Role,
     secret::Secret,
     session::Session,
@@ -20,6 +21,8 @@ pub struct User {
     pub disabled: bool,
     /// In place of the service's own.
     pub limits: Limits,
+    /// The models that may be asked, in place of the role's; `None`: the role's.
+    pub models: Option<ModelPatterns>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -34,17 +37,19 @@ pub struct Account {
 }
 
 /// What an administrator changes about an account; what is `None` stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserChange {
     pub role: Option<Role>,
     /// Disabling ends every session and silences every key; enabling gives the keys back, but no session.
     pub disabled: Option<bool>,
     pub limits: LimitsChange,
+    /// `Some(None)` gives back the role's.
+    pub models: Option<Option<ModelPatterns>>,
 }
 
 impl UserChange {
     /// Leaves all as it is.
-    pub const NONE: Self = Self { role: None, disabled: None, limits: LimitsChange::NONE };
+    pub const NONE: Self = Self { role: None, disabled: None, limits: LimitsChange::NONE, models: None };
 }
 
 /// What became of an account, and of the sessions that ended with it.

@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use crate::{
     audit::AuditEntry,
     id::{ApiKeyId, UserId},
-    limits::Limits,
+    limits::{Limits, LimitsChange},
+    model_access::ModelPatterns,
     principal::Scopes,
 };
 
@@ -29,6 +30,8 @@ pub struct ApiKey {
     pub scopes: Scopes,
     /// Its own, beside its account's: they only narrow those.
     pub limits: Limits,
+    /// The models it opens of those that its account may ask; `None`: all of them.
+    pub models: Option<ModelPatterns>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     /// To within some minutes.
@@ -36,7 +39,20 @@ pub struct ApiKey {
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// What became of a key whose limits an administrator changed.
+/// What an administrator changes about a key; what is `None` stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChange {
+    pub limits: LimitsChange,
+    /// `Some(None)` opens all that its account may ask.
+    pub models: Option<Option<ModelPatterns>>,
+}
+
+impl KeyChange {
+    /// Leaves all as it is.
+    pub const NONE: Self = Self { limits: LimitsChange::NONE, models: None };
+}
+
+/// What became of a key that an administrator changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyChanged {
     pub key: ApiKey,

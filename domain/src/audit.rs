@@ -34,10 +34,13 @@ pub enum AuditEvent {
     /// What was read was refused as a whole.
     SysConfigRefused,
     SysLogFilterChanged,
+    /// An operator lets no turn begin on a model server any more.
+    SysUpstreamDrained,
+    SysUpstreamResumed,
 }
 
 impl AuditEvent {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::AuthnLoginSuccess,
         Self::AuthnLoginFail,
         Self::AuthnLoginLock,
@@ -60,6 +63,8 @@ impl AuditEvent {
         Self::SysConfigReloaded,
         Self::SysConfigRefused,
         Self::SysLogFilterChanged,
+        Self::SysUpstreamDrained,
+        Self::SysUpstreamResumed,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -86,6 +91,8 @@ impl AuditEvent {
             Self::SysConfigReloaded => "sys_config_reloaded",
             Self::SysConfigRefused => "sys_config_refused",
             Self::SysLogFilterChanged => "sys_log_filter_changed",
+            Self::SysUpstreamDrained => "sys_upstream_drained",
+            Self::SysUpstreamResumed => "sys_upstream_resumed",
         }
     }
 

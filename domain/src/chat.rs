@@ -113,6 +113,17 @@ pub struct Sampling {
     pub stop: Vec<String>,
 }
 
+impl Sampling {
+    /// Lets the answer have at most so many tokens. What has no bound of its own is left to the server, unless `most` is less
+    /// than anybody may ask for.
+    pub fn bound_answer(&mut self, most: u32) {
+        self.num_predict = match self.num_predict {
+            Some(asked) => Some(asked.min(most)),
+            None => (most < limits::NUM_PREDICT).then_some(most),
+        };
+    }
+}
+
 /// The shape the answer must have.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Format {
@@ -302,6 +313,21 @@ mod tests {
             assert!(request.estimated_prompt_tokens() >= 100, "{request:?}");
         }
         assert_eq!(asked(empty).estimated_prompt_tokens(), 1);
+    }
+
+    #[test]
+    fn an_answer_is_bound_by_the_smaller_of_what_is_asked_and_what_is_allowed() {
+        for (asked, most, bound) in [
+            (None, limits::NUM_PREDICT, None),
+            (None, 100, Some(100)),
+            (Some(50), 100, Some(50)),
+            (Some(500), 100, Some(100)),
+            (Some(500), limits::NUM_PREDICT, Some(500)),
+        ] {
+            let mut sampling = Sampling { num_predict: asked, ..Sampling::default() };
+            sampling.bound_answer(most);
+            assert_eq!(sampling.num_predict, bound, "{asked:?} {most}");
+        }
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub struct ModelName(String);
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CanonicalName(String);
 
+/// What canonical names leave out at their beginning.
+pub(crate) const DEFAULT_HOST: &str = "registry.ollama.ai/";
+pub(crate) const DEFAULT_NAMESPACE: &str = "library/";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a model name")]
 pub struct NotAModelName;
@@ -46,12 +50,16 @@ impl ModelName {
 
     pub fn canonical(&self) -> CanonicalName {
         let lower = self.0.to_ascii_lowercase();
-        let (path, tag) = lower.split_once(':').unwrap_or((&lower, "latest"));
-        let path = path.strip_prefix("registry.ollama.ai/").unwrap_or(path);
-        let path = path.strip_prefix("library/").unwrap_or(path);
-        let tag = if tag == "local" { "latest" } else { tag };
-        CanonicalName(format!("{path}:{tag}"))
+        let (path, tag) = lower.split_once(':').map_or((&*lower, None), |(path, tag)| (path, Some(tag)));
+        let path = path.strip_prefix(DEFAULT_HOST).unwrap_or(path);
+        let path = path.strip_prefix(DEFAULT_NAMESPACE).unwrap_or(path);
+        CanonicalName(format!("{path}:{}", canonical_tag(tag)))
     }
+}
+
+/// The tag of a lower-case name that has this one, or none.
+pub(crate) fn canonical_tag(tag: Option<&str>) -> &str {
+    tag.filter(|tag| *tag != "local").unwrap_or("latest")
 }
 
 impl CanonicalName {

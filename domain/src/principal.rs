@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{ApiKeyId, SessionId, UserId},
     limits::{Limits, Priority},
+    model_access::ModelPatterns,
 };
 
 /// What an account may do. Admin includes all that a user may do.
@@ -118,7 +119,7 @@ impl fmt::Debug for Scopes {
 }
 
 /// With what a caller proved who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// An access token: somebody signed in, who may do all that their role allows.
     Session(SessionId),
@@ -127,16 +128,21 @@ pub enum Credential {
         scopes: Scopes,
         /// The key's own, beside its user's.
         limits: Limits,
+        /// The models it opens of those that its user may ask; `None`: all of them.
+        models: Option<ModelPatterns>,
     },
 }
 
 /// An authenticated caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     pub user: UserId,
     pub role: Role,
     /// What an administrator set for the account.
     pub limits: Limits,
+    /// The models that an administrator let the account ask, in place of its role's; see
+    /// [`RoleModels::allow`](crate::model_access::RoleModels::allow).
+    pub models: Option<ModelPatterns>,
     pub credential: Credential,
 }
 
@@ -206,10 +212,12 @@ mod tests {
             user: Uuid::from_u128(1).into(),
             role: Role::User,
             limits: most(account),
+            models: None,
             credential: key.map_or(Credential::Session(Uuid::from_u128(2).into()), |key| Credential::Key {
                 id: Uuid::from_u128(3).into(),
                 scopes: Scopes::default(),
                 limits: most(key),
+                models: None,
             }),
         };
         for (account, key, served) in [

@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn g05_a_model_server_on_a_public_address_is_noticed() {
-        let server = |kind| UpstreamConfig { name: "any".to_owned(), kind };
+        let server = |kind| UpstreamConfig::new("any", kind);
         let ollama = |url: &str| server(UpstreamKind::Ollama { base_url: url.to_owned() });
         for url in ["http://8.8.8.8:11434", "http://[2001:4860::1]:11434"] {
             assert!(is_exposed(&ollama(url)), "{url}");

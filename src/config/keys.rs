@@ -84,6 +84,8 @@ pub enum Kind {
 pub enum Item {
     /// `http://host[:port]`.
     Upstream,
+    /// A model server: name, kind, address, and `weight=` with a whole number if it is not 1.
+    Server,
     /// `scheme://host[:port]`, as a browser sends it.
     Origin,
     /// An IP address or a CIDR range.
@@ -92,6 +94,12 @@ pub enum Item {
     Model,
     /// A model's name, `=`, and a whole number from 1 on.
     ModelSlots,
+    /// The same, of tokens.
+    ModelTokens,
+    /// A pattern of models' names.
+    Pattern,
+    /// A name, `=`, and models' names with `then` between them.
+    Alias,
 }
 
 /// Names that OpenTelemetry gives a meaning to and that look like ours: set for all programs of a machine, they are no
@@ -243,8 +251,14 @@ keys! {
     }
     Models {
         OLLAMA_BASE_URL Kind::List(Item::Upstream), "http://127.0.0.1:11434",
-            "The Ollama server; several are not supported yet.",
+            "The Ollama server, or several, comma-separated; not looked at where `UPSTREAMS` is set.",
             reload "Running turns end where they are, those that wait are served by the new server if it has their model.";
+        UPSTREAMS Kind::List(Item::Server), "",
+            "Model servers in place of `OLLAMA_BASE_URL`, comma-separated, each `NAME KIND URL [weight=N]`: `gpu1 ollama http://10.0.0.1:11434 weight=2, hosted openai https://llm.example/v1`.",
+            reload "A server that stays keeps its breaker and what it holds; weights count from the next turn on; turns of one that goes end there.";
+        UPSTREAM_API_KEYS Kind::Secret, "",
+            "Keys for servers of `UPSTREAMS` of the kind openai, comma-separated, each `NAME=KEY`.",
+            reload "A server with another key is another server: running turns end on the one before.";
         OLLAMA_NUM_PARALLEL Kind::Whole { min: 1, max: 1_024 }, "1",
             "Answers one model generates at once on one server; the same number as there.",
             reload "New slots serve at once; one too many is given up when its turn has ended.";
@@ -260,6 +274,20 @@ keys! {
         MODEL_ADAPTIVE Kind::List(Item::Model), "",
             "Models of which fewer answers are generated at once while their first token comes late; comma-separated.",
             reload "At once; a model begins at its ceiling.";
+        USER_MODELS Kind::List(Item::Pattern), "*",
+            "Models that users may ask who have no list of their own: names, `*` for any run of characters (`qwen3:*`), comma-separated; `-` for none.",
+            reload "For the next request; turns under way go on.";
+        ADMIN_MODELS Kind::List(Item::Pattern), "*", "The same for administrators.",
+            reload "For the next request; turns under way go on.";
+        MODEL_ALIASES Kind::List(Item::Alias), "",
+            "Names that stand for models, and what to fall back to while those are away: `fast = qwen3:8b then llama3.2, smart = gpt-oss:120b`.",
+            reload "For the next request; turns under way go on where they are.";
+        MAX_OUTPUT_TOKENS Kind::Whole { min: 1, max: 131_072 }, "131072",
+            "The most tokens that one answer may have, whatever its caller asks for; where it is less than this default, also of callers who ask for no number.",
+            reload "For the next turn.";
+        MODEL_MAX_OUTPUT_TOKENS Kind::List(Item::ModelTokens), "",
+            "The same for single models, in place of `MAX_OUTPUT_TOKENS`: `llama3.2=4096,qwen3:8b=32768`.",
+            reload "For the next turn.";
         DEMO_MODEL Kind::Switch, "false", "Also offers the built-in demo model, which needs no server; not in production.",
             reload "Its queue ends at once when it goes, its running turns end by themselves.";
         ALLOW_CLOUD_MODELS Kind::Switch, "false",

@@ -21,6 +21,7 @@ mod rules;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod upstreams;
 
 pub use print::{env_example, markdown_table, reload_table, report};
 pub use problem::{Problem, Problems};
@@ -36,7 +37,7 @@ use std::{
 use actors::{
     auth::{AuthConfig, SignUp},
     db::DbConfig,
-    model::{ModelConfig, Timeouts, UpstreamConfig, UpstreamKind},
+    model::{ModelConfig, Timeouts, UpstreamKind},
     ops::OpsToken,
     password::{HashCost, PasswordConfig},
     rate_limit::RateLimitConfig,
@@ -47,6 +48,7 @@ use actors::{
 
 use domain::{
     limits::{requests_per_minute, tokens_per_minute},
+    model_access::{ModelPatterns, RoleModels},
     signing_key::SigningAlgorithm,
 };
 
@@ -283,7 +285,7 @@ fn model(reader: &mut Reader<'_>, instances: u16) -> ModelConfig {
         queue_per_user = queue_per_user.min(queue_limit);
     }
     ModelConfig {
-        upstreams: upstreams(reader),
+        upstreams: upstreams::read(reader),
         slots: reader.count(&keys::OLLAMA_NUM_PARALLEL),
         slots_of: reader.by_model(&keys::MODEL_SLOTS, reader::model_slots),
         adaptive: reader.list(&keys::MODEL_ADAPTIVE, reader::model).into_iter().collect(),
@@ -293,6 +295,13 @@ fn model(reader: &mut Reader<'_>, instances: u16) -> ModelConfig {
         min_residence: reader.seconds(&keys::MODEL_MIN_RESIDENCE_SECS),
         queue_limit,
         queue_per_user,
+        role_models: RoleModels {
+            users: models_of(reader, &keys::USER_MODELS),
+            admins: models_of(reader, &keys::ADMIN_MODELS),
+        },
+        aliases: reader.optional(&keys::MODEL_ALIASES, reader::aliases).unwrap_or_default(),
+        answer_tokens: reader.whole(&keys::MAX_OUTPUT_TOKENS).unwrap_or_default(),
+        answer_tokens_of: reader.by_model(&keys::MODEL_MAX_OUTPUT_TOKENS, reader::model_tokens),
         allow_cloud: reader.switch(&keys::ALLOW_CLOUD_MODELS),
         timeouts: Timeouts {
             first_byte: reader.seconds(&keys::UPSTREAM_FIRST_BYTE_TIMEOUT_SECS),
@@ -308,18 +317,7 @@ fn model(reader: &mut Reader<'_>, instances: u16) -> ModelConfig {
     }
 }
 
-/// The Ollama server, then the demo model. Each server that is named is listed, for [`rules`] to judge.
-fn upstreams(reader: &mut Reader<'_>) -> Vec<UpstreamConfig> {
-    let mut upstreams: Vec<UpstreamConfig> = Vec::new();
-    for base_url in reader.list(&keys::OLLAMA_BASE_URL, reader::upstream) {
-        let kind = UpstreamKind::Ollama { base_url };
-        // Naming a server twice must not double its slots.
-        if upstreams.iter().all(|known| known.kind != kind) {
-            upstreams.push(UpstreamConfig { name: "ollama".to_owned(), kind });
-        }
-    }
-    if reader.switch(&keys::DEMO_MODEL) {
-        upstreams.push(UpstreamConfig { name: "demo".to_owned(), kind: UpstreamKind::Demo });
-    }
-    upstreams
+/// What is in no source is in the default.
+fn models_of(reader: &mut Reader<'_>, key: &keys::Key) -> ModelPatterns {
+    reader.optional(key, reader::patterns).unwrap_or_else(ModelPatterns::none)
 }

@@ -11,6 +11,9 @@ use std::{
 };
 
 use domain::{
+    chat::limits::NUM_PREDICT,
+    model_access::ModelPatterns,
+    model_alias::Aliases,
     model_name::{CanonicalName, ModelName},
     secret::Secret,
 };
@@ -177,7 +180,7 @@ fn problem(key: &Key, raw: &Raw, bad: Bad) -> Problem {
     Problem::new(key.name, format!("{shown}{}", bad.what), bad.fix).from(&raw.origin)
 }
 
-fn items(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
@@ -202,6 +205,31 @@ pub(crate) fn model(item: &str) -> Result<CanonicalName, Bad> {
             "give names such as llama3.2 or qwen3:8b",
         )
     })
+}
+
+/// Patterns of models' names; `-` for none of them.
+pub(crate) fn patterns(text: &str) -> Result<ModelPatterns, Bad> {
+    if text == "-" {
+        return Ok(ModelPatterns::none());
+    }
+    ModelPatterns::of(items(text)).map_err(|fault| Bad::new("is no list of models", fault.to_string()))
+}
+
+/// `NAME = MODEL then MODEL …`.
+pub(crate) fn aliases(text: &str) -> Result<Aliases, Bad> {
+    let fix = "give items such as fast = qwen3:8b then llama3.2, at most 256 aliases of at most 8 models, none of them an alias";
+    Aliases::parse(text).map_err(|fault| Bad::new(fault.to_string(), fix))
+}
+
+/// `name=tokens`.
+pub(crate) fn model_tokens(item: &str) -> Result<(CanonicalName, u32), Bad> {
+    let bad = || {
+        let fix = format!("give items such as llama3.2=4096, with 1 to {NUM_PREDICT} tokens");
+        Bad::new(format!("contains {item:?}, which is no model with its tokens"), fix)
+    };
+    let (name, tokens) = item.split_once('=').ok_or_else(bad)?;
+    let tokens = tokens.trim().parse().ok().filter(|tokens| (1..=NUM_PREDICT).contains(tokens));
+    Ok((model(name.trim())?, tokens.ok_or_else(bad)?))
 }
 
 /// `name=slots`.

@@ -92,7 +92,10 @@ impl fmt::Display for Change {
 
 #[cfg(test)]
 mod tests {
-    use actors::auth::AccountRules;
+    use actors::{
+        auth::AccountRules,
+        model::{ModelConfig, UpstreamConfig, UpstreamKind},
+    };
 
     use super::*;
     use crate::http::Front;
@@ -187,11 +190,18 @@ mod tests {
         ("SIGN_UP_PER_HOUR", "7"),
         ("SIGN_UP_BURST", "7"),
         ("OLLAMA_BASE_URL", "http://127.0.0.1:11435"),
+        ("UPSTREAMS", "gpu1 ollama http://127.0.0.1:11436 weight=3"),
+        ("UPSTREAM_API_KEYS", "hosted=another"),
         ("OLLAMA_NUM_PARALLEL", "7"),
         ("OLLAMA_MAX_LOADED_MODELS", "7"),
         ("MODEL_MIN_RESIDENCE_SECS", "7"),
         ("MODEL_SLOTS", "llama3.2=7"),
         ("MODEL_ADAPTIVE", "llama3.2"),
+        ("USER_MODELS", "qwen3:*"),
+        ("ADMIN_MODELS", "-"),
+        ("MODEL_ALIASES", "fast = llama3.2"),
+        ("MAX_OUTPUT_TOKENS", "7"),
+        ("MODEL_MAX_OUTPUT_TOKENS", "llama3.2=7"),
         ("DEMO_MODEL", "true"),
         ("ALLOW_CLOUD_MODELS", "true"),
         ("MODEL_QUEUE_LIMIT", "128"),
@@ -203,6 +213,25 @@ mod tests {
         ("TURN_MAX_SECS", "70"),
     ];
 
+    /// What else is set on both sides, so that the other value means something.
+    fn beside(key: &str) -> &'static [(&'static str, &'static str)] {
+        match key {
+            "UPSTREAM_API_KEYS" => {
+                &[("UPSTREAMS", "hosted openai https://llm.example/v1"), ("UPSTREAM_API_KEYS", "hosted=one")]
+            }
+            _ => &[],
+        }
+    }
+
+    /// The keys that servers are shown, which are printed nowhere else.
+    fn keys_of(models: &ModelConfig) -> Vec<String> {
+        let key = |server: &UpstreamConfig| match &server.kind {
+            UpstreamKind::OpenAi { key: Some(key), .. } => Some(key.reveal().clone()),
+            _ => None,
+        };
+        models.upstreams.iter().filter_map(key).collect()
+    }
+
     /// What a service goes by that was started with `was` and is told to go by `new`, as each of its rooms and the front end
     /// understand that.
     fn in_force(was: &Config, new: &Config) -> String {
@@ -212,18 +241,20 @@ mod tests {
         let limits = was.system.rate_limit.followed_by(&new.system.rate_limit);
         let accounts = AccountRules::of(&new.system.auth);
         let upkeep = &new.system.upkeep;
-        format!("{:#?}", (models, limits, accounts, upkeep, &front.terms().config, &new.log.filter))
+        let secrets = keys_of(&models);
+        format!("{:#?}", (models, secrets, limits, accounts, upkeep, &front.terms().config, &new.log.filter))
     }
 
     #[test]
     fn a_reload_changes_what_the_table_of_keys_says_it_changes_and_nothing_else() {
         let named: Vec<_> = OTHER.iter().map(|(name, _)| *name).collect();
         assert_eq!(named, keys::ALL.iter().map(|key| key.name).collect::<Vec<_>>());
-        let (running, was) = Config::examine(&sources(&BASE));
-        let was = was.unwrap();
-        let before = in_force(&was, &was);
         for (key, other) in keys::ALL.iter().zip(OTHER) {
-            let fresh = sources(&[&BASE[..], &[*other]].concat());
+            let base = [&BASE[..], beside(key.name)].concat();
+            let (running, was) = Config::examine(&sources(&base));
+            let was = was.unwrap();
+            let before = in_force(&was, &was);
+            let fresh = sources(&[&base[..], &[*other]].concat());
             let reload = Config::reload(&fresh, &running).unwrap();
             let (changed, pending) = if key.reload.is_some() {
                 (&reload.changed, &reload.needs_restart)

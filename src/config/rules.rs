@@ -1,9 +1,6 @@
 //! Rules that span several keys, and what `APP_ENV=production` demands on top.
 
-use actors::{
-    model::{UpstreamConfig, UpstreamKind},
-    ops::OpsToken,
-};
+use actors::ops::OpsToken;
 
 use super::{Config, Environment, keys, problem::Problem};
 
@@ -71,14 +68,6 @@ fn queues(config: &Config, problems: &mut Vec<Problem>) {
             keys::OLLAMA_BASE_URL.name,
             "names no model server",
             "give an address such as http://127.0.0.1:11434",
-        ));
-    }
-    let is_server = |upstream: &&UpstreamConfig| upstream.kind != UpstreamKind::Demo;
-    if model.upstreams.iter().filter(is_server).count() > 1 {
-        problems.push(Problem::new(
-            keys::OLLAMA_BASE_URL.name,
-            "names several servers, which is not supported yet",
-            "name one",
         ));
     }
 }

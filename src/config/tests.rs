@@ -1,6 +1,6 @@
 use std::{fs, path::PathBuf, process::Command, sync::mpsc};
 
-use super::*;
+use super::{upstreams::UPSTREAMS_MAX, *};
 
 /// A directory of this test alone, removed at its end.
 struct Scratch(PathBuf);
@@ -314,17 +314,15 @@ fn b10_only_exact_origins_are_taken() {
 }
 
 #[test]
-fn the_model_server_is_one_and_may_be_named_twice() {
+fn ollama_servers_are_named_by_their_place_and_one_may_be_named_twice() {
     let config = Config::load(&environment(&[
-        ("OLLAMA_BASE_URL", "http://a:11434/, http://a:11434"),
+        ("OLLAMA_BASE_URL", "http://a:11434/, http://a:11434, http://b:11434, http://c"),
         ("DEMO_MODEL", "true"),
     ]));
     let upstreams = config.unwrap().system.model.upstreams;
     let names: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-    assert_eq!(names, ["ollama", "demo"]);
+    assert_eq!(names, ["ollama", "ollama-2", "ollama-3", "demo"]);
     assert_eq!(upstreams[0].kind, UpstreamKind::Ollama { base_url: "http://a:11434".to_owned() });
-    let several = only(&[("OLLAMA_BASE_URL", "http://a:11434, http://b:11434")]);
-    assert!(several.contains("several servers, which is not supported yet"), "{several}");
     for url in ["https://a", "a:11434", "http://", "ftp://a", "http://a?x=1"] {
         assert!(only(&[("OLLAMA_BASE_URL", url)]).starts_with("OLLAMA_BASE_URL (environment)"), "{url}");
     }
@@ -439,5 +437,105 @@ fn a_collector_is_named_by_scheme_and_host_and_a_share_is_no_more_than_all() {
     }
     for bad in ["-0.1", "1.01", "NaN", "inf", "half", "10%"] {
         assert!(only(&[("OTEL_TRACES_SAMPLER_ARG", bad)]).contains("from 0 to 1"), "{bad}");
+    }
+}
+
+#[test]
+fn servers_are_named_with_their_kind_address_and_weight() {
+    let load = |pairs: &[_]| Config::load(&environment(pairs)).unwrap().system.model.upstreams;
+    let text = "gpu1 ollama http://10.0.0.1:11434/ weight=2,\n  spare-2   ollama http://gpu2 ";
+    let ollama = |url: &str| UpstreamKind::Ollama { base_url: url.to_owned() };
+    let servers = load(&[("UPSTREAMS", text), ("OLLAMA_BASE_URL", "http://not-looked-at")]);
+    let told: Vec<_> = servers.iter().map(|one| (one.name.as_str(), one.kind.clone(), one.weight)).collect();
+    assert_eq!(told, [("gpu1", ollama("http://10.0.0.1:11434"), 2), ("spare-2", ollama("http://gpu2"), 1)]);
+    let hosted = load(&[
+        ("UPSTREAMS", "hosted openai https://llm.example/v1/ weight=100, open openai http://vllm:8000/v1"),
+        ("UPSTREAM_API_KEYS", "hosted = sk-one=two"),
+    ]);
+    let openai = |url: &str, key: Option<&str>| {
+        let key = key.map(|key| domain::secret::Secret::new(key.to_owned()));
+        UpstreamKind::OpenAi { base_url: url.to_owned(), key }
+    };
+    assert_eq!(hosted[0].kind, openai("https://llm.example/v1", Some("sk-one=two")));
+    assert_eq!(hosted[1].kind, openai("http://vllm:8000/v1", None));
+    assert!(!format!("{hosted:?}").contains("sk-one"));
+    let with_demo = load(&[("UPSTREAMS", text), ("DEMO_MODEL", "true")]);
+    assert_eq!(with_demo.last().unwrap().name, "demo");
+
+    for (text, what) in [
+        ("gpu1", "is not a name, a kind and an address"),
+        ("gpu1 ollama", "is not a name, a kind and an address"),
+        ("GPU ollama http://a", "is no server's name"),
+        ("a_b ollama http://a", "is no server's name"),
+        ("a vllm http://a", "is no kind of server"),
+        ("a ollama https://a", "spoken to without TLS"),
+        ("a ollama http://a weight=0", "after the address of a"),
+        ("a ollama http://a weight=101", "after the address of a"),
+        ("a ollama http://a heavy", "after the address of a"),
+        ("a ollama http://a weight=2 weight=3", "at the end of a"),
+        ("a ollama http://a, a ollama http://b", "names a twice"),
+        ("a ollama http://a, b ollama http://a/", "the same address"),
+        ("a openai llm.example/v1", "is no URL"),
+        ("a openai https://llm.example/v1?x=1", "is no base address"),
+    ] {
+        let told = problems(&environment(&[("UPSTREAMS", text)]));
+        let told = told.first().unwrap_or_else(|| panic!("{text} is fine")).to_string();
+        assert!(told.starts_with("UPSTREAMS (environment)") && told.contains(what), "{text}: {told}");
+    }
+    let secret = only(&[("UPSTREAMS", "a ollama http://b, c ollama http://u:canary@d")]);
+    assert!(secret.contains("contains credentials") && !secret.contains("canary"), "{secret}");
+    let demo = only(&[("UPSTREAMS", "demo ollama http://a"), ("DEMO_MODEL", "true")]);
+    assert!(demo.contains("the built-in model of DEMO_MODEL"), "{demo}");
+    let many: Vec<_> = (0..=UPSTREAMS_MAX).map(|place| format!("s{place} ollama http://h{place}")).collect();
+    assert!(only(&[("UPSTREAMS", &many.join(","))]).contains("names 33 servers"));
+    assert_eq!(load(&[("UPSTREAMS", &many[1..].join(","))]).len(), UPSTREAMS_MAX);
+}
+
+#[test]
+fn all_that_is_wrong_with_servers_and_their_keys_is_told_at_once_and_no_key_is() {
+    let told = problems(&environment(&[
+        ("UPSTREAMS", "Bad ollama http://a, b ollama http://b weight=x, c what http://c"),
+        ("UPSTREAM_API_KEYS", "canary1, b=canary2, c=canary 3, d="),
+    ]));
+    let keys: Vec<_> = told.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys.iter().filter(|key| **key == "UPSTREAMS").count(), 3, "{told:#?}");
+    assert_eq!(keys.iter().filter(|key| **key == "UPSTREAM_API_KEYS").count(), 4, "{told:#?}");
+    assert!(!format!("{told:?}").contains("canary"), "{told:#?}");
+}
+
+#[test]
+fn who_may_ask_what_by_which_names_and_for_how_much_is_read_by_any_spelling() {
+    let load = |pairs: &[_]| Config::load(&environment(pairs)).unwrap().system.model;
+    let name = |text| domain::model_name::ModelName::parse(text).unwrap().canonical();
+    let model = load(&[
+        ("USER_MODELS", "LLAMA3.2, qwen3:*"),
+        ("ADMIN_MODELS", "-"),
+        ("MODEL_ALIASES", "fast = QWEN3:8b then library/llama3.2, smart = x"),
+        ("MAX_OUTPUT_TOKENS", "500"),
+        ("MODEL_MAX_OUTPUT_TOKENS", "LLAMA3.2=20"),
+    ]);
+    assert_eq!(model.role_models.users.to_string(), "llama3.2:latest,qwen3:*");
+    assert_eq!(model.role_models.admins.to_string(), "");
+    assert_eq!(model.aliases.get(&name("fast")).unwrap().targets, [name("qwen3:8b"), name("llama3.2")]);
+    assert_eq!(["llama3.2:local", "other"].map(|text| model.answer_tokens(&name(text))), [20, 500]);
+    assert_eq!(load(&[]).role_models.users.to_string(), "*");
+    let many = vec!["m"; 65].iter().enumerate().map(|(n, m)| format!("{m}{n},")).collect::<String>();
+    for (key, text) in [
+        ("USER_MODELS", "a b"),
+        ("USER_MODELS", "library/*"),
+        ("ADMIN_MODELS", many.as_str()),
+        ("MODEL_ALIASES", "fast"),
+        ("MODEL_ALIASES", "a = b, b = a"),
+        ("MODEL_ALIASES", "x:cloud = a"),
+        ("MAX_OUTPUT_TOKENS", "0"),
+        ("MAX_OUTPUT_TOKENS", "131073"),
+        ("MODEL_MAX_OUTPUT_TOKENS", "llama3.2=131073"),
+        ("MODEL_MAX_OUTPUT_TOKENS", "llama3.2=1,LLAMA3.2=2"),
+    ] {
+        let problem = only(&[(key, text)]);
+        assert!(
+            problem.starts_with(&format!("{key} (environment)")) && problem.contains("fix: "),
+            "{problem}"
+        );
     }
 }

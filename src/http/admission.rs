@@ -62,6 +62,7 @@ pub(super) struct Pass<'p, S> {
     pub(super) deadline: Instant,
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and a box would cost every request")]
 pub(super) enum Admitted<'p, S> {
     Pass(Pass<'p, S>),
     /// A browser asks what a page may do; the CORS layer answers.

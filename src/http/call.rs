@@ -56,7 +56,7 @@ impl Call {
     ///
     /// 500 on a public route, which has no principal: the route table and the route disagree.
     pub(crate) fn principal(&self) -> Result<Principal, ApiError> {
-        self.principal.ok_or_else(|| ApiError::internal("a public route asked for its principal"))
+        self.principal.clone().ok_or_else(|| ApiError::internal("a public route asked for its principal"))
     }
 
     /// Spends what the turn costs that was asked for, before it is begun with what is returned.
@@ -71,7 +71,7 @@ impl Call {
         size: TurnSize,
     ) -> Result<TokenReserve, ApiError> {
         let principal = self.principal()?;
-        let (said, reserve) = doors.take_turn(&principal, &model.canonical(), size).await?;
+        let (said, reserve) = doors.take_turn(&principal, model, size).await?;
         self.spend(doors, &principal, said)?;
         Ok(reserve)
     }

@@ -10,7 +10,7 @@ use actors::{
 use domain::{
     audit::AuditEvent,
     id::UserId,
-    model_name::CanonicalName,
+    model_name::ModelName,
     principal::{Access, Principal},
 };
 
@@ -34,11 +34,11 @@ pub(crate) trait Doors: Send + Sync + 'static {
         principal: &Principal,
     ) -> impl Future<Output = Result<Option<Decision>, LimitError>> + Send;
 
-    /// Spends one turn of the principal with this model.
+    /// Spends one turn of the principal with the model that this name stands for.
     fn take_turn(
         &self,
         principal: &Principal,
-        model: &CanonicalName,
+        model: &ModelName,
         size: TurnSize,
     ) -> impl Future<Output = Result<(Option<Decision>, TokenReserve), LimitError>> + Send;
 
@@ -68,10 +68,11 @@ impl Doors for System {
     async fn take_turn(
         &self,
         principal: &Principal,
-        model: &CanonicalName,
+        model: &ModelName,
         size: TurnSize,
     ) -> Result<(Option<Decision>, TokenReserve), LimitError> {
-        self.limits.take_turn(principal, model, size).await
+        let (model, size) = self.models.counted_as(principal, model, size);
+        self.limits.take_turn(principal, &model, size).await
     }
 
     fn report_refusal(&self, event: AuditEvent, user: Option<UserId>, detail: &'static str, origin: &Origin) {

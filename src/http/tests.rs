@@ -18,7 +18,7 @@ use domain::{
     chat::{ChatMessage, ChatRequest, Sampling},
     id::UserId,
     limits::Limits,
-    model_name::{CanonicalName, ModelName},
+    model_name::ModelName,
     principal::{Access, Credential, Principal, Role, Scopes},
     quota::{Quota, Verdict},
 };
@@ -92,7 +92,7 @@ impl Doors for Script {
         let session = Credential::Session(Uuid::from_u128(2).into());
         let key = |scopes| {
             let scopes = Scopes::parse(scopes).unwrap();
-            Credential::Key { id: Uuid::from_u128(3).into(), scopes, limits: Limits::default() }
+            Credential::Key { id: Uuid::from_u128(3).into(), scopes, limits: Limits::default(), models: None }
         };
         let (role, credential) = match token {
             "user" => (Role::User, session),
@@ -105,7 +105,8 @@ impl Doors for Script {
             "unknowable" => return Err(AuthError::Unavailable("the store is away".into())),
             _ => return Err(AuthError::BadToken),
         };
-        Ok(Principal { user: Uuid::from_u128(1).into(), role, limits: Limits::default(), credential })
+        let (user, limits) = (Uuid::from_u128(1).into(), Limits::default());
+        Ok(Principal { user, role, limits, models: None, credential })
     }
 
     async fn take_principal(&self, _: &Principal) -> Result<Option<Decision>, LimitError> {
@@ -116,11 +117,11 @@ impl Doors for Script {
     async fn take_turn(
         &self,
         _: &Principal,
-        model: &CanonicalName,
+        model: &ModelName,
         size: TurnSize,
     ) -> Result<(Option<Decision>, TokenReserve), LimitError> {
         self.asked.lock().push("turn");
-        assert_eq!(model.as_str(), "m:latest");
+        assert_eq!(model.canonical().as_str(), "m:latest");
         assert_eq!(size, TurnSize { prompt_tokens: 2, answer_tokens: Some(5) });
         let tokens = decision(Scope::Tokens, self.empty != Some(Scope::Tokens)).binding();
         let said = vec![decision(Scope::User, self.empty != Some(Scope::User)).binding(), tokens];

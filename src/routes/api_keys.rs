@@ -8,6 +8,7 @@ use domain::{
     api_key::ApiKey,
     id::ApiKeyId,
     limits::{Limits, Priority},
+    model_access::ModelPatterns,
     principal::Scope,
 };
 use http::StatusCode;
@@ -18,6 +19,7 @@ use super::{
     expiry,
     limits::LimitsView,
     list::{List, PageRequest},
+    model_access,
 };
 use crate::http::{ApiError, Call, Reply, empty_reply, json_reply};
 
@@ -41,6 +43,9 @@ pub(crate) struct NewKey {
     /// The most that may be asked for: `interactive` or `batch`.
     #[schema(value_type = Option<String>)]
     priority: Option<Priority>,
+    /// The models it opens of those that its user may ask: names, `*` for any run of characters (`qwen3:*`), at most 64. All of
+    /// them if it is left out.
+    models: Option<Vec<String>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -54,6 +59,8 @@ pub(crate) struct KeyView {
     /// Its own, beside those of its user.
     #[serde(flatten)]
     limits: LimitsView,
+    /// The models it opens of those that its user may ask; `null`: all of them.
+    models: Option<Vec<String>>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     /// To within some minutes.
@@ -76,6 +83,7 @@ impl From<ApiKey> for KeyView {
             prefix: key.prefix,
             scopes: key.scopes.iter().map(Scope::as_str).collect(),
             limits: key.limits.into(),
+            models: model_access::shown(key.models.as_ref()),
             created_at: key.created_at,
             expires_at: key.expires_at,
             last_used_at: key.last_used_at,
@@ -96,11 +104,13 @@ pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply,
         (Some(days), None) => Some(expiry::in_days(days, system.clock())?),
         (None, instant) => instant,
     };
+    let models: Option<ModelPatterns> = body.models.as_deref().map(model_access::read).transpose()?;
     let NewKey { requests_per_minute, tokens_per_minute, streams, priority, .. } = body;
     let wanted = KeyRequest {
         name: body.name,
         scopes: body.scopes.into_iter().collect(),
         limits: Limits { requests_per_minute, tokens_per_minute, streams, priority },
+        models,
         expires_at,
     };
     let (made, key) = system.auth.create_key(&call.principal()?, wanted, call.origin()).await?;

@@ -53,7 +53,7 @@ impl From<LimitsPatch> for LimitsChange {
 }
 
 /// Tells `null` from a field that is left out, which `default` makes `None`.
-pub(super) fn nullable<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+pub(crate) fn nullable<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,

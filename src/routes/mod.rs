@@ -18,6 +18,7 @@ pub(crate) mod jwks;
 pub(crate) mod ledger;
 mod limits;
 mod list;
+pub(crate) mod model_access;
 pub(crate) mod models;
 pub(crate) mod ollama;
 pub(crate) mod openai;

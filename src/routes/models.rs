@@ -21,6 +21,9 @@ use crate::{
 pub(crate) struct ModelCard {
     #[schema(example = "llama3.2:latest")]
     id: String,
+    /// Which model stands for this name now, if it is an alias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias_of: Option<String>,
     object: &'static str,
     /// Unix seconds; 0 when its server does not tell.
     created: i64,
@@ -53,6 +56,7 @@ impl From<Model> for ModelCard {
     fn from(model: Model) -> Self {
         Self {
             id: model.display_name,
+            alias_of: model.alias_of,
             object: "model",
             created: model.modified_at.map_or(0, |at| at.timestamp()),
             owned_by: "deepersensor",

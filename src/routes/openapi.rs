@@ -16,7 +16,7 @@ use utoipa::{
 };
 
 use super::{
-    admin::{audit, invites, reload, signing_keys, tree, usage as all_usage, users},
+    admin::{audit, invites, reload, signing_keys, tree, upstreams, usage as all_usage, users},
     anthropic, api_keys,
     auth::{account, leaving, sessions, sign_in},
     chat, conversations,
@@ -42,8 +42,8 @@ use crate::{
         conversations::create, conversations::list, conversations::read, conversations::change, conversations::delete,
         conversations::messages, export_conversation::export, users::list,
         users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,
-        users::limit_key, users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, all_usage::of_all, signing_keys::rotate, signing_keys::list,
-        tree::actors, tree::restart, reload::reload, reload::filter_log, jwks::keys, health::details, health::process, health::readiness, document,
+        users::change_key, users::revoke_key, invites::create, invites::list, invites::revoke, audit::list, all_usage::of_all, signing_keys::rotate, signing_keys::list,
+        tree::actors, tree::restart, upstreams::list, upstreams::drain, upstreams::resume, reload::reload, reload::filter_log, jwks::keys, health::details, health::process, health::readiness, document,
     ),
     components(schemas(ErrorBody)),
     modifiers(&Admission, &Errors),

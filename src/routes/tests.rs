@@ -45,7 +45,7 @@ impl Service {
             rate_limit: RateLimitConfig::new(600, 100),
             upkeep: UpkeepConfig::default(),
             model: ModelConfig {
-                upstreams: vec![UpstreamConfig { name: "demo".to_owned(), kind: UpstreamKind::Demo }],
+                upstreams: vec![UpstreamConfig::new("demo", UpstreamKind::Demo)],
                 ..ModelConfig::default()
             },
             relay: RelayConfig::new(None),

@@ -24,6 +24,7 @@ x-request-id: ‹uuid v7›
     "streams": 8,
     "priority": "batch"
   },
+  "models": null,
   "created_at": "‹utc time›"
 }
 "#;
@@ -42,6 +43,7 @@ x-request-id: ‹uuid v7›
   "tokens_per_minute": 50000,
   "streams": null,
   "priority": "interactive",
+  "models": null,
   "created_at": "‹utc time›",
   "expires_at": null,
   "last_used_at": null

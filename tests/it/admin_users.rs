@@ -21,6 +21,7 @@ x-request-id: ‹uuid v7›
     "streams": null,
     "priority": null
   },
+  "models": null,
   "created_at": "‹utc time›"
 }
 "#;

@@ -40,7 +40,7 @@ both_stores! {
         // A database of Postgres is made with its schema.
         let (name, schema) = match store {
             Store::Sqlite => ("SQLite", "answers, no schema yet"),
-            Store::Postgres => ("Postgres", "answers, schema 4"),
+            Store::Postgres => ("Postgres", "answers, schema 5"),
         };
         let lines: Vec<&str> = said.lines().collect();
         let line = |start: &str| *lines.iter().rfind(|line| line.starts_with(start)).unwrap();
@@ -67,7 +67,7 @@ both_stores! {
         app.database.texts(&later_migration(store)).await;
         let (status, said) = check(&scratch, &settings, &["--connect"]).await;
         assert_eq!(status, Some(0), "{said}");
-        assert!(said.contains("answers, schema 9999, newer than this binary's 4, which works on it"), "{said}");
+        assert!(said.contains("answers, schema 9999, newer than this binary's 5, which works on it"), "{said}");
         assert!(!said.contains("warning"), "{said}");
 
         app.database.texts("UPDATE _sqlx_migrations SET success = false WHERE version = 9999").await;

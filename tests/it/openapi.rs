@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 68] = [
+const ROUTES: [&str; 71] = [
     "delete /v1/admin/api-keys/{id}",
     "delete /v1/admin/invites/{id}",
     "delete /v1/admin/users/{id}",
@@ -30,6 +30,7 @@ const ROUTES: [&str; 68] = [
     "get /v1/admin/audit",
     "get /v1/admin/invites",
     "get /v1/admin/signing-keys",
+    "get /v1/admin/upstreams",
     "get /v1/admin/usage",
     "get /v1/admin/users",
     "get /v1/admin/users/{id}",
@@ -62,6 +63,8 @@ const ROUTES: [&str; 68] = [
     "post /v1/admin/log-filter",
     "post /v1/admin/reload",
     "post /v1/admin/signing-keys",
+    "post /v1/admin/upstreams/{name}/drain",
+    "post /v1/admin/upstreams/{name}/resume",
     "post /v1/api-keys",
     "post /v1/auth/login",
     "post /v1/auth/logout",

@@ -84,7 +84,7 @@ impl Actor for AuthActor {
                 }
                 for Waiter { reply, permit } in desk.waiting.remove(&subject).unwrap_or_default() {
                     // One that left meanwhile needs no answer.
-                    let _ = reply.send(found);
+                    let _ = reply.send(found.clone());
                     drop(permit);
                 }
             }
@@ -154,7 +154,8 @@ struct Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
+        let found = mem::replace(&mut self.found, Err(Unknown::StoreAway));
         // A dead actor has no callers left.
-        let _ = self.actor.cast(AuthMessage::Checked { subject: self.subject, found: self.found });
+        let _ = self.actor.cast(AuthMessage::Checked { subject: self.subject, found });
     }
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 use chrono::{DateTime, Utc};
 use domain::{
-    api_key::{ApiKey, NAME_CHARS},
+    api_key::{ApiKey, KeyChange, NAME_CHARS},
     audit::{AuditEntry, AuditEvent},
     conversation::Page,
     expiry,
     id::{ApiKeyId, UserId},
-    limits::{Limits, LimitsChange},
+    limits::Limits,
+    model_access::ModelPatterns,
     principal::{Principal, Role, Scope, Scopes},
     secret::Secret,
     token_text::{self, RANDOM_BYTES, TokenKind},
@@ -35,6 +36,8 @@ pub struct KeyRequest {
     pub scopes: Scopes,
     /// Its own, within their bounds ([`Limits::fault`]). They stand beside the account's, so they only narrow those.
     pub limits: Limits,
+    /// The models it opens of those that its account may ask; `None`: all of them.
+    pub models: Option<ModelPatterns>,
     /// In the future, and at most [`expiry::LIFE_DAYS_MAX`] days away.
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -95,6 +98,7 @@ impl AuthHandle {
             prefix: token_text::recognisable(&secret).to_owned(),
             scopes: wanted.scopes,
             limits: wanted.limits,
+            models: wanted.models,
             created_at: now,
             expires_at: wanted.expires_at,
             last_used_at: None,
@@ -162,26 +166,26 @@ impl AuthHandle {
         self.0.db.api_keys(user, before, limit).await.map_err(store_failed)
     }
 
-    /// Changes the limits of anybody's key; they count here at once, elsewhere within the session cache's life.
+    /// Changes the limits of anybody's key, or the models it opens; they count here at once, elsewhere within the session cache's life.
     ///
     /// # Errors
     ///
     /// [`AuthError::BadRequest`] names the limit that is out of its bounds; [`AuthError::NotFound`] when there is no such
     /// live key. After [`AuthError::Unavailable`] they may be changed: repeat.
-    pub async fn limit_key(
+    pub async fn change_key(
         &self,
         by: &Administrator,
         key: ApiKeyId,
-        change: LimitsChange,
+        change: KeyChange,
     ) -> Result<ApiKey, AuthError> {
-        if let Some((field, why)) = change.fault() {
+        if let Some((field, why)) = change.limits.fault() {
             return Err(AuthError::BadRequest { field, why });
         }
         let room = Arc::clone(&self.0);
         let entry = room.entry(AuditEvent::PrivilegePermissionsChanged, &by.origin);
         let entry = AuditEntry { actor: by.user, ..entry };
         let changed = self.0.to_the_end(async move {
-            let changed = room.db.limit_api_key(key, change, entry).await?;
+            let changed = room.db.change_api_key(key, change, entry).await?;
             room.sessions.reconsider(changed.key.user);
             changed.told.iter().for_each(|entry| Line::of(entry).write());
             Ok(changed.key)

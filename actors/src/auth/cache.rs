@@ -39,7 +39,7 @@ impl<K, V> Shard<K, V> {
     }
 }
 
-impl<K: Hash + Eq, V: Copy> Cache<K, V> {
+impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     /// Makes a cache that never holds more than `entries`, and at least half as many if they are wanted.
     pub(super) fn new(entries: usize) -> Self {
         Self {
@@ -55,19 +55,19 @@ impl<K: Hash + Eq, V: Copy> Cache<K, V> {
     {
         let mut shard = self.shard(key).lock();
         if let Some(value) = shard.young.get(key) {
-            return Some(*value);
+            return Some(value.clone());
         }
         let value = shard.old.remove(key)?;
-        self.keep(&mut shard, *key, value);
+        self.keep(&mut shard, *key, value.clone());
         Some(value)
     }
 
     /// Puts `value` there unless `stays` says that what is there should stay; returns what is there then.
     pub(super) fn insert_unless(&self, key: K, value: V, stays: impl FnOnce(&V) -> bool) -> V {
         let mut shard = self.shard(&key).lock();
-        let known = shard.young.get(&key).or_else(|| shard.old.get(&key)).copied();
+        let known = shard.young.get(&key).or_else(|| shard.old.get(&key)).cloned();
         let value = known.filter(stays).unwrap_or(value);
-        self.keep(&mut shard, key, value);
+        self.keep(&mut shard, key, value.clone());
         value
     }
 

@@ -185,7 +185,7 @@ impl AuthMetrics {
     }
 
     pub(super) fn looked_up(&self, subject: Subject, found: &Result<Truth, Unknown>) {
-        let outcome = match found.map(|truth| truth.state) {
+        let outcome = match found.as_ref().map(|truth| &truth.state) {
             Ok(State::Session { .. } | State::Key { .. }) => CheckOutcome::Accepted,
             Ok(State::Ended | State::Unknown) => CheckOutcome::Refused,
             Err(Unknown::StoreAway | Unknown::Broken) => CheckOutcome::Unavailable,

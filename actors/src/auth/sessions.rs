@@ -70,7 +70,8 @@ impl Sessions {
 
     /// Remembers `truth` unless something newer is known; returns what is known then.
     pub(super) fn learn(&self, subject: impl Into<Subject>, truth: Truth) -> Truth {
-        let is_newer = |known: &Truth| known.as_of > truth.as_of;
+        let as_of = truth.as_of;
+        let is_newer = |known: &Truth| known.as_of > as_of;
         match subject.into() {
             Subject::Session(session) => self.sessions.insert_unless(session, truth, is_newer),
             // A key that was known and is gone belongs where it would be looked for first.
@@ -83,7 +84,7 @@ impl Sessions {
 
     /// Voids all that is known, or on its way, about the account's sessions and keys: the next caller waits for the store.
     ///
-    /// Call it once a change of an account's state, role, limits or password, or of the limits of one of its keys, is
+    /// Call it once a change of an account's state, role, limits, models or password, or of the limits or models of one of its keys, is
     /// stored. Then no cached key or token of it serves by what was true before, not even while the store is away.
     pub(super) fn reconsider(&self, user: UserId) {
         self.changes.note(user, Instant::now());
@@ -131,6 +132,7 @@ mod tests {
                 user: fresh_id(),
                 role,
                 limits: Limits::default(),
+                models: None,
                 counter: 7,
                 min_epoch: 0,
             },
@@ -144,9 +146,11 @@ mod tests {
             user,
             role: Role::User,
             limits: Limits::default(),
+            models: None,
             id,
             scopes,
             key_limits: Limits::default(),
+            key_models: None,
             expires_at: None,
         };
         Truth { state, as_of }
@@ -166,9 +170,9 @@ mod tests {
         let ended = Truth::ended(Instant::now());
         let session = Subject::Session(fresh_id());
         for (subject, live) in [(session, live(Role::User, asked)), (key(1), live_key(asked))] {
-            assert_eq!(sessions.learn(subject, ended), ended);
+            assert_eq!(sessions.learn(subject, ended.clone()), ended);
             assert_eq!(sessions.learn(subject, live), ended, "older truth won");
-            assert_eq!(sessions.known(subject), Some(ended));
+            assert_eq!(sessions.known(subject), Some(ended.clone()));
         }
     }
 
@@ -193,13 +197,14 @@ mod tests {
         let sessions = room();
         let (session, key) = (live(Role::Admin, Instant::now()), live_key(Instant::now()));
         tokio::time::advance(Duration::from_millis(1)).await;
+        let as_of = session.as_of;
         for truth in [session, key] {
             assert!(!sessions.is_void(&truth));
             sessions.reconsider(truth.user().unwrap());
             assert!(sessions.is_void(&truth));
             assert!(!sessions.is_void(&Truth { as_of: Instant::now(), ..truth }), "asked after the change");
         }
-        assert!(!sessions.is_void(&Truth::ended(session.as_of)));
+        assert!(!sessions.is_void(&Truth::ended(as_of)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -207,7 +212,7 @@ mod tests {
         let sessions = room();
         let now = Instant::now();
         let truth = live_key(now);
-        sessions.learn(key(0), truth);
+        sessions.learn(key(0), truth.clone());
         for n in 1..200_000 {
             assert_eq!(sessions.learn(key(n), Truth::unknown(now)), Truth::unknown(now));
         }
@@ -222,7 +227,7 @@ mod tests {
         sessions.learn(key(0), live_key(Instant::now()));
         tokio::time::advance(MAX_STALE).await;
         let gone = Truth::unknown(Instant::now());
-        sessions.learn(key(0), gone);
+        sessions.learn(key(0), gone.clone());
         assert_eq!(sessions.known(key(0)), Some(gone));
     }
 
@@ -231,7 +236,7 @@ mod tests {
         let sessions = room();
         let truth = live_key(Instant::now());
         let hash = [0b1010_1010; 32];
-        sessions.learn(hash, truth);
+        sessions.learn(hash, truth.clone());
         for bit in 0..256 {
             let mut other = hash;
             other[bit / 8] ^= 1 << (bit % 8);

@@ -124,7 +124,15 @@ impl Room {
 
     fn new_user(&self, email: EmailAddress, role: Role) -> User {
         let limits = Limits::default();
-        User { id: fresh_id(), email, role, disabled: false, limits, created_at: self.clock.now() }
+        User {
+            id: fresh_id(),
+            email,
+            role,
+            disabled: false,
+            limits,
+            models: None,
+            created_at: self.clock.now(),
+        }
     }
 
     async fn store(self: &Arc<Self>, account: Account, entry: AuditEntry) -> Result<User, AuthError> {

@@ -26,12 +26,12 @@ pub(super) struct Uses(HashMap<Used, DateTime<Utc>>);
 impl Uses {
     /// Notes that somebody just showed what `truth` is about, if it lives.
     pub(super) fn note(&mut self, subject: Subject, truth: &Truth, now: DateTime<Utc>) {
-        let used = match (subject, truth.state) {
+        let used = match (subject, &truth.state) {
             (Subject::Session(session), State::Session { .. }) => Used::Session(session),
             (Subject::Key(_), State::Key { id, expires_at, .. })
                 if expires_at.is_none_or(|end| now < end) =>
             {
-                Used::Key(id)
+                Used::Key(*id)
             }
             _ => return,
         };
@@ -77,8 +77,14 @@ mod tests {
     #[test]
     fn a15_uses_are_bounded_as_a_whole_and_in_what_is_written_at_a_time() {
         let user: UserId = fresh_id();
-        let state =
-            State::Session { user, role: Role::User, limits: Limits::default(), counter: 0, min_epoch: 0 };
+        let state = State::Session {
+            user,
+            role: Role::User,
+            limits: Limits::default(),
+            models: None,
+            counter: 0,
+            min_epoch: 0,
+        };
         let truth = Truth { state, as_of: Instant::now() };
         let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
         let first = Subject::Session(fresh_id());

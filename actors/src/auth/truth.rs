@@ -8,6 +8,7 @@ use domain::{
     api_key::{ApiKey, KeyHash},
     id::{ApiKeyId, SessionId, UserId},
     limits::Limits,
+    model_access::ModelPatterns,
     principal::{Credential, Principal, Role, Scopes},
     session::Session,
 };
@@ -54,12 +55,13 @@ impl Shown {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
     Session {
         user: UserId,
         role: Role,
         limits: Limits,
+        models: Option<ModelPatterns>,
         counter: u32,
         min_epoch: u32,
     },
@@ -67,9 +69,11 @@ pub(super) enum State {
         user: UserId,
         role: Role,
         limits: Limits,
+        models: Option<ModelPatterns>,
         id: ApiKeyId,
         scopes: Scopes,
         key_limits: Limits,
+        key_models: Option<ModelPatterns>,
         expires_at: Option<DateTime<Utc>>,
     },
     /// Revoked, or its user is disabled.
@@ -78,7 +82,7 @@ pub(super) enum State {
     Unknown,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Truth {
     pub(super) state: State,
     /// Before the store was asked.
@@ -91,7 +95,14 @@ impl Truth {
             State::Ended
         } else {
             let Session { counter, min_epoch, .. } = *session;
-            State::Session { user: user.id, role: user.role, limits: user.limits, counter, min_epoch }
+            State::Session {
+                user: user.id,
+                role: user.role,
+                limits: user.limits,
+                models: user.models.clone(),
+                counter,
+                min_epoch,
+            }
         };
         Self { state, as_of }
     }
@@ -101,14 +112,16 @@ impl Truth {
         let state = if key.revoked_at.is_some() || user.disabled || key.user != user.id {
             State::Ended
         } else {
-            let ApiKey { id, scopes, expires_at, .. } = *key;
+            let &ApiKey { id, scopes, expires_at, .. } = key;
             State::Key {
                 user: user.id,
                 role: user.role,
                 limits: user.limits,
+                models: user.models.clone(),
                 id,
                 scopes,
                 key_limits: key.limits,
+                key_models: key.models.clone(),
                 expires_at,
             }
         };
@@ -133,8 +146,8 @@ impl Truth {
 
     /// Whether what is shown was made after what we know: then we know too little.
     pub(super) const fn is_behind(&self, shown: &Shown) -> bool {
-        match (self.state, shown) {
-            (State::Session { counter, .. }, Shown::Token(grant)) => counter < grant.epoch,
+        match (&self.state, shown) {
+            (State::Session { counter, .. }, Shown::Token(grant)) => *counter < grant.epoch,
             _ => false,
         }
     }
@@ -150,17 +163,36 @@ impl Truth {
 
     /// The caller whom this lets in with what was `shown`.
     pub(super) fn principal(&self, shown: &Shown, now: DateTime<Utc>) -> Option<Principal> {
-        match (self.state, shown) {
-            (State::Session { user, role, limits, min_epoch, .. }, Shown::Token(grant))
-                if user == grant.user && min_epoch <= grant.epoch =>
+        match (&self.state, shown) {
+            (State::Session { user, role, limits, models, min_epoch, .. }, Shown::Token(grant))
+                if *user == grant.user && *min_epoch <= grant.epoch =>
             {
-                Some(Principal { user, role, limits, credential: Credential::Session(grant.session) })
+                let credential = Credential::Session(grant.session);
+                Some(Principal {
+                    user: *user,
+                    role: *role,
+                    limits: *limits,
+                    models: models.clone(),
+                    credential,
+                })
             }
-            (State::Key { user, role, limits, id, scopes, key_limits, expires_at }, Shown::Key(_))
-                if expires_at.is_none_or(|end| now < end) =>
-            {
-                let credential = Credential::Key { id, scopes, limits: key_limits };
-                Some(Principal { user, role, limits, credential })
+            (
+                State::Key { user, role, limits, models, id, scopes, key_limits, key_models, expires_at },
+                Shown::Key(_),
+            ) if expires_at.is_none_or(|end| now < end) => {
+                let credential = Credential::Key {
+                    id: *id,
+                    scopes: *scopes,
+                    limits: *key_limits,
+                    models: key_models.clone(),
+                };
+                Some(Principal {
+                    user: *user,
+                    role: *role,
+                    limits: *limits,
+                    models: models.clone(),
+                    credential,
+                })
             }
             _ => None,
         }

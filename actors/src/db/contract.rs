@@ -13,6 +13,7 @@ mod ledger;
 mod lifecycle;
 mod limits;
 mod load;
+mod model_access;
 mod offline;
 mod outages;
 mod pages;
@@ -96,6 +97,12 @@ over_both! {
         a19_a_change_of_limits_is_told_once_and_names_what_changed
         changes_of_different_limits_at_once_all_count
         what_is_no_limit_is_never_stored;
+    model_access:
+        models_of_an_account_are_read_with_it_and_with_its_sessions_and_keys
+        models_of_a_key_change_while_it_is_not_revoked
+        a19_a_change_of_models_is_told_once_beside_what_else_changed
+        e06_lists_stay_when_a_release_writes_that_does_not_know_them
+        a_list_that_cannot_be_read_lets_nobody_in_and_one_that_is_too_long_is_never_stored;
     audit:
         a19_the_audit_trail_cannot_be_altered
         a19_every_event_is_noted_and_read_back

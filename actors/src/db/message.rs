@@ -3,13 +3,12 @@
 use chrono::{DateTime, Utc};
 use domain::{
     account::{Account, PasswordHash, UserChange},
-    api_key::{ApiKey, KeyHash},
+    api_key::{ApiKey, KeyChange, KeyHash},
     audit::AuditEntry,
     chat::{ChatMessage, ToolCall},
     conversation::{Conversation, ConversationChange},
     id::{ApiKeyId, ConversationId, InstanceId, InviteId, TurnId, UserId},
     invite::{Invite, InviteHash},
-    limits::LimitsChange,
     session::{Ending, Session},
     signing_key::SigningKey,
     turn::{BeginTurn, Checkpoint, Settlement},
@@ -62,9 +61,9 @@ pub(super) enum Write {
         hash: KeyHash,
         audit: Box<AuditEntry>,
     },
-    LimitApiKey {
+    ChangeApiKey {
         key: ApiKeyId,
-        change: LimitsChange,
+        change: Box<KeyChange>,
         audit: Box<AuditEntry>,
     },
     RevokeApiKey {
@@ -177,7 +176,7 @@ impl Write {
             Self::EndSessions { .. } => "db.sessions.end",
             Self::Touch(_) => "db.sessions.touch",
             Self::CreateApiKey { .. } => "db.api_keys.insert",
-            Self::LimitApiKey { .. } => "db.api_keys.limit",
+            Self::ChangeApiKey { .. } => "db.api_keys.update",
             Self::RevokeApiKey { .. } => "db.api_keys.revoke",
             Self::CreateInvite { .. } | Self::OfferFirstAdmin { .. } => "db.invites.insert",
             Self::RevokeInvite { .. } => "db.invites.revoke",

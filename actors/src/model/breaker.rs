@@ -66,6 +66,13 @@ impl Breaker {
         let _ = self.state.subscribe().wait_for(is_closed).await;
     }
 
+    /// Waits until it is not closed. Bounded by whoever waits, for a server may stay well for ever.
+    pub async fn opened(&self) {
+        let is_open = |state: &State| !matches!(state, State::Closed { .. });
+        // The sender is ours, so it cannot be gone.
+        let _ = self.state.subscribe().wait_for(is_open).await;
+    }
+
     /// The server answered a turn: failures before that do not count any more.
     pub fn worked(&self) {
         if *self.state.borrow() == (State::Closed { failures: 0 }) {

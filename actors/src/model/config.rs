@@ -6,21 +6,40 @@ use std::{
     time::Duration,
 };
 
-use domain::model_name::CanonicalName;
+use domain::{
+    chat::limits::NUM_PREDICT, model_access::RoleModels, model_alias::Aliases, model_name::CanonicalName,
+    secret::Secret,
+};
 
 use super::residents::ResidencyRules;
 
 /// One model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
+    /// For operators: in metrics, traces and the admin API.
     pub name: String,
     pub kind: UpstreamKind,
+    /// Its share of the turns of a model that several servers have, against theirs.
+    pub weight: u32,
+}
+
+impl UpstreamConfig {
+    /// A server of the usual weight.
+    pub fn new(name: impl Into<String>, kind: UpstreamKind) -> Self {
+        Self { name: name.into(), kind, weight: 1 }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamKind {
     Ollama {
         base_url: String,
+    },
+    /// Any server that speaks OpenAI's dialect.
+    OpenAi {
+        /// Without a slash at its end: what `/chat/completions` follows.
+        base_url: String,
+        key: Option<Secret<String>>,
     },
     /// The built-in deterministic model; never in production.
     Demo,
@@ -31,6 +50,7 @@ impl fmt::Display for UpstreamConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             UpstreamKind::Ollama { base_url } => write!(f, "Ollama {base_url}"),
+            UpstreamKind::OpenAi { base_url, .. } => write!(f, "OpenAI {base_url}"),
             UpstreamKind::Demo => f.write_str("demo model"),
         }
     }
@@ -55,6 +75,13 @@ pub struct ModelConfig {
     pub breaker_failures: u32,
     pub queue_limit: usize,
     pub queue_per_user: usize,
+    /// Which models may be asked by accounts that have no list of their own.
+    pub role_models: RoleModels,
+    pub aliases: Aliases,
+    /// Tokens that one answer may have, at most [`NUM_PREDICT`].
+    pub answer_tokens: u32,
+    /// The same for single models, in place of `answer_tokens`.
+    pub answer_tokens_of: BTreeMap<CanonicalName, u32>,
     /// Lets models run that send prompts to somebody else's machine.
     pub allow_cloud: bool,
     /// The catalogue is asked anew this often.
@@ -109,11 +136,40 @@ impl Default for Timeouts {
     }
 }
 
+impl UpstreamKind {
+    /// As it is written in the settings.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Ollama { .. } => "ollama",
+            Self::OpenAi { .. } => "openai",
+            Self::Demo => "demo",
+        }
+    }
+
+    /// Where it is asked, without credentials; `None` for what is built in.
+    pub fn address(&self) -> Option<&str> {
+        match self {
+            Self::Ollama { base_url } | Self::OpenAi { base_url, .. } => Some(base_url),
+            Self::Demo => None,
+        }
+    }
+
+    /// Whether it holds models in a memory of its own that it loads them into.
+    pub const fn has_memory(&self) -> bool {
+        matches!(self, Self::Ollama { .. })
+    }
+}
+
 impl ModelConfig {
     /// Turns this instance has one model run at once on one upstream.
     pub fn slots(&self, model: &CanonicalName) -> usize {
         let slots = self.slots_of.get(model).copied().unwrap_or(self.slots);
         (slots / self.instance_count.max(1)).max(1)
+    }
+
+    /// Tokens that one answer of the model may have.
+    pub fn answer_tokens(&self, model: &CanonicalName) -> u32 {
+        self.answer_tokens_of.get(model).copied().unwrap_or(self.answer_tokens)
     }
 }
 
@@ -137,6 +193,10 @@ impl ModelConfig {
             queue_limit: new.queue_limit,
             queue_per_user: new.queue_per_user,
             turn_max: new.turn_max,
+            role_models: new.role_models,
+            aliases: new.aliases,
+            answer_tokens: new.answer_tokens,
+            answer_tokens_of: new.answer_tokens_of,
             allow_cloud: new.allow_cloud,
             timeouts,
             ..self.clone()
@@ -146,7 +206,7 @@ impl ModelConfig {
     /// What this server may hold in memory.
     pub(super) fn residency_of(&self, server: &UpstreamConfig) -> ResidencyRules {
         ResidencyRules {
-            limit: self.max_loaded.filter(|_| server.kind != UpstreamKind::Demo),
+            limit: self.max_loaded.filter(|_| server.kind.has_memory()),
             min_residence: self.min_residence,
         }
     }
@@ -155,10 +215,10 @@ impl ModelConfig {
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
-            upstreams: vec![UpstreamConfig {
-                name: "ollama".to_owned(),
-                kind: UpstreamKind::Ollama { base_url: "http://127.0.0.1:11434".to_owned() },
-            }],
+            upstreams: vec![UpstreamConfig::new(
+                "ollama",
+                UpstreamKind::Ollama { base_url: "http://127.0.0.1:11434".to_owned() },
+            )],
             slots: 1,
             slots_of: BTreeMap::new(),
             adaptive: BTreeSet::new(),
@@ -168,6 +228,10 @@ impl Default for ModelConfig {
             breaker_failures: 5,
             queue_limit: 256,
             queue_per_user: 64,
+            role_models: RoleModels::default(),
+            aliases: Aliases::default(),
+            answer_tokens: NUM_PREDICT,
+            answer_tokens_of: BTreeMap::new(),
             allow_cloud: false,
             catalogue_refresh: Duration::from_secs(10),
             catalogue_limit: 1_000,

@@ -47,6 +47,9 @@ pub enum ModelError {
     /// Its server fails; whether it is back is known then.
     #[error("the model server is away")]
     ServerAway { retry_after: Duration },
+    /// An operator lets no turns begin on any of its servers.
+    #[error("the model's servers are being drained")]
+    Draining { retry_after: Duration },
     #[error("the model is degraded")]
     Degraded,
     #[error("the model room is unavailable: {0}")]

@@ -1,8 +1,7 @@
-//! The room's public handle; how a turn begins is in [`super::start`].
+//! The room's public handle; which models it shows to whom is in [`super::choice`], how a turn begins in [`super::start`].
 
 use std::sync::Arc;
 
-use domain::{model_name::ModelName, principal::Principal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -31,22 +30,6 @@ impl ModelHandle {
     /// All known models, by name. Served from a snapshot, also while model servers are down.
     pub fn models(&self) -> Vec<Model> {
         self.0.routing.table.load().0.values().map(|route| route.describe(self.is_degraded(route))).collect()
-    }
-
-    /// Those of them that the caller may ask.
-    pub fn models_for(&self, _principal: &Principal) -> Vec<Model> {
-        self.models()
-    }
-
-    pub fn model(&self, _principal: &Principal, name: &ModelName) -> Option<Model> {
-        let table = self.0.routing.table.load();
-        let route = table.0.get(&name.canonical())?;
-        Some(route.describe(self.is_degraded(route)))
-    }
-
-    /// Whether there is a model of this name that the caller may ask.
-    pub fn offers(&self, _principal: &Principal, name: &ModelName) -> bool {
-        self.0.routing.table.load().0.contains_key(&name.canonical())
     }
 
     /// Bytes of all live answers, and their bound.

@@ -64,7 +64,7 @@ impl Known {
 
 impl ModelHandle {
     /// Makes ready what [`ModelHandle::reconfigure`] puts in force. Of `config` that counts which can change while the room
-    /// lives: servers, slots, queues, residence, cloud models, and the waits for a first byte and between two.
+    /// lives: servers, slots, queues, residence, aliases, who may ask what, cloud models, and the waits for a first byte and between two.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl ModelHandle {
     pub fn reconfigure(&self, PreparedModels(live): PreparedModels) {
         let routing = &self.0.routing;
         for (server, upstream) in live.config.upstreams.iter().zip(&*live.upstreams) {
-            upstream.reconfigure(live.config.residency_of(server), live.config.timeouts);
+            upstream.reconfigure(UpstreamRules::of(&live.config, server), live.config.timeouts);
         }
         let before = routing.live.swap(Arc::new(live));
         routing.remember(&before);

@@ -18,12 +18,15 @@ mod attach;
 mod breaker;
 mod catalogue;
 mod checkpoint;
+mod choice;
 mod claims;
 mod config;
 mod depth;
 mod elsewhere;
+mod embedding;
 mod error;
 mod failure;
+mod fleet;
 mod handle;
 mod history;
 mod lease;
@@ -70,6 +73,7 @@ pub use self::{
     claims::{LetIn, claim_of},
     config::{ModelConfig, Timeouts, UpstreamConfig, UpstreamKind},
     error::ModelError,
+    fleet::{Drained, ServerStanding, ServerState},
     handle::ModelHandle,
     live::PreparedModels,
 };
@@ -77,7 +81,7 @@ pub(crate) use self::{
     look::look,
     room::{build, is_one_models},
 };
-use crate::reply::{Ending, ReplyReader};
+use crate::reply::{Ending, Outcome, ReplyReader};
 
 /// One model as callers see it.
 #[derive(Debug, Clone)]
@@ -85,6 +89,8 @@ pub struct Model {
     pub name: CanonicalName,
     /// The name its model server knows it by; also what callers are shown.
     pub display_name: String,
+    /// The shown name of the model that stands for it now, if this is an alias.
+    pub alias_of: Option<String>,
     pub modified_at: Option<DateTime<Utc>>,
     pub size_bytes: u64,
     pub digest: String,
@@ -149,14 +155,16 @@ pub struct StartedEmbedding {
     pub model: ModelName,
     pub created_at: DateTime<Utc>,
     reader: ReplyReader,
-    vectors: turn::Vectors,
+    vectors: embedding::Vectors,
 }
 
 impl StartedEmbedding {
     /// Waits for the end: one vector for each input, in their order, if the turn is complete, else none.
     pub async fn finished(mut self) -> (Embeddings, Ending) {
         let (_, ending) = self.reader.finished().await;
-        (Embeddings { vectors: self.vectors.take(), usage: Some(ending.usage) }, ending)
+        let is_complete = matches!(ending.outcome, Outcome::Complete(_));
+        let vectors = if is_complete { self.vectors.take() } else { Vec::new() };
+        (Embeddings { vectors, usage: Some(ending.usage) }, ending)
     }
 }
 

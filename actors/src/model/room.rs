@@ -172,7 +172,11 @@ impl ModelHandle {
         let live = self.0.routing.live.load();
         live.upstreams
             .iter()
-            .map(|upstream| Server { name: upstream.name().to_owned(), is_up: upstream.is_up() })
+            .map(|upstream| Server {
+                name: upstream.name().to_string(),
+                is_up: upstream.is_up(),
+                is_draining: upstream.is_draining(),
+            })
             .collect()
     }
 
@@ -196,7 +200,7 @@ impl ModelHandle {
     /// Ends everything that waits as `server_shutting_down`, and lets nobody wait from now on.
     pub(crate) fn stop_waiting(&self) {
         for route in self.0.routing.table.load().0.values() {
-            route.list.stop_waiting(route.refuses_for().is_none());
+            route.list.stop_waiting(route.refusal().is_none());
         }
     }
 

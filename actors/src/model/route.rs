@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use domain::model_name::CanonicalName;
 
-use super::{Model, ModelState, catalogue::CatalogueModel, waiting_list::WaitingList, worker::Seat};
+use super::{
+    Model, ModelError, ModelState, catalogue::CatalogueModel, waiting_list::WaitingList, worker::Seat,
+};
+
+/// How long callers of a model are told to stay away whose servers are all drained: how long that is only the operator knows.
+const DRAINED_FOR: Duration = Duration::from_secs(30);
 
 /// An immutable snapshot; the router publishes a new one when the catalogue changed.
 #[derive(Default)]
@@ -15,16 +20,31 @@ pub(super) struct Route {
     pub model: CatalogueModel,
     pub list: Arc<WaitingList>,
     pub seats: Arc<[Arc<Seat>]>,
-    /// What was counted of it.
     /// Where its workers are found in the tree.
     pub tree_path: Arc<str>,
 }
 
 impl Route {
-    /// How long until it is known whether one of its servers is back; `None` while one is worth asking.
-    pub fn refuses_for(&self) -> Option<Duration> {
-        let refusals = self.seats.iter().map(|seat| seat.server.refuses_for());
-        refusals.reduce(|soonest, other| Some(soonest?.min(other?))).flatten()
+    /// Why turns may not wait for it now: none of its servers takes any, and it is not known yet that one will.
+    pub fn refusal(&self) -> Option<ModelError> {
+        let mut refusal = None;
+        for server in self.seats.iter().map(|seat| &seat.server) {
+            refusal = match (server.is_draining(), server.refuses_for(), refusal) {
+                (false, None, _) => return None,
+                (false, Some(one), Some(ModelError::ServerAway { retry_after })) => {
+                    Some(ModelError::ServerAway { retry_after: one.min(retry_after) })
+                }
+                (false, Some(retry_after), _) => Some(ModelError::ServerAway { retry_after }),
+                (true, _, None) => Some(ModelError::Draining { retry_after: DRAINED_FOR }),
+                (true, _, known) => known,
+            };
+        }
+        refusal
+    }
+
+    /// Whether one of its servers answers and takes turns, as far as we know.
+    pub fn is_up(&self) -> bool {
+        self.seats.iter().any(|seat| seat.server.is_up() && !seat.server.is_draining())
     }
 
     pub fn describe(&self, degraded: bool) -> Model {
@@ -33,6 +53,7 @@ impl Route {
         Model {
             name: self.model.name.clone(),
             display_name: card.name.clone(),
+            alias_of: None,
             modified_at: card.modified_at,
             size_bytes: card.size_bytes,
             digest: card.digest.clone(),
@@ -46,7 +67,7 @@ impl Route {
             embedding_length: card.embedding_length,
             state: match () {
                 () if degraded => ModelState::Degraded,
-                () if !self.seats.iter().any(|seat| seat.server.is_up()) => ModelState::Unreachable,
+                () if !self.is_up() => ModelState::Unreachable,
                 () if standings().any(|standing| standing.is_awaited) => ModelState::Loading,
                 () => ModelState::Available,
             },

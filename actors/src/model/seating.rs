@@ -13,7 +13,7 @@ use super::{
     route::Route,
     router::Routing,
     server::ModelServer,
-    waiting_list::{Leaving, WaitingList},
+    waiting_list::{Leaving, Station, WaitingList},
     worker::{Seat, WorkerMessage},
 };
 use crate::{bell::Bell, handle::Slot, supervisor::child_path};
@@ -43,7 +43,7 @@ impl Routing {
             seated.extend(bench.kept);
             for index in indices.by_ref().take(bench.lacking) {
                 let seat = self.new_seat(live, index, &model.name, &list, bench.server.clone());
-                new.push((index, seat.bell.clone()));
+                new.push((index, Station { bell: seat.bell.clone(), server: seat.server.clone() }));
                 seated.push(seat);
             }
         }

@@ -8,6 +8,7 @@ use domain::{
 };
 
 use super::{
+    embedding::checked,
     provider::{AnswerStream, UpstreamError},
     residents::{Standing, Stay},
     upstream::Upstream,
@@ -34,11 +35,40 @@ impl ModelServer {
     }
 
     /// The server's name in the configuration.
-    pub fn upstream(&self) -> &str {
+    pub fn upstream(&self) -> Arc<str> {
         self.upstream.name()
     }
 
-    /// Waits until the server is worth asking: while its breaker is open, what waits would only fail by the dozen.
+    /// Whether it is the same server as that other's, whatever the models.
+    pub fn is_on(&self, other: &Arc<Upstream>) -> bool {
+        Arc::ptr_eq(&self.upstream, other)
+    }
+
+    /// The server itself.
+    pub const fn host(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Whether turns may begin here now: its breaker is closed and nobody drains it.
+    pub fn takes_turns(&self) -> bool {
+        self.upstream.takes_turns()
+    }
+
+    /// Waits until turns may begin here: while its breaker is open, what waits would only fail by the dozen.
+    pub async fn will_take_turns(&self) {
+        self.upstream.will_take_turns().await;
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.upstream.is_draining()
+    }
+
+    /// Waits until its breaker is not closed.
+    pub async fn given_up(&self) {
+        self.upstream.given_up().await;
+    }
+
+    /// Waits until the server is worth asking, for a turn that has begun here.
     pub async fn worth_asking(&self) {
         self.upstream.worth_asking().await;
     }
@@ -71,6 +101,7 @@ impl ModelServer {
     /// Turns texts into vectors; see [`super::provider::Provider::embed`]. Only for who has a [`Stay`].
     pub async fn embed(&self, request: &EmbedRequest) -> Result<Embeddings, UpstreamError> {
         let made = self.upstream.provider().embed(&self.model, request).await;
+        let made = made.and_then(|made| checked(made, request.inputs.len()));
         made.inspect(|_| self.worked()).inspect_err(|error| self.failed(error))
     }
 

@@ -21,11 +21,13 @@ use tokio::time::Instant;
 
 use super::{
     ModelError, ModelHandle, StartedEmbedding, StartedTurn, TurnOptions,
+    choice::Chosen,
+    embedding::Embedding,
     history::Said,
     route::Route,
     settlement::{Facts, settle},
     told,
-    turn::{Embedding, Job, Progress, Work},
+    turn::{Job, Progress, Work},
     turns::Entry,
     waiting_list::{Place, Refusal},
 };
@@ -44,6 +46,8 @@ struct Admitted<'a> {
     /// In the caller's spelling.
     model: ModelName,
     route: Arc<Route>,
+    /// Tokens that its answer may have.
+    answer_tokens: u32,
     place: Place,
     priority: Priority,
     deadline: Option<Instant>,
@@ -60,6 +64,8 @@ struct Identity {
 /// The request that asked for the turn, what is measured of it and what it took in advance.
 struct Account {
     carrier: Carrier,
+    /// Its name in traces.
+    operation: &'static str,
     progress: Arc<Progress>,
     permit: SettlePermit,
     reserve: TokenReserve,
@@ -83,14 +89,16 @@ impl ModelHandle {
         reserve: TokenReserve,
     ) -> Result<StartedTurn, ModelError> {
         let admitted = self.admit(principal, &request.model, options)?;
+        request.sampling.bound_answer(admitted.answer_tokens);
         let title = title_from(&request.messages);
         let context = admitted.route.model.card.context_length;
         let said = self.put_history_before(principal, &options, context, &mut request).await?;
         let exchange = options.store.then(|| exchange(said, title, &options));
-        self.launch(admitted, Work::Chat(request), exchange, reserve).await
+        self.launch(admitted, Work::Chat(Box::new(request)), exchange, reserve).await
     }
 
-    /// The same for texts that are to become vectors; nothing of them is stored but what they cost.
+    /// The same for texts that are to become vectors. Nothing of them is kept but what they cost, so nobody can come back for them:
+    /// of `options` only the priority and the deadline count.
     ///
     /// # Errors
     ///
@@ -102,7 +110,9 @@ impl ModelHandle {
         options: TurnOptions,
         reserve: TokenReserve,
     ) -> Result<StartedEmbedding, ModelError> {
-        let admitted = self.admit(principal, &request.model, TurnOptions { store: false, ..options })?;
+        let TurnOptions { priority, deadline, .. } = options;
+        let options = TurnOptions { priority, deadline, ..TurnOptions::default() };
+        let admitted = self.admit(principal, &request.model, options)?;
         let (embedding, vectors) = Embedding::new(request);
         let started = self.launch(admitted, Work::Embed(embedding), None, reserve).await?;
         let StartedTurn { turn, position, model, created_at, reader, .. } = started;
@@ -117,15 +127,7 @@ impl ModelHandle {
         options: TurnOptions,
     ) -> Result<Admitted<'a>, ModelError> {
         let room = &*self.0;
-        let table = room.routing.table.load();
-        let route = table.0.get(&model.canonical()).cloned();
-        let route = route.ok_or_else(|| ModelError::UnknownModel(model.to_string()))?;
-        if self.is_degraded(&route) {
-            return Err(ModelError::Degraded);
-        }
-        if let Some(retry_after) = route.refuses_for() {
-            return Err(ModelError::ServerAway { retry_after });
-        }
+        let Chosen { route, answer_tokens } = self.choose(principal, model)?;
         if !room.turns.make_room() {
             return Err(ModelError::NoRoom("answers under way fill the reply budget"));
         }
@@ -138,7 +140,8 @@ impl ModelHandle {
         let deadline = options.deadline.filter(|_| !options.continue_on_disconnect);
         let reserved = route.list.reserve(principal.user, priority, deadline);
         let place = reserved.map_err(|refusal| refused_by_queue(refusal, model))?;
-        Ok(Admitted { principal, options, model: model.clone(), route, place, priority, deadline })
+        let model = model.clone();
+        Ok(Admitted { principal, options, model, route, answer_tokens, place, priority, deadline })
     }
 
     /// Arms the turn, opens its rows and puts it in line.
@@ -156,6 +159,7 @@ impl ModelHandle {
         let identity = self.identify(exchange.as_ref());
         let account = Account {
             carrier: Carrier::here(),
+            operation: work.operation(),
             progress: Arc::new(Progress::new(work.estimated_prompt_tokens())),
             permit: room.routing.db.reserve_settlement(identity.turn)?,
             reserve,
@@ -181,6 +185,7 @@ impl ModelHandle {
             streams: room.limits.streams_of(principal),
             work,
             _memory: memory,
+            failed_at: None,
             stored: identity.stored,
             progress,
             writer,
@@ -245,7 +250,7 @@ impl ModelHandle {
             is_kept: options.store || options.claim.is_some() || options.is_streamed,
             until: Instant::now() + longest,
         });
-        told::asked(&account.carrier, &route.model.name, turn, stored);
+        told::asked(&account.carrier, account.operation, &route.model.name, turn, stored);
         let facts = Facts {
             carrier: account.carrier,
             turn,

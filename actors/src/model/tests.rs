@@ -1,6 +1,9 @@
 //! The room as its callers see it: a real tree and a real store over model servers that do what the test says.
 
 mod attach;
+mod choice;
+mod embeddings;
+mod fleet;
 mod leases;
 mod metrics;
 mod reload;
@@ -17,7 +20,7 @@ use domain::{
     limits::{Limits, Priority},
     model_name::ModelName,
     principal::{Credential, Principal, Role as AccountRole},
-    reply::{Delta, FailureCode, FinishReason},
+    reply::{Delta, FailureCode, FinishReason, TokenLogprob},
     secret::Secret,
     turn::TurnStatus,
 };
@@ -60,14 +63,15 @@ struct House {
 
 impl House {
     async fn open(script: Script, config: ModelConfig) -> Self {
-        Self::build(script, config, true).await
+        Self::over(&[&script], config, true).await
     }
 
     async fn open_without_limiter(script: Script, config: ModelConfig) -> Self {
-        Self::build(script, config, false).await
+        Self::over(&[&script], config, false).await
     }
 
-    async fn build(script: Script, config: ModelConfig, has_limiter: bool) -> Self {
+    /// Over several servers, in the order of the configuration; the first is the one that `script` tells of.
+    async fn over(scripts: &[&Script], config: ModelConfig, has_limiter: bool) -> Self {
         let id = uuid::Uuid::now_v7();
         let dir = std::env::temp_dir().join(format!("deepersensor-model-{id}"));
         let ctx = RoomContext {
@@ -80,7 +84,7 @@ impl House {
             gates: GateCollector::new(),
         };
         let (db, db_sup) = db::build(&ctx, DbConfig::new(dir.clone())).await.unwrap();
-        let upstreams = vec![AnyProvider::Scripted(script.provider())];
+        let upstreams = scripts.iter().map(|script| AnyProvider::Scripted(script.provider())).collect();
         let (limits, limits_sup) = rate_limit::build(&ctx, RateLimitConfig::new(60, 20)).await.unwrap();
         let room = build_over(&ctx, config, upstreams, db.clone(), limits.clone());
         let limits_sup = has_limiter.then(|| (limits_sup, SupervisorHandle::new()));
@@ -91,6 +95,7 @@ impl House {
             .collect();
         let root = Root::start(&ctx.system, Policy::default(), children, ctx.tree.clone()).await.unwrap();
         room.handle.first_catalogue().await;
+        let script = scripts[0].clone();
         Self { ctx, db, models: room.handle, limits, script, root, dir }
     }
 
@@ -103,6 +108,7 @@ impl House {
                 role: AccountRole::User,
                 disabled: false,
                 limits: Limits::default(),
+                models: None,
                 created_at: self.ctx.clock.now(),
             },
             password_hash: Secret::new(String::new()),
@@ -122,6 +128,7 @@ impl House {
             user,
             role: AccountRole::User,
             limits: Limits::default(),
+            models: None,
             credential: Credential::Session(fresh_id()),
         }
     }
@@ -352,6 +359,33 @@ async fn an_answer_beyond_its_bound_ends_as_too_large_with_its_text_kept() {
     let (_, outcome, _) = finished(&mut turn).await;
     assert!(failed(FailureCode::ReplyTooLarge)(&outcome), "{outcome:?}");
     assert_eq!(house.stored(&ada, &turn).await, ("12345678".to_owned(), TurnStatus::Failed));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_probabilities_of_tokens_come_with_the_answer() {
+    let told = |token: &str| TokenLogprob {
+        token: token.to_owned(),
+        logprob: -0.5,
+        bytes: None,
+        top_logprobs: vec![],
+    };
+    let mut steps = vec![Step::Give(vec![
+        Delta::Content("so ".to_owned()),
+        Delta::Logprobs(vec![told("so "), told("")]),
+    ])];
+    steps.push(Step::Give(vec![Delta::Content("it is".to_owned()), Delta::Logprobs(vec![told("it is")])]));
+    steps.extend(answer(""));
+    let house = House::open(Script::new(&["m"], steps), ModelConfig::default()).await;
+    let ada = house.somebody().await;
+    let mut turn = house.turn(&ada).await;
+    let (answer, ending) = turn.reader.finished().await;
+    assert_eq!(ending.outcome, Outcome::Complete(FinishReason::Stop));
+    assert_eq!(
+        (answer.content.as_str(), answer.logprobs),
+        ("so it is", vec![told("so "), told(""), told("it is")])
+    );
+    assert_eq!(house.stored(&ada, &turn).await.0, "so it is");
     house.close().await;
 }
 

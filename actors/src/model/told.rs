@@ -15,11 +15,17 @@ use crate::{
 };
 
 /// A request asks for a turn.
-pub(super) fn asked(request: &Carrier, model: &CanonicalName, turn: TurnId, stored: Option<StoredReply>) {
+pub(super) fn asked(
+    request: &Carrier,
+    operation: &'static str,
+    model: &CanonicalName,
+    turn: TurnId,
+    stored: Option<StoredReply>,
+) {
     if !request.is_recorded() {
         return;
     }
-    request.tell(names::GEN_AI_OPERATION, names::CHAT);
+    request.tell(names::GEN_AI_OPERATION, operation);
     request.tell(names::GEN_AI_MODEL, model.to_string());
     request.tell(names::TURN_ID, turn.to_string());
     if let Some(stored) = stored {
@@ -32,7 +38,7 @@ pub(super) fn begun(generating: &Span, job: &Job, model: &str, provider: &str) {
     if !generating.is_recorded() {
         return;
     }
-    generating.tell(names::GEN_AI_OPERATION, names::CHAT);
+    generating.tell(names::GEN_AI_OPERATION, job.work.operation());
     generating.tell(names::GEN_AI_PROVIDER, provider.to_owned());
     generating.tell(names::GEN_AI_MODEL, model.to_owned());
     generating.tell(names::TURN_ID, job.turn.to_string());

@@ -10,19 +10,21 @@ use std::{
 
 use domain::{
     chat::ChatRequest,
-    embedding::EmbedRequest,
     id::{TurnId, UserId},
     limits::Priority,
-    reply::{Timings, Usage, UsageSource},
+    model_name::ModelName,
+    rendezvous::Affinity,
+    reply::{FailureCode, Timings, Usage, UsageSource},
     turn::StoredReply,
 };
+use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::waiting_list::Cost;
+use super::{embedding::Embedding, upstream::Upstream, waiting_list::Cost};
 use crate::{
-    reply::ReplyWriter,
-    trace::{Carrier, Span},
+    reply::{End, ReplyWriter},
+    trace::{Carrier, Span, names},
 };
 
 /// A turn that waits for a slot, or has one. Dropping it ends the turn as interrupted.
@@ -37,6 +39,8 @@ pub(super) struct Job {
     pub work: Work,
     /// The request's share of the memory for all prompts.
     pub _memory: OwnedSemaphorePermit,
+    /// The server that failed it before it said anything, if one did.
+    pub failed_at: Option<FailedTry>,
     /// Where checkpoints go; `None` when nothing is stored.
     pub stored: Option<StoredReply>,
     pub progress: Arc<Progress>,
@@ -49,70 +53,102 @@ pub(super) struct Job {
 
 /// What a model server is to do.
 pub(super) enum Work {
-    Chat(ChatRequest),
+    Chat(Box<ChatRequest>),
     Embed(Embedding),
 }
 
-/// Texts to be turned into vectors, and where these go.
-pub(super) struct Embedding {
-    pub request: EmbedRequest,
-    vectors: Arc<OnceLock<Vec<Vec<f32>>>>,
-}
-
-/// Where the vectors of an embedding are when its turn is complete.
-pub(super) struct Vectors(Arc<OnceLock<Vec<Vec<f32>>>>);
-
-impl Embedding {
-    pub fn new(request: EmbedRequest) -> (Self, Vectors) {
-        let vectors = Arc::default();
-        (Self { request, vectors: Arc::clone(&vectors) }, Vectors(vectors))
-    }
-
-    /// Hands the vectors over; the turn must end as complete now.
-    pub fn made(&self, vectors: Vec<Vec<f32>>) {
-        let _ = self.vectors.set(vectors);
-    }
-}
-
-impl Vectors {
-    /// Those that were handed over; none before that.
-    pub fn take(mut self) -> Vec<Vec<f32>> {
-        Arc::get_mut(&mut self.0)
-            .and_then(OnceLock::take)
-            .or_else(|| self.0.get().cloned())
-            .unwrap_or_default()
-    }
-}
-
 impl Work {
+    pub fn model(&self) -> &ModelName {
+        match self {
+            Self::Chat(request) => &request.model,
+            Self::Embed(embedding) => embedding.model(),
+        }
+    }
+
+    /// Its name in traces.
+    pub const fn operation(&self) -> &'static str {
+        match self {
+            Self::Chat(_) => names::CHAT,
+            Self::Embed(_) => names::EMBEDDINGS,
+        }
+    }
+
     /// About how much memory it takes while it waits.
     pub fn memory_bytes(&self) -> usize {
         match self {
             Self::Chat(request) => request.memory_bytes(),
-            Self::Embed(embedding) => embedding.request.memory_bytes(),
+            Self::Embed(embedding) => embedding.memory_bytes(),
         }
     }
 
     pub fn estimated_prompt_tokens(&self) -> u32 {
         match self {
             Self::Chat(request) => request.estimated_prompt_tokens(),
-            Self::Embed(embedding) => embedding.request.estimated_tokens(),
+            Self::Embed(embedding) => embedding.estimated_tokens(),
         }
     }
+
+    /// Forgets what a server did of it, for another begins anew.
+    pub fn start_over(&self) {
+        match self {
+            // Of a chat nothing was said yet.
+            Self::Chat(_) => {}
+            Self::Embed(embedding) => embedding.start_over(),
+        }
+    }
+}
+
+/// A try that came to nothing: where, and how the turn ends if there is no other.
+pub(super) struct FailedTry {
+    pub server: Arc<Upstream>,
+    pub end: End,
+}
+
+impl Job {
+    /// What it prefers a server by: its conversation, so that the server still has it in its cache, or its user and model.
+    pub fn affinity(&self) -> Affinity {
+        match self.stored {
+            Some(stored) => Affinity::of(&[stored.conversation.as_uuid().as_bytes()]),
+            None => {
+                let model = self.work.model().canonical();
+                Affinity::of(&[self.user.as_uuid().as_bytes(), model.as_str().as_bytes()])
+            }
+        }
+    }
+
+    /// Whether nobody waits for it any more.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Ends it as the server did that failed it.
+    pub fn end_as_failed(self) {
+        let end = self.failed_at.map_or(End::Interrupted(FailureCode::Internal), |failed| failed.end);
+        self.writer.end(end);
+    }
+}
+
+/// When a slot took the turn, and when its model was loaded there.
+#[derive(Clone, Copy, Default)]
+struct Attempt {
+    taken: Option<Instant>,
+    loaded: Option<Instant>,
 }
 
 /// What is measured on the way; shared with the settlement, which outlives the worker.
 pub(super) struct Progress {
     admitted: Instant,
-    taken: OnceLock<Instant>,
+    /// The try under way, or the last one.
+    attempt: Mutex<Attempt>,
     /// Whether a model server was sent the prompt.
     asked: AtomicBool,
-    loaded: OnceLock<Instant>,
     first_token: OnceLock<Instant>,
     /// Pieces received: about one per token on every server we know.
     pieces: AtomicU32,
     /// The server's own words at the end: its counts, if it gave any, and how long it loaded.
     finished: OnceLock<(Option<Usage>, Duration)>,
+    /// What was spent so far, where that is known on the way.
+    spent: Mutex<Option<Usage>>,
     /// For turns whose server never got to count its tokens.
     prompt_estimate: u32,
 }
@@ -121,18 +157,24 @@ impl Progress {
     pub fn new(prompt_estimate: u32) -> Self {
         Self {
             admitted: Instant::now(),
-            taken: OnceLock::new(),
+            attempt: Mutex::default(),
             asked: AtomicBool::new(false),
-            loaded: OnceLock::new(),
             first_token: OnceLock::new(),
             pieces: AtomicU32::new(0),
             finished: OnceLock::new(),
+            spent: Mutex::default(),
             prompt_estimate,
         }
     }
 
+    /// A slot has it; what an earlier one took of its time counts as waiting.
     pub fn taken(&self) {
-        let _ = self.taken.set(Instant::now());
+        *self.attempt.lock() = Attempt { taken: Some(Instant::now()), loaded: None };
+    }
+
+    /// It waits again.
+    pub fn put_back(&self) {
+        *self.attempt.lock() = Attempt::default();
     }
 
     pub fn asked(&self) {
@@ -140,7 +182,7 @@ impl Progress {
     }
 
     pub fn loaded(&self) {
-        let _ = self.loaded.set(Instant::now());
+        self.attempt.lock().loaded.get_or_insert_with(Instant::now);
     }
 
     pub fn received(&self, pieces: u32) {
@@ -152,7 +194,8 @@ impl Progress {
     /// tells nothing about the next one.
     pub fn cost(&self) -> Cost {
         let timings = self.timings();
-        let in_slot = self.taken.get().map_or(Duration::ZERO, Instant::elapsed);
+        let taken = self.attempt.lock().taken;
+        let in_slot = taken.as_ref().map_or(Duration::ZERO, Instant::elapsed);
         Cost {
             tokens: u64::from(self.usage().total_tokens()),
             service_time: in_slot.saturating_sub(timings.load),
@@ -160,13 +203,18 @@ impl Progress {
         }
     }
 
+    /// Says what all that was asked so far costs, should no more be asked.
+    pub fn spends(&self, so_far: Usage) {
+        *self.spent.lock() = Some(so_far);
+    }
+
     pub fn finished(&self, usage: Option<Usage>, load: Duration) {
         let _ = self.finished.set((usage, load));
     }
 
     pub fn timings(&self) -> Timings {
-        let taken = self.taken.get().copied();
-        let ours = match (taken, self.loaded.get()) {
+        let Attempt { taken, loaded } = *self.attempt.lock();
+        let ours = match (taken, loaded) {
             (Some(taken), Some(loaded)) => loaded.duration_since(taken),
             _ => Duration::ZERO,
         };
@@ -183,7 +231,7 @@ impl Progress {
     /// Counts by the server's word where there is one, else by what we saw.
     pub fn usage(&self) -> Usage {
         let reported = self.finished.get().and_then(|(usage, _)| *usage);
-        reported.unwrap_or_else(|| match self.pieces.load(Ordering::Relaxed) {
+        reported.or_else(|| *self.spent.lock()).unwrap_or_else(|| match self.pieces.load(Ordering::Relaxed) {
             0 if !self.asked.load(Ordering::Relaxed) => Usage::default(),
             0 => Usage {
                 prompt_tokens: self.prompt_estimate,

@@ -17,12 +17,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use domain::model_name::ModelName;
-use tokio::time::{Instant, sleep, timeout};
+use domain::{model_name::ModelName, rendezvous::Affinity};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ModelConfig, Timeouts, UpstreamConfig,
+    ModelConfig, Timeouts, UpstreamConfig, UpstreamKind,
     breaker::{Breaker, PROBE_EVERY, Phase},
     provider::{AnyProvider, ModelCard, Provider, UpstreamError},
     residents::{Driver, Occupancy, ResidencyRules, Residents, Standing, Stay, Step},
@@ -36,6 +39,9 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct UpstreamRules {
     pub name: Arc<str>,
+    pub weight: u32,
+    /// Whether models are loaded there at all.
+    pub has_memory: bool,
     pub residency: ResidencyRules,
     /// Failures in a row that open its breaker.
     pub breaker_failures: u32,
@@ -45,24 +51,38 @@ impl UpstreamRules {
     pub fn of(config: &ModelConfig, server: &UpstreamConfig) -> Self {
         Self {
             name: server.name.as_str().into(),
+            weight: server.weight,
+            // The built-in model is asked to load like any other, so that tests and trials see it.
+            has_memory: server.kind.has_memory() || server.kind == UpstreamKind::Demo,
             residency: config.residency_of(server),
             breaker_failures: config.breaker_failures,
         }
     }
 }
 
-pub(super) struct Upstream {
+/// What a server is called and its share of the turns; a reload may change both while it stays the same server.
+struct Title {
     name: Arc<str>,
+    weight: u32,
+}
+
+pub(super) struct Upstream {
+    title: ArcSwap<Title>,
     provider: AnyProvider,
     breaker: Breaker,
+    has_memory: bool,
     residents: Arc<Residents>,
     retries: RetryBudget,
     /// Models it sends on to somebody else's machine, as it last listed them.
     elsewhere: ArcSwap<HashSet<String>>,
+    /// Whether an operator lets no turn begin here any more.
+    draining: watch::Sender<bool>,
     /// Whether it answered when it last had to.
     answers: AtomicBool,
     /// How often it failed us, by [`UpstreamError::kind`].
     failures: [AtomicU64; UpstreamError::KINDS.len()],
+    /// Turns it failed before they said anything and that went to another server.
+    moved: AtomicU64,
     tracker: TaskTracker,
     /// Ends loads and probes.
     halt: CancellationToken,
@@ -76,27 +96,41 @@ impl Upstream {
         halt: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
-            name: rules.name,
+            title: ArcSwap::from_pointee(Title { name: rules.name, weight: rules.weight }),
             provider,
             breaker: Breaker::new(rules.breaker_failures),
+            has_memory: rules.has_memory,
             residents: Residents::new(rules.residency),
             retries: RetryBudget::new(),
             elsewhere: ArcSwap::default(),
+            draining: watch::Sender::new(false),
             answers: AtomicBool::new(true),
             failures: Default::default(),
+            moved: AtomicU64::new(0),
             tracker,
             halt,
         })
     }
 
     /// Goes by other rules from now on; what is under way goes on by those it began with.
-    pub fn reconfigure(&self, residency: ResidencyRules, timeouts: Timeouts) {
-        self.residents.set_rules(residency);
+    pub fn reconfigure(&self, rules: UpstreamRules, timeouts: Timeouts) {
+        self.title.store(Arc::new(Title { name: rules.name, weight: rules.weight }));
+        self.residents.set_rules(rules.residency);
         self.provider.set_timeouts(timeouts);
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> Arc<str> {
+        self.title.load().name.clone()
+    }
+
+    pub fn weight(&self) -> u32 {
+        self.title.load().weight
+    }
+
+    /// How much it wants this key; see [`domain::rendezvous`].
+    pub fn score(&self, key: Affinity) -> f64 {
+        let title = self.title.load();
+        key.score(&title.name, title.weight)
     }
 
     pub fn provider(&self) -> &dyn Provider {
@@ -135,7 +169,7 @@ impl Upstream {
         tell: impl Fn(Option<Duration>),
     ) -> Result<Stay, UpstreamError> {
         self.retries.earn();
-        if self.elsewhere.load().contains(&**model) {
+        if !self.holds_in_memory(model) {
             return Ok(Stay::elsewhere());
         }
         let waiting = match self.residents.enter(model) {
@@ -162,10 +196,10 @@ impl Upstream {
                     match &result {
                         Ok(()) => {
                             let seconds = begun.elapsed().as_secs_f64();
-                            tracing::info!(upstream = %self.name, %model, seconds, "model loaded");
+                            tracing::info!(upstream = %self.name(), %model, seconds, "model loaded");
                         }
                         Err(error) => {
-                            tracing::warn!(upstream = %self.name, %model, %error, "model was not loaded");
+                            tracing::warn!(upstream = %self.name(), %model, %error, "model was not loaded");
                             self.failed(error);
                         }
                     }
@@ -178,9 +212,9 @@ impl Upstream {
                         result => result,
                     };
                     match &result {
-                        Ok(()) => tracing::info!(upstream = %self.name, %model, "model unloaded"),
+                        Ok(()) => tracing::info!(upstream = %self.name(), %model, "model unloaded"),
                         Err(error) => {
-                            tracing::warn!(upstream = %self.name, %model, %error, "model was not unloaded");
+                            tracing::warn!(upstream = %self.name(), %model, %error, "model was not unloaded");
                             self.failed(error);
                         }
                     }
@@ -201,6 +235,15 @@ impl Upstream {
         self.failures[error.kind()].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A turn that it failed before it said anything goes to another server.
+    pub fn moved_on(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
     /// How often it failed us, by kind.
     pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         UpstreamError::KINDS.into_iter().zip(self.failures.iter().map(|count| count.load(Ordering::Relaxed)))
@@ -210,7 +253,7 @@ impl Upstream {
     pub fn failed(self: &Arc<Self>, error: &UpstreamError) {
         self.count(error);
         if error.is_the_servers_own() && self.breaker.failed() {
-            tracing::warn!(upstream = %self.name, %error, "model server fails; its breaker is open");
+            tracing::warn!(upstream = %self.name(), %error, "model server fails; its breaker is open");
             let (upstream, halt) = (self.clone(), self.halt.clone());
             self.tracker.spawn(async move { halt.run_until_cancelled(upstream.probe()).await });
         }
@@ -221,7 +264,7 @@ impl Upstream {
         loop {
             sleep(PROBE_EVERY).await;
             self.breaker.probing();
-            tracing::debug!(upstream = %self.name, "probing the model server; its breaker is half-open");
+            tracing::debug!(upstream = %self.name(), "probing the model server; its breaker is half-open");
             if let Ok(Ok(())) = timeout(PROBE_PATIENCE, self.provider().probe()).await {
                 break;
             }
@@ -233,12 +276,40 @@ impl Upstream {
             self.residents.learn(loaded, asked_at);
         }
         self.answers.store(true, Ordering::Relaxed);
-        tracing::info!(upstream = %self.name, "model server answers again; its breaker is closed");
+        tracing::info!(upstream = %self.name(), "model server answers again; its breaker is closed");
     }
 
     /// Waits until it is worth asking.
     pub async fn worth_asking(&self) {
         self.breaker.closed().await;
+    }
+
+    /// Lets turns begin here or not; those that run go on. Says whether that was otherwise before.
+    pub fn set_draining(&self, drains: bool) -> bool {
+        self.draining.send_if_modified(|draining| std::mem::replace(draining, drains) != drains)
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Whether turns may begin here now.
+    pub fn takes_turns(&self) -> bool {
+        !self.is_draining() && self.breaker.phase() == Phase::Closed
+    }
+
+    /// Waits until turns may begin here. Bounded by whoever waits.
+    pub async fn will_take_turns(&self) {
+        while !self.takes_turns() {
+            self.breaker.closed().await;
+            // The sender is ours, so it cannot be gone.
+            let _ = self.draining.subscribe().wait_for(|draining| !draining).await;
+        }
+    }
+
+    /// Waits until its breaker is not closed.
+    pub async fn given_up(&self) {
+        self.breaker.opened().await;
     }
 
     /// Whether a turn may be tried once more now.
@@ -261,10 +332,15 @@ impl Upstream {
     }
 
     pub fn standing(&self, model: &str) -> Standing {
-        if self.elsewhere.load().contains(model) {
+        if !self.holds_in_memory(model) {
             return Standing { is_loaded: true, is_awaited: false };
         }
         self.residents.standing(model)
+    }
+
+    /// Whether the model has to be loaded here before it answers.
+    fn holds_in_memory(&self, model: &str) -> bool {
+        self.has_memory && !self.elsewhere.load().contains(model)
     }
 
     pub fn occupancy(&self) -> Occupancy {

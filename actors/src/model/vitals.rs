@@ -21,7 +21,7 @@ impl fmt::Debug for Vitals {
 
 type Reading = fn(&Upstream) -> u64;
 
-const GAUGES: [(&str, &str, Reading); 4] = [
+const GAUGES: [(&str, &str, Reading); 5] = [
     (
         "deepersensor_upstream_up",
         "Whether the model server answers: 1 or 0. Worry at 0: its models' turns get 503 until it is back.",
@@ -31,6 +31,11 @@ const GAUGES: [(&str, &str, Reading); 4] = [
         "deepersensor_upstream_breaker",
         "The model server's breaker: 0 closed, 1 half-open, 2 open. Worry when it is not 0 for longer than a restart of the server takes.",
         |upstream| upstream.breaker() as u64,
+    ),
+    (
+        "deepersensor_upstream_draining",
+        "Whether an operator lets no turn begin on the model server: 1 or 0. Worry at 1 when nobody works on it.",
+        |upstream| upstream.is_draining().into(),
     ),
     (
         "deepersensor_upstream_models_loaded",
@@ -44,11 +49,17 @@ const GAUGES: [(&str, &str, Reading); 4] = [
     ),
 ];
 
-const COUNTERS: [(&str, &str, Reading); 2] = [
+const COUNTERS: [(&str, &str, Reading); 3] = [
     (
         "deepersensor_upstream_loads",
         "Models we had the server load. Worry at several a minute: they displace each other.",
         |upstream| upstream.occupancy().loads,
+    ),
+    (
+        "deepersensor_upstream_moved",
+        "Turns that the model server failed before it said anything and that went to another. Worry when it grows: only the others hide \
+         that this one fails.",
+        |upstream| upstream.moved(),
     ),
     ("deepersensor_upstream_unloads", "Models we had the server unload.", |upstream| {
         upstream.occupancy().unloads
@@ -62,14 +73,14 @@ impl Collector for Vitals {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for upstream in &*live.upstreams {
                 let metric = ConstGauge::new(read(upstream));
-                metric.encode(family.encode_family(&[("upstream", upstream.name())])?)?;
+                metric.encode(family.encode_family(&[("upstream", &*upstream.name())])?)?;
             }
         }
         for (name, help, read) in COUNTERS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for upstream in &*live.upstreams {
                 let metric = ConstCounter::new(read(upstream));
-                metric.encode(family.encode_family(&[("upstream", upstream.name())])?)?;
+                metric.encode(family.encode_family(&[("upstream", &*upstream.name())])?)?;
             }
         }
         let help = "Calls of the model server that failed, by kind. Worry about connect, first_byte_timeout, failed and garbage, which are \
@@ -77,8 +88,9 @@ impl Collector for Vitals {
         let name = "deepersensor_upstream_failures";
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for upstream in &*live.upstreams {
+            let name = upstream.name();
             for (kind, count) in upstream.failures() {
-                let labels = [("upstream", upstream.name()), ("kind", kind)];
+                let labels = [("upstream", &*name), ("kind", kind)];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }

@@ -11,7 +11,9 @@
 //! A plain structure behind a mutex that is never held across an await; workers and callers share it.
 
 mod backlog;
+mod choice;
 mod holds;
+mod moving;
 mod promises;
 mod seating;
 mod service_time;
@@ -36,7 +38,7 @@ use domain::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-pub(super) use self::seating::Leaving;
+pub(super) use self::seating::{Leaving, Station};
 use self::{
     backlog::{Backlogs, Dispatch},
     holds::Holds,
@@ -93,6 +95,8 @@ struct Inner {
     /// One per slot; an index is a worker's identity here.
     posts: BTreeMap<usize, Post>,
     idle: Vec<usize>,
+    /// Whether the slots are on several servers.
+    is_spread: bool,
     service: ServiceTime,
     gradient: Option<Gradient>,
     /// Nobody waits any more: a place is given out only with a free slot.
@@ -128,14 +132,16 @@ pub(super) struct Cost {
 }
 
 impl WaitingList {
-    pub fn new(limits: Limits, bells: Vec<Bell<WorkerMessage>>, metrics: Arc<ModelMetrics>) -> Arc<Self> {
-        let ceiling = u32::try_from(bells.len()).unwrap_or(u32::MAX);
+    pub fn new(limits: Limits, stations: Vec<Station>, metrics: Arc<ModelMetrics>) -> Arc<Self> {
+        let ceiling = u32::try_from(stations.len()).unwrap_or(u32::MAX);
+        let posts = stations.into_iter().map(Post::new).enumerate().collect();
         let inner = Inner {
             limits,
             backlogs: Backlogs::default(),
             holds: Holds::default(),
             promises: Promises::new(limits.places),
-            posts: bells.into_iter().map(Post::new).enumerate().collect(),
+            is_spread: seating::is_spread(&posts),
+            posts,
             idle: Vec::new(),
             service: ServiceTime::default(),
             gradient: limits.adaptive.then(|| Gradient::new(ceiling)),
@@ -191,18 +197,27 @@ impl WaitingList {
     pub fn next(self: &Arc<Self>, index: usize) -> Option<(Job, Running)> {
         let now = Instant::now();
         let mut late = Vec::new();
+        let mut bells = Vec::new();
         let next = {
             let mut guard = self.inner.lock();
             let inner = &mut *guard;
-            if !inner.is_open(index) {
+            if !inner.is_serving(index) {
+                inner.note_idle(index);
                 // Whoever rang meant a turn that waits: another worker has to come for it.
                 let bells = inner.wake(1);
                 drop(guard);
                 ring(bells);
                 return None;
             }
-            let dispatch =
-                if inner.has_free_slot() { inner.backlogs.next(now, &mut late, &inner.holds) } else { None };
+            let dispatch = match (inner.has_free_slot(), inner.is_spread) {
+                (false, _) => None,
+                (true, false) => inner.backlogs.next(now, &mut late, &inner.holds),
+                (true, true) => {
+                    let (dispatch, others) = inner.choose(index, now, &mut late);
+                    bells = inner.call(others);
+                    dispatch
+                }
+            };
             late.iter().for_each(|job| inner.forget_if_gone(job.user));
             if let Some(Dispatch { job, charged }) = dispatch {
                 inner.idle.retain(|idle| *idle != index);
@@ -215,15 +230,14 @@ impl WaitingList {
                 let (user, priority) = (job.user, job.priority);
                 Some((job, Running { list: self.clone(), index, user, priority, charged, is_begun: false }))
             } else {
-                if !inner.idle.contains(&index) {
-                    inner.idle.push(index);
-                }
+                inner.note_idle(index);
                 if inner.backlogs.places() == 0 {
                     inner.promises.clear();
                 }
                 None
             }
         };
+        ring(bells);
         for job in late {
             self.metrics.refused(Refused::Late);
             job.writer.end(End::Failed {
@@ -311,7 +325,8 @@ impl WaitingList {
 
     /// How many turns are given out at once now.
     pub fn concurrency_limit(&self) -> usize {
-        self.inner.lock().limit()
+        let inner = self.inner.lock();
+        inner.limit_of(inner.open_posts())
     }
 
     /// How long an interactive turn of somebody who has none waiting should wait; `None` before the first measurement.
@@ -371,7 +386,10 @@ impl Inner {
 
     /// How many turns may run at once now.
     fn limit(&self) -> usize {
-        let slots = self.open_posts();
+        self.limit_of(self.serving_posts())
+    }
+
+    fn limit_of(&self, slots: usize) -> usize {
         self.gradient.as_ref().map_or(slots, |gradient| slots.min(gradient.limit() as usize))
     }
 
@@ -435,13 +453,39 @@ impl Inner {
         }
     }
 
-    /// The workers to wake: one for each turn that waits and may run, and no more than `most`.
+    /// The workers to wake: one for each turn that waits and may run, and no more than `most`. For what may not run because
+    /// its server takes no turns now, as many wait at that server's door.
     fn wake(&mut self, most: usize) -> Vec<Bell<WorkerMessage>> {
-        let free = self.free();
         let ready = self.backlogs.waiting() - self.holds.held_back(&self.backlogs);
-        let may_run = most.min(free).min(ready);
-        let idle = self.idle.split_off(self.idle.len().saturating_sub(may_run));
-        idle.into_iter().filter_map(|index| self.bell(index)).collect()
+        if self.idle.is_empty() || ready == 0 {
+            return Vec::new();
+        }
+        let (mut called, served): (Vec<usize>, usize) = if self.is_spread {
+            let pairs = self.pairs(None);
+            let idle = pairs.iter().map(|pair| pair.post).filter(|post| self.idle.contains(post));
+            (idle.take(most).collect(), pairs.len())
+        } else {
+            let may_run = most.min(self.free()).min(ready);
+            let idle = self.idle.iter().rev().filter(|index| self.is_serving(**index));
+            (idle.take(may_run).copied().collect(), may_run)
+        };
+        let unserved = ready.saturating_sub(served).min(most - called.len());
+        let at_the_door = self.idle.iter().rev().filter(|index| !self.is_serving(**index));
+        called.extend(at_the_door.take(unserved).copied());
+        self.call(called)
+    }
+
+    /// Takes these from the idle ones; returns how to wake them.
+    fn call(&mut self, indices: Vec<usize>) -> Vec<Bell<WorkerMessage>> {
+        self.idle.retain(|idle| !indices.contains(idle));
+        indices.into_iter().filter_map(|index| self.bell(index)).collect()
+    }
+
+    /// Its worker waits to be woken, unless the slot was given up.
+    fn note_idle(&mut self, index: usize) {
+        if self.is_open(index) && !self.idle.contains(&index) {
+            self.idle.push(index);
+        }
     }
 }
 
@@ -476,10 +520,10 @@ impl Place {
             let ahead = inner.backlogs.ahead_of_newcomer(user, job.priority, &inner.holds);
             inner.backlogs.fill(job);
             let bells = inner.wake(usize::MAX);
-            if bells.is_empty() || inner.holds.contains(user) {
+            let free = inner.free();
+            if bells.is_empty() || free == 0 || inner.holds.contains(user) {
                 inner.tell_positions(Instant::now());
             }
-            let free = inner.free();
             ((ahead + 1).saturating_sub(free), bells)
         };
         ring(bells);

@@ -12,11 +12,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::{
-    chat::ChatRequest,
-    embedding::EmbedRequest,
-    reply::{FailureCode, FinishReason, Usage},
-};
+use domain::{chat::ChatRequest, reply::FailureCode};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +25,7 @@ use super::{
     server::ModelServer,
     streams::{Admission, Streams},
     told,
-    turn::{Embedding, Job, Work},
+    turn::{FailedTry, Job, Work},
     waiting_list::WaitingList,
 };
 use crate::{
@@ -51,12 +47,6 @@ const BUSY_WAIT_SPREAD_MS: u64 = 1_500;
 /// A turn that found no connection is tried once more, after this long and up to that much longer.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
 const RETRY_WAIT_SPREAD_MS: u64 = 200;
-
-/// Texts in one call of a model server.
-const EMBEDDED_AT_ONCE: usize = 16;
-
-/// The vectors of one answer: 2,048 of 4,096 numbers.
-const VECTORS_BYTES_MAX: usize = 32 << 20;
 
 pub(super) enum WorkerMessage {
     /// Look at the list.
@@ -106,14 +96,18 @@ impl Actor for ModelWorker {
             if seat.halt.is_cancelled() {
                 return Ok(());
             }
-            if seat.server.refuses_for().is_some() {
+            if !seat.server.takes_turns() {
                 seat.list.pass_on();
             }
             tokio::select! {
-                () = seat.server.worth_asking() => {}
+                () = seat.server.will_take_turns() => {}
                 () = seat.halt.cancelled() => return Ok(()),
             }
             let Some((job, mut running)) = seat.list.next(seat.index) else { return Ok(()) };
+            if seat.has_failed(&job) {
+                job.end_as_failed();
+                continue;
+            }
             let stream = match Box::pin(job.carrier.around(seat.streams.ask(&job))).await {
                 Admission::Run(stream) => stream,
                 Admission::Wait(refused) => {
@@ -127,46 +121,63 @@ impl Actor for ModelWorker {
             let progress = job.progress.clone();
             let busy = seat.metrics.busy();
             // Boxed, so that an idle worker holds a pointer rather than the whole turn.
-            Box::pin(job.carrier.clone().around(seat.run(job))).await;
+            let back = Box::pin(job.carrier.clone().around(seat.run(job))).await;
             drop(busy);
             drop(stream);
-            running.finished(progress.cost());
+            match back {
+                Some(job) => running.move_on(job),
+                None => running.finished(progress.cost()),
+            }
         }
     }
 }
 
 impl Seat {
-    async fn run(&self, mut job: Job) {
+    /// Runs the turn to its end, or gives it back for another server.
+    async fn run(&self, mut job: Job) -> Option<Job> {
         job.progress.taken();
         drop(std::mem::take(&mut job.waiting));
         let generating = Span::start("model.generate");
-        told::begun(&generating, &job, &self.model, self.server.upstream());
-        let end = tokio::select! {
+        told::begun(&generating, &job, &self.model, &self.server.upstream());
+        let answered = tokio::select! {
             biased;
-            () = job.writer.cancelled() => End::Cancelled,
-            () = self.halt.cancelled() => End::Interrupted(FailureCode::ServerShuttingDown),
+            () = job.writer.cancelled() => Ok(End::Cancelled),
+            () = self.halt.cancelled() => Ok(End::Interrupted(FailureCode::ServerShuttingDown)),
             end = generating.around(self.answer(&job)) => end,
         };
-        told::generated(&generating, &job, &end);
+        let (Ok(end) | Err(end)) = &answered;
+        told::generated(&generating, &job, end);
         drop(generating);
-        job.writer.end(end);
+        match answered {
+            Ok(end) => job.writer.end(end),
+            Err(end) => return Some(self.given_back(job, end)),
+        }
+        None
     }
 
-    async fn answer(&self, job: &Job) -> End {
+    /// How the turn ended, or would end if there were no other server to ask (`Err`).
+    async fn answer(&self, job: &Job) -> Result<End, End> {
         let (mut busy, mut was_retried) = (0, false);
         loop {
             match self.try_once(job).await {
                 Err(UpstreamError::Busy) if busy < BUSY_TRIES => {
                     busy += 1;
                     tokio::time::sleep(busy_wait(job)).await;
-                    self.server.worth_asking().await;
+                    tokio::select! {
+                        biased;
+                        () = self.server.worth_asking() => {}
+                        () = self.lost_to_others(job) => busy = BUSY_TRIES,
+                    }
                 }
-                Err(UpstreamError::Connect(_)) if !was_retried && self.server.may_retry() => {
+                Err(error) if self.is_for_others(job, &error) => {
+                    return Err(end_of(&error, self.server.model(), job.turn));
+                }
+                Err(UpstreamError::Connect(_)) if !was_retried && self.may_retry(job) => {
                     was_retried = true;
                     tokio::time::sleep(spread(job, RETRY_WAIT_MIN, RETRY_WAIT_SPREAD_MS)).await;
                 }
-                Err(error) => return end_of(&error, self.server.model(), job.turn),
-                Ok(end) => return end,
+                Err(error) => return Ok(end_of(&error, self.server.model(), job.turn)),
+                Ok(end) => return Ok(end),
             }
         }
     }
@@ -174,8 +185,14 @@ impl Seat {
     /// Ollama is busy for models that are not loaded only, so a load is as worth trying again as an answer.
     async fn try_once(&self, job: &Job) -> Result<End, UpstreamError> {
         let loading = |eta| job.writer.notice(Notice { loading: true, position: 0, eta });
-        let _stay = Span::start("model.load.wait").around(self.server.enter(loading)).await?;
+        let awaited = Span::start("model.load.wait");
+        let _stay = tokio::select! {
+            biased;
+            stay = awaited.around(self.server.enter(loading)) => stay?,
+            () = self.lost_to_others(job) => return Err(UpstreamError::Connect("its breaker is open".to_owned())),
+        };
         job.progress.loaded();
+        drop(awaited);
         let (call, end) = match &job.work {
             Work::Chat(request) => {
                 let call = Span::call("upstream.chat.post");
@@ -189,45 +206,6 @@ impl Seat {
             }
         };
         end.inspect_err(|error| call.fail(error.label()))
-    }
-
-    /// Calls of the model server for a few texts each: it takes a slot for each text of a call, so many at once would keep everybody
-    /// else waiting (ollama-wire §6).
-    async fn embed(&self, job: &Job, embedding: &Embedding) -> Result<End, UpstreamError> {
-        job.progress.asked();
-        job.writer.started();
-        let EmbedRequest { model, inputs, dimensions, truncate } = &embedding.request;
-        let mut vectors = Vec::with_capacity(inputs.len());
-        let mut usage: Option<Usage> = None;
-        let mut bytes = 0;
-        for inputs in inputs.chunks(EMBEDDED_AT_ONCE) {
-            let few = EmbedRequest {
-                model: model.clone(),
-                inputs: inputs.to_vec(),
-                dimensions: *dimensions,
-                truncate: *truncate,
-            };
-            let made = self.server.embed(&few).await?;
-            if made.vectors.len() != inputs.len() {
-                return Err(UpstreamError::Garbage("as many vectors as texts were asked for".to_owned()));
-            }
-            bytes += made.vectors.iter().map(|vector| size_of_val(&**vector)).sum::<usize>();
-            if bytes > VECTORS_BYTES_MAX {
-                return Ok(End::Failed {
-                    code: FailureCode::ReplyTooLarge,
-                    message: "the vectors outgrew what one answer may hold; ask for fewer texts".to_owned(),
-                });
-            }
-            vectors.extend(made.vectors);
-            if let Some(more) = made.usage {
-                let sum = usage.get_or_insert(Usage { source: more.source, ..Usage::default() });
-                sum.prompt_tokens = sum.prompt_tokens.saturating_add(more.prompt_tokens);
-            }
-            job.progress.received(0);
-        }
-        job.progress.finished(usage, Duration::ZERO);
-        embedding.made(vectors);
-        Ok(End::Complete(FinishReason::Stop))
     }
 
     /// One call of the model server. An error after the first piece is an ending too, never a reason to try again.
@@ -293,4 +271,53 @@ fn busy_wait(job: &Job) -> Duration {
 
 fn spread(job: &Job, min: Duration, spread_ms: u64) -> Duration {
     min + Duration::from_millis(job.turn.as_uuid().as_u128() as u64 % spread_ms)
+}
+
+/// One retry elsewhere: what a server failed before the answer's first byte is asked of another, once.
+impl Seat {
+    /// Whether this server has failed the turn before: it only comes back where no other takes turns any more.
+    fn has_failed(&self, job: &Job) -> bool {
+        job.failed_at.as_ref().is_some_and(|failed| self.server.is_on(&failed.server))
+    }
+
+    /// Whether the turn, of which nothing was said yet, is worth asking of another server than the one that failed it so.
+    fn is_for_others(&self, job: &Job, error: &UpstreamError) -> bool {
+        // What it refused, others would refuse too.
+        let is_of_this_server = error.is_the_servers_own()
+            || matches!(error, UpstreamError::Busy | UpstreamError::NoSuchModel | UpstreamError::Incomplete);
+        is_of_this_server && self.has_others(job)
+    }
+
+    /// Whether it may be tried once more here: what was tried elsewhere has had its retry.
+    fn may_retry(&self, job: &Job) -> bool {
+        job.failed_at.is_none() && self.server.may_retry()
+    }
+
+    fn has_others(&self, job: &Job) -> bool {
+        job.failed_at.is_none() && !job.is_late(Instant::now()) && self.list.has_elsewhere(self.server.host())
+    }
+
+    /// Resolves when this server is given up while the turn could be answered by another.
+    async fn lost_to_others(&self, job: &Job) {
+        loop {
+            self.server.given_up().await;
+            if self.has_others(job) {
+                return;
+            }
+            self.server.worth_asking().await;
+        }
+    }
+
+    /// The turn as it waits again. `end` is how it ends if nobody else can be asked after all.
+    fn given_back(&self, mut job: Job, end: End) -> Job {
+        tracing::info!(
+            model = %self.model, upstream = %self.server.upstream(), turn = %job.turn,
+            "the turn is asked of another model server"
+        );
+        job.progress.put_back();
+        job.work.start_over();
+        job.waiting = job.carrier.span("model.queue.wait");
+        job.failed_at = Some(FailedTry { server: self.server.host().clone(), end });
+        job
+    }
 }

@@ -45,6 +45,8 @@ impl ModelCount {
 pub(crate) struct Server {
     pub name: String,
     pub is_up: bool,
+    /// An operator lets no turn begin there.
+    pub is_draining: bool,
 }
 
 /// What other rooms say of what they depend on.
@@ -79,7 +81,12 @@ impl Surroundings {
 
 fn model_servers(servers: &[Server]) -> Check {
     let words = servers.iter().map(|server| {
-        let does = if server.is_up { "answers" } else { "does not answer" };
+        let does = match (server.is_up, server.is_draining) {
+            (true, false) => "answers",
+            (true, true) => "answers, draining",
+            (false, false) => "does not answer",
+            (false, true) => "does not answer, draining",
+        };
         format!("{} {does}", server.name)
     });
     let detail = words.collect::<Vec<_>>().join(", ");

@@ -58,7 +58,9 @@ async fn room_in(mood: Mood) -> Room {
     let (mood, pings) = (Arc::new(Mutex::new(mood)), Arc::new(AtomicUsize::new(0)));
     let around = Arc::new(Mutex::new(Surroundings {
         models: ModelCount { known: 2, available: 2 },
-        servers: ["ollama", "demo"].map(|name| Server { name: name.to_owned(), is_up: true }).into(),
+        servers: ["ollama", "demo"]
+            .map(|name| Server { name: name.to_owned(), is_up: true, is_draining: false })
+            .into(),
         counting: Counting::Together,
     }));
     let (scripted, asked) = (Arc::clone(&mood), Arc::clone(&pings));

@@ -186,6 +186,8 @@ pub(super) struct Log {
     end: Position,
     bytes: usize,
     bytes_max: usize,
+    /// What the turn answers beside this log; it counts in the budget only.
+    beside: usize,
     budget: ReplyBudget,
     pub notice: Option<Notice>,
     /// Rises with each notice, so that a reader knows whether it has told the latest.
@@ -208,6 +210,7 @@ impl Log {
             end: Position::default(),
             bytes: 0,
             bytes_max,
+            beside: 0,
             budget,
             notice: None,
             notices: 0,
@@ -272,6 +275,16 @@ impl Log {
             return Err(ReplyFull);
         }
         self.bytes = total;
+        Ok(())
+    }
+
+    /// Has the budget hold `bytes` in all for what the turn answers beside this log, for as long as the log lives.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), ReplyFull> {
+        let more = bytes.saturating_sub(self.beside);
+        if !self.budget.take(more) {
+            return Err(ReplyFull);
+        }
+        self.beside += more;
         Ok(())
     }
 
@@ -424,7 +437,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        self.budget.give_back(self.bytes + self.beside);
     }
 }
 

@@ -97,6 +97,15 @@ impl ReplyWriter {
         self.shared().update(News::Delta, |log| deltas.into_iter().try_for_each(|delta| log.push(delta)))
     }
 
+    /// Has the budget of all answers hold `bytes` in all for what the turn answers beside its log.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyFull`]: end the turn as `reply_too_large`.
+    pub fn hold(&self, bytes: usize) -> Result<(), ReplyFull> {
+        self.shared().log.lock().hold(bytes)
+    }
+
     /// A copy of the answer so far, for a checkpoint.
     pub fn answer(&self) -> Answer {
         self.shared().log.lock().answer()

@@ -21,8 +21,10 @@ pub const DB_SYSTEM: &str = "db.system.name";
 pub const DB_BATCH_SIZE: &str = "db.operation.batch.size";
 
 pub const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
-/// The only operation so far.
+/// A prompt is answered.
 pub const CHAT: &str = "chat";
+/// Texts become vectors.
+pub const EMBEDDINGS: &str = "embeddings";
 /// By the upstream's name in the configuration.
 pub const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
 pub const GEN_AI_CONVERSATION: &str = "gen_ai.conversation.id";

@@ -83,6 +83,9 @@ impl From<ModelError> for ApiError {
             ModelError::ServerAway { retry_after } => {
                 Self::full("the model server is away; try again later", retry_after)
             }
+            ModelError::Draining { retry_after } => {
+                Self::full("this model's servers take no new turns now; try again later", retry_after)
+            }
             ModelError::Degraded => Self::unavailable().caused_by("the model is degraded"),
             ModelError::Unavailable(cause) => Self::unavailable().caused_by(cause),
             ModelError::ShuttingDown => Self::shutting_down(),

@@ -21,7 +21,7 @@ fn object(code: &str, message: &str, class: &str, param: &str) -> String {
 #[test]
 fn b12_each_code_has_one_status_and_one_shape() {
     let wait = Duration::from_secs(3);
-    let cases: [(ApiError, u16, &str, &str); 26] = [
+    let cases: [(ApiError, u16, &str, &str); 27] = [
         (ApiError::invalid("x"), 400, "invalid_request", "invalid_request_error"),
         (AuthError::MalformedEmail.into(), 400, "invalid_request", "invalid_request_error"),
         (
@@ -52,6 +52,7 @@ fn b12_each_code_has_one_status_and_one_shape() {
         (ModelError::UserQueueFull { retry_after: wait }.into(), 429, "rate_limited", "rate_limit_error"),
         (ModelError::QueueFull { retry_after: wait }.into(), 503, "overloaded", "overloaded_error"),
         (ModelError::ServerAway { retry_after: wait }.into(), 503, "overloaded", "overloaded_error"),
+        (ModelError::Draining { retry_after: wait }.into(), 503, "overloaded", "overloaded_error"),
         (ApiError::deadline(), 504, "deadline_exceeded", "timeout_error"),
         (ApiError::turn_failed(FailureCode::UpstreamError, "x", None), 502, "upstream_error", "api_error"),
         (

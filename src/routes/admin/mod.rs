@@ -5,6 +5,7 @@ pub(crate) mod invites;
 pub(crate) mod reload;
 pub(crate) mod signing_keys;
 pub(crate) mod tree;
+pub(crate) mod upstreams;
 pub(crate) mod usage;
 pub(crate) mod users;
 

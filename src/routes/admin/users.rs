@@ -1,4 +1,4 @@
-//! Accounts, their limits, their sessions and their keys.
+//! Accounts, their limits, their models, their sessions and their keys.
 
 use std::sync::Arc;
 
@@ -6,8 +6,10 @@ use actors::{auth::AuthError, db::UserSearch, system::System};
 use chrono::{DateTime, Utc};
 use domain::{
     account::{User, UserChange},
+    api_key::KeyChange,
     id::UserId,
-    limits::LimitsChange,
+    limits::{LimitsChange, Priority},
+    model_access::ModelPatterns,
     principal::Role,
 };
 use http::StatusCode;
@@ -20,8 +22,9 @@ use crate::{
     routes::{
         api_keys::KeyView,
         auth::sessions::SessionView,
-        limits::{LimitsPatch, LimitsView},
+        limits::{LimitsPatch, LimitsView, nullable},
         list::{List, PageRequest},
+        model_access,
     },
 };
 
@@ -38,6 +41,8 @@ pub(crate) struct UserView {
     disabled: bool,
     /// In place of the service's own.
     limits: LimitsView,
+    /// The models that may be asked, in place of the role's; `null`: the role's.
+    models: Option<Vec<String>>,
     created_at: DateTime<Utc>,
 }
 
@@ -53,13 +58,45 @@ pub(crate) struct UserPatch {
     /// In place of the service's own. A limit that is left out stays, `null` removes it.
     #[serde(default)]
     limits: LimitsPatch,
+    /// The models that may be asked, in place of the role's: names, `*` for any run of characters (`qwen3:*`), at most 64. `null`
+    /// gives back the role's.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Vec<String>>)]
+    models: Option<Option<Vec<String>>>,
+}
+
+/// What changes; what is left out stays, `null` removes it.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyPatch {
+    /// 1 to 1,000,000.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<u32>)]
+    requests_per_minute: Option<Option<u32>>,
+    /// 1 to 1,000,000,000.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<u32>)]
+    tokens_per_minute: Option<Option<u32>>,
+    /// Turns that run at once, 1 to 10,000; those beyond it wait.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<u32>)]
+    streams: Option<Option<u32>>,
+    /// The most that may be asked for: `interactive` or `batch`.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    priority: Option<Option<Priority>>,
+    /// The models it opens of those that its user may ask: names, `*` for any run of characters (`qwen3:*`), at most 64.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Vec<String>>)]
+    models: Option<Option<Vec<String>>>,
 }
 
 impl From<User> for UserView {
     fn from(user: User) -> Self {
-        let User { id, email, role, disabled, limits, created_at } = user;
+        let User { id, email, role, disabled, limits, models, created_at } = user;
         let (email, limits) = (email.as_str().to_owned(), limits.into());
-        Self { id, email, role: role.as_str(), disabled, limits, created_at }
+        let models = model_access::shown(models.as_ref());
+        Self { id, email, role: role.as_str(), disabled, limits, models, created_at }
     }
 }
 
@@ -86,19 +123,23 @@ pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
     Ok(json_reply(StatusCode::OK, &UserView::from(user)))
 }
 
-/// Changes an account's role or limits, or whether it is disabled.
+/// Changes an account's role, its limits, the models it may ask, or whether it is disabled.
 #[utoipa::path(patch, path = "/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)),
     request_body = UserPatch, responses((status = 200, body = UserView), (status = 400), (status = 404),
     (status = 409, description = "It is the last administrator"), (status = 422), (status = 503)))]
 pub(crate) async fn change(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
-    let UserPatch { role, disabled, limits } = call.account().await?;
+    let UserPatch { role, disabled, limits, models } = call.account().await?;
     let user = call.id()?;
-    let change = UserChange { role, disabled, limits: limits.into() };
+    let change = UserChange { role, disabled, limits: limits.into(), models: changed_models(models)? };
     if change == UserChange::NONE {
-        return Err(ApiError::unfit("give `role`, `disabled`, one of `limits`, or several"));
+        return Err(ApiError::unfit("give `role`, `disabled`, one of `limits`, `models`, or several"));
     }
     let changed = system.auth.change_user(&administrator(&call)?, user, change).await;
     changed.map(|user| json_reply(StatusCode::OK, &UserView::from(user))).map_err(not_changed)
+}
+
+fn changed_models(models: Option<Option<Vec<String>>>) -> Result<Option<Option<ModelPatterns>>, ApiError> {
+    models.map(|list| list.as_deref().map(model_access::read).transpose()).transpose()
 }
 
 /// Names the limit that will not do by where it stands in the body.
@@ -145,19 +186,22 @@ pub(crate) async fn keys(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
     Ok(json_reply(StatusCode::OK, &List::<KeyView>::of(found)))
 }
 
-/// Changes the limits of anybody's key.
+/// Changes the limits of anybody's key, or the models it opens.
 #[utoipa::path(patch, path = "/v1/admin/api-keys/{id}", tag = "admin", params(("id" = Uuid, Path)),
-    request_body = LimitsPatch, responses((status = 200, body = KeyView), (status = 400), (status = 404), (status = 422),
+    request_body = KeyPatch, responses((status = 200, body = KeyView), (status = 400), (status = 404), (status = 422),
     (status = 503)))]
-pub(crate) async fn limit_key(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
-    let change: LimitsChange = call.account::<LimitsPatch>().await?.into();
+pub(crate) async fn change_key(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
+    let KeyPatch { requests_per_minute, tokens_per_minute, streams, priority, models } =
+        call.account().await?;
+    let limits = LimitsChange { requests_per_minute, tokens_per_minute, streams, priority };
+    let change = KeyChange { limits, models: changed_models(models)? };
     let key = call.id()?;
-    if change == LimitsChange::NONE {
+    if change == KeyChange::NONE {
         return Err(ApiError::unfit(
-            "give `requests_per_minute`, `tokens_per_minute`, `streams`, `priority`, or several",
+            "give `requests_per_minute`, `tokens_per_minute`, `streams`, `priority`, `models`, or several",
         ));
     }
-    let key = system.auth.limit_key(&administrator(&call)?, key, change).await?;
+    let key = system.auth.change_key(&administrator(&call)?, key, change).await?;
     Ok(json_reply(StatusCode::OK, &KeyView::from(key)))
 }
 

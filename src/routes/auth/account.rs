@@ -127,14 +127,16 @@ mod tests {
             user: Uuid::nil().into(),
             role,
             limits: Limits::default(),
+            models: None,
             credential,
         };
         let session = Credential::Session(Uuid::nil().into());
         let scopes = |role, credential| CredentialView::of(&principal(role, credential)).scopes;
-        assert!(!scopes(Role::User, session).contains(&"admin"));
+        assert!(!scopes(Role::User, session.clone()).contains(&"admin"));
         assert!(scopes(Role::Admin, session).contains(&"admin"));
         let few = [Scope::Models].into_iter().collect();
-        let key = Credential::Key { id: Uuid::nil().into(), scopes: few, limits: Limits::default() };
+        let key =
+            Credential::Key { id: Uuid::nil().into(), scopes: few, limits: Limits::default(), models: None };
         assert_eq!(scopes(Role::Admin, key), ["models"]);
     }
 }

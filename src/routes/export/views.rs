@@ -15,7 +15,7 @@ use domain::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::routes::{conversations::MessageView, limits::LimitsView};
+use crate::routes::{conversations::MessageView, limits::LimitsView, model_access};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AccountExported {
@@ -27,6 +27,8 @@ pub(crate) struct AccountExported {
     created_at: DateTime<Utc>,
     /// What an administrator set for the account, in place of the service's own.
     limits: LimitsView,
+    /// The models that an administrator let it ask; `null`: those of its role.
+    models: Option<Vec<String>>,
 }
 
 /// A message, and what readers of the conversation are not shown of it.
@@ -63,6 +65,7 @@ pub(crate) struct KeyExported {
     scopes: Vec<&'static str>,
     #[serde(flatten)]
     limits: LimitsView,
+    models: Option<Vec<String>>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     last_used_at: Option<DateTime<Utc>>,
@@ -93,6 +96,7 @@ impl From<User> for AccountExported {
             role: user.role.as_str(),
             created_at: user.created_at,
             limits: user.limits.into(),
+            models: model_access::shown(user.models.as_ref()),
         }
     }
 }
@@ -126,6 +130,7 @@ impl From<ApiKey> for KeyExported {
             prefix: key.prefix,
             scopes: key.scopes.iter().map(Scope::as_str).collect(),
             limits: key.limits.into(),
+            models: model_access::shown(key.models.as_ref()),
             created_at: key.created_at,
             expires_at: key.expires_at,
             last_used_at: key.last_used_at,

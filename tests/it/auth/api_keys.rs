@@ -21,6 +21,7 @@ x-request-id: ‹uuid v7›
   "tokens_per_minute": null,
   "streams": null,
   "priority": null,
+  "models": null,
   "created_at": "‹utc time›",
   "expires_at": "‹utc time›",
   "last_used_at": null

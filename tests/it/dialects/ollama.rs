@@ -49,7 +49,7 @@ fn said(lines: &[Value], path: &str) -> String {
 
 #[tokio::test]
 async fn a_chat_comes_line_by_line_unless_it_is_wanted_whole() {
-    let (app, ada) = one(Model::new(MODEL).tokens(7)).await;
+    let (app, ada) = one(Model::new(MODEL).tokens(7).capabilities(&["completion", "insert"])).await;
     let reply = app.api(&ada, "/api/chat", &chat("hi")).send().await.expect_status(200);
     let streamed = lines(&reply);
     assert_eq!(said(&streamed, "/message/content"), answer("hi", 7));
@@ -70,7 +70,7 @@ async fn a_chat_comes_line_by_line_unless_it_is_wanted_whole() {
 
 #[tokio::test]
 async fn a_text_is_continued_as_it_was_sent() {
-    let (app, ada) = one(Model::new(MODEL).tokens(7)).await;
+    let (app, ada) = one(Model::new(MODEL).tokens(7).capabilities(&["completion", "insert"])).await;
     let body = json!({ "model": MODEL, "prompt": told("fn"), "suffix": "}", "raw": true });
     let streamed = lines(&app.api(&ada, "/api/generate", &body).send().await.expect_status(200));
     assert!(!said(&streamed, "/response").is_empty());

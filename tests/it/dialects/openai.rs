@@ -319,7 +319,7 @@ async fn a_stream_that_has_to_wait_long_begins_with_its_place_in_line() {
 
 #[tokio::test]
 async fn a_text_is_gone_on_with_whole_or_in_chunks() {
-    let (app, ada) = start([Model::new(MODEL).tokens(5)]).await;
+    let (app, ada) = start([Model::new(MODEL).tokens(5).capabilities(&["completion", "insert"])]).await;
     let body = json!({ "model": MODEL, "prompt": [told("once upon")], "suffix": "the end", "max_tokens": 4 });
     let whole = app.openai(&ada, "/v1/completions", &body).send().await.expect_status(200).json();
     let choice = &whole["choices"][0];

@@ -106,7 +106,9 @@ impl Route {
                 | "/v1/admin/signing-keys"
                 | "/v1/admin/reload"
                 | "/v1/admin/log-filter"
-                | "/v1/admin/actors/restart",
+                | "/v1/admin/actors/restart"
+                | "/v1/admin/upstreams/{name}/drain"
+                | "/v1/admin/upstreams/{name}/resume",
             )
             | ("PATCH", "/v1/admin/users/{id}" | "/v1/admin/api-keys/{id}") => Some(json!([])),
             (method, path) => panic!("how is {method} {path} asked?"),
@@ -115,7 +117,7 @@ impl Route {
 
     fn call(&self, app: &TestApp, id: &str) -> Call {
         let id = if self.named() == Named::Model { MODEL } else { id };
-        let path = self.path.replace("{id}", id);
+        let path = self.path.replace("{id}", id).replace("{name}", id);
         let call = app.call(&self.method, &path);
         match self.body() {
             Some(body) => call.json(&body),

@@ -57,7 +57,7 @@ async fn a18_the_last_administrator_stays_one() {
     let bench = Bench::start().await;
     let (root, by) = bench.root().await;
     for change in [DISABLE, DEMOTE] {
-        let refused = bench.auth.change_user(&by, root.id, change).await;
+        let refused = bench.auth.change_user(&by, root.id, change.clone()).await;
         assert_eq!(refused, Err(AuthError::LastAdministrator), "{change:?}");
     }
     assert_eq!(bench.auth.delete_user(&by, root.id).await, Err(AuthError::LastAdministrator));

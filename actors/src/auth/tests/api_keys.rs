@@ -7,6 +7,7 @@ use domain::{
     api_key::{ApiKey, KeyHash},
     id::SessionId,
     limits::{Limits, Priority},
+    model_access::ModelPatterns,
     principal::{Access, Credential, Principal, Role, Scope, Scopes},
     secret::Secret,
     token_text::{self, TokenKind},
@@ -66,6 +67,7 @@ pub(super) fn request() -> KeyRequest {
         name: "nightly".to_owned(),
         scopes: Scopes::parse("chat models").unwrap(),
         limits: Limits::default(),
+        models: None,
         expires_at: None,
     }
 }
@@ -90,7 +92,9 @@ async fn a15_a_key_is_shown_once_stored_as_its_hash_and_lets_in_with_what_it_was
         streams: Some(10_000),
         priority: Some(Priority::Batch),
     };
-    let wanted = KeyRequest { name: " nightly ".to_owned(), limits, expires_at, ..request() };
+    let models = Some(ModelPatterns::of(["qwen3:*"]).unwrap());
+    let wanted =
+        KeyRequest { name: " nightly ".to_owned(), limits, models: models.clone(), expires_at, ..request() };
     let (key, secret) = bench.auth.create_key(&owner.principal, wanted, Origin::default()).await.unwrap();
     assert!(token_text::is_well_formed(TokenKind::ApiKey, secret.reveal()));
     assert_eq!((key.name.as_str(), key.prefix.as_str()), ("nightly", &secret.reveal()[..12]));
@@ -98,8 +102,8 @@ async fn a15_a_key_is_shown_once_stored_as_its_hash_and_lets_in_with_what_it_was
     assert_eq!(listed, std::slice::from_ref(&key));
 
     let caller = bench.auth.authenticate(secret.reveal()).await.unwrap();
-    let credential = Credential::Key { id: key.id, scopes: request().scopes, limits };
-    assert_eq!(caller, Principal { credential, ..owner.principal });
+    let credential = Credential::Key { id: key.id, scopes: request().scopes, limits, models };
+    assert_eq!(caller, Principal { credential, ..owner.principal.clone() });
     assert_eq!(key.limits.requests().map(|quota| (quota.permits, quota.burst)), Some((90, 30)));
     assert!(Access::Scope(Scope::Chat).admits(&caller) && !Access::Scope(Scope::Usage).admits(&caller));
 

@@ -4,6 +4,7 @@ use std::{pin::Pin, task::Poll, time::Duration};
 
 use domain::{
     account::UserChange,
+    api_key::KeyChange,
     audit::{AuditEntry, AuditEvent, AuditFilter},
     limits::LimitsChange,
     principal::Role,
@@ -60,12 +61,12 @@ async fn a19_each_event_is_one_entry_and_one_line_that_says_the_same() {
     auth.log_out(&caller, LogOut::Global, origin()).await.unwrap();
     let changes = UserChange { role: Some(Role::Admin), disabled: Some(true), ..UserChange::NONE };
     for _ in 0..2 {
-        auth.change_user(&by, ada.id, changes).await.unwrap();
+        auth.change_user(&by, ada.id, changes.clone()).await.unwrap();
     }
     let limits = LimitsChange { streams: Some(Some(2)), ..LimitsChange::NONE };
     for _ in 0..2 {
         auth.change_user(&by, ada.id, UserChange { limits, ..UserChange::NONE }).await.unwrap();
-        auth.limit_key(&by, key.id, limits).await.unwrap();
+        auth.change_key(&by, key.id, KeyChange { limits, ..KeyChange::NONE }).await.unwrap();
     }
     let (second, _) = auth.create_invite(&by, wanted).await.unwrap();
     auth.revoke_invite(&by, second.id).await.unwrap();

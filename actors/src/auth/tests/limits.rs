@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::{
     account::UserChange,
+    api_key::KeyChange,
     limits::{Limits, LimitsChange, Priority},
     principal::{Credential, Principal},
 };
@@ -34,6 +35,10 @@ const fn of_account(limits: LimitsChange) -> UserChange {
     UserChange { limits, ..UserChange::NONE }
 }
 
+const fn of_key(limits: LimitsChange) -> KeyChange {
+    KeyChange { limits, ..KeyChange::NONE }
+}
+
 /// The account's, and the key's if a key was shown.
 async fn let_in(bench: &Bench, text: &str) -> (Limits, Option<Limits>) {
     let Principal { limits, credential, .. } = bench.auth.authenticate(text).await.unwrap();
@@ -50,9 +55,9 @@ async fn a13_changed_limits_count_here_at_once_and_elsewhere_in_five_seconds() {
     let (key, secret) = bench.key(&owner).await;
     let twin = bench.start_twin().await;
     let (none, by) = (Limits::default(), Administrator::default());
-    let expect = async |bench: &Bench, of_account, of_key| {
+    let expect = async |bench: &Bench, of_account, by_key| {
         assert_eq!(let_in(bench, &owner.token).await, (of_account, None));
-        assert_eq!(let_in(bench, secret.reveal()).await, (of_account, Some(of_key)));
+        assert_eq!(let_in(bench, secret.reveal()).await, (of_account, Some(by_key)));
     };
     expect(&bench, none, none).await;
     expect(&twin, none, none).await;
@@ -60,7 +65,7 @@ async fn a13_changed_limits_count_here_at_once_and_elsewhere_in_five_seconds() {
     let changed = bench.auth.change_user(&by, owner.principal.user, of_account(WIDE)).await.unwrap();
     assert_eq!(changed.limits, WIDE.of(none));
     expect(&bench, WIDE.of(none), none).await;
-    let changed = bench.auth.limit_key(&by, key.id, NARROW).await.unwrap();
+    let changed = bench.auth.change_key(&by, key.id, of_key(NARROW)).await.unwrap();
     assert_eq!((changed.id, changed.limits), (key.id, NARROW.of(none)));
     expect(&bench, WIDE.of(none), NARROW.of(none)).await;
     pass(Duration::from_millis(5_001)).await;
@@ -69,7 +74,7 @@ async fn a13_changed_limits_count_here_at_once_and_elsewhere_in_five_seconds() {
     // Taken back by the other one.
     let nothing = LimitsChange { requests_per_minute: Some(None), streams: Some(None), ..LimitsChange::NONE };
     twin.auth.change_user(&by, owner.principal.user, of_account(nothing)).await.unwrap();
-    twin.auth.limit_key(&by, key.id, nothing).await.unwrap();
+    twin.auth.change_key(&by, key.id, of_key(nothing)).await.unwrap();
     let tokens = Limits { tokens_per_minute: Some(200_000), ..none };
     let batch = Limits { priority: Some(Priority::Batch), ..none };
     expect(&twin, tokens, batch).await;
@@ -91,8 +96,8 @@ async fn limits_outside_their_bounds_are_refused_by_name_and_nothing_is_changed(
         ("streams", LimitsChange { streams: Some(Some(10_001)), ..NARROW }),
     ] {
         let account = bench.auth.change_user(&by, owner.principal.user, of_account(change)).await.err();
-        let of_key = bench.auth.limit_key(&by, key.id, change).await.err();
-        for refused in [account, of_key] {
+        let key = bench.auth.change_key(&by, key.id, of_key(change)).await.err();
+        for refused in [account, key] {
             assert!(
                 matches!(&refused, Some(AuthError::BadRequest { field, .. }) if *field == at),
                 "{refused:?}"
@@ -111,7 +116,7 @@ async fn a_key_that_is_not_there_or_revoked_has_no_limits_to_change() {
     let (key, _) = bench.key(&owner).await;
     bench.auth.revoke_key(&owner.principal, key.id, Origin::default()).await.unwrap();
     for id in [key.id, fresh_id()] {
-        let refused = bench.auth.limit_key(&Administrator::default(), id, NARROW).await;
+        let refused = bench.auth.change_key(&Administrator::default(), id, of_key(NARROW)).await;
         assert_eq!(refused, Err(AuthError::NotFound("API key")));
     }
     bench.stop().await;

@@ -10,6 +10,7 @@ mod forgery;
 mod key_set;
 mod limits;
 mod log;
+mod models;
 mod pace;
 mod passwords;
 mod purge;

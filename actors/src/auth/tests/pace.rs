@@ -37,7 +37,9 @@ async fn what_a_check_of_a_known_token_or_key_costs() {
         id: fresh_id(),
         scopes: Scopes::default(),
         limits: Limits::default(),
+        models: None,
         key_limits: Limits::default(),
+        key_models: None,
         expires_at: None,
     };
     let shown = [
@@ -49,7 +51,11 @@ async fn what_a_check_of_a_known_token_or_key_costs() {
     for _ in 0..ROUNDS {
         for ((_, text), best) in shown.iter().zip(&mut best) {
             // Each round is done before what is known is old.
-            bench.auth.0.sessions.learn(sha256(key.reveal()), Truth { state, as_of: Instant::now() });
+            bench
+                .auth
+                .0
+                .sessions
+                .learn(sha256(key.reveal()), Truth { state: state.clone(), as_of: Instant::now() });
             let _ = bench.auth.authenticate(text).await;
             let start = Instant::now();
             for _ in 0..CHECKS {

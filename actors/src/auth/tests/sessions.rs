@@ -109,7 +109,12 @@ async fn a17_nobody_ends_or_sees_sessions_of_somebody_else() {
 async fn a16_a_key_is_no_session_to_log_out_or_change_a_password_with() {
     let bench = Bench::start().await;
     let owner = bench.owner().await.principal;
-    let key = Credential::Key { id: fresh_id(), scopes: Scopes::default(), limits: Limits::default() };
+    let key = Credential::Key {
+        id: fresh_id(),
+        scopes: Scopes::default(),
+        limits: Limits::default(),
+        models: None,
+    };
     let caller = Principal { credential: key, ..owner };
     let refused = bench.auth.log_out(&caller, LogOut::Global, Origin::default()).await;
     assert_eq!(refused, Err(AuthError::NeedsSession));

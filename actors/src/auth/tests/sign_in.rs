@@ -107,6 +107,7 @@ async fn a3_a_hash_with_weaker_parameters_is_replaced_at_the_next_log_in() {
         role: Role::User,
         disabled: false,
         limits: Limits::default(),
+        models: None,
         created_at: at,
     };
     let audit = AuditEntry {

@@ -6,6 +6,7 @@ use domain::{
     api_key::ApiKey,
     email::EmailAddress,
     limits::Limits,
+    model_access::ModelPatterns,
     principal::{Credential, Principal, Role, Scopes},
     session::Session,
 };
@@ -26,7 +27,8 @@ fn noon() -> DateTime<Utc> {
 fn user(role: Role) -> User {
     let email = EmailAddress::parse("ada@example.org").unwrap();
     let limits = Limits { streams: Some(8), ..Limits::default() };
-    User { id: fresh_id(), email, role, disabled: false, limits, created_at: noon() }
+    let models = Some(ModelPatterns::of(["a", "b:*"]).unwrap());
+    User { id: fresh_id(), email, role, disabled: false, limits, models, created_at: noon() }
 }
 
 fn session(of: &User) -> Session {
@@ -57,6 +59,7 @@ fn key(of: &User) -> ApiKey {
         prefix: "dsk_12345678".to_owned(),
         scopes: Scopes::parse("chat admin").unwrap(),
         limits: Limits { requests_per_minute: Some(60), ..Limits::default() },
+        models: Some(ModelPatterns::none()),
         created_at: noon(),
         expires_at: Some(noon() + TimeDelta::hours(1)),
         last_used_at: None,
@@ -121,8 +124,10 @@ fn a15_a_key_lets_in_with_its_scopes_and_limits_until_the_second_it_expires() {
     let shown = Shown::Key([0; 32]);
     let at = |seconds| noon() + TimeDelta::seconds(seconds);
     let principal = truth.principal(&shown, at(3_599)).unwrap();
-    let credential = Credential::Key { id: key.id, scopes: key.scopes, limits: key.limits };
-    assert_eq!(principal, Principal { user: user.id, role: Role::Admin, limits: user.limits, credential });
+    let credential =
+        Credential::Key { id: key.id, scopes: key.scopes, limits: key.limits, models: key.models.clone() };
+    let (limits, models) = (user.limits, user.models.clone());
+    assert_eq!(principal, Principal { user: user.id, role: Role::Admin, limits, models, credential });
     assert_eq!(truth.principal(&shown, at(3_600)), None);
     let lasting = Truth::of_key(&ApiKey { expires_at: None, ..key }, &user, Instant::now());
     assert!(lasting.principal(&shown, at(i64::from(u32::MAX))).is_some());

@@ -100,7 +100,7 @@ pub(super) async fn a_change_of_an_account_is_audited_if_it_is_one(ground: Groun
         (change(Role::Admin, false), vec![state]),
         (change(Role::User, false), vec![role]),
     ] {
-        let changed = room.db.update_user(user.id, wanted, noon(), entries().into()).await.unwrap();
+        let changed = room.db.update_user(user.id, wanted.clone(), noon(), entries().into()).await.unwrap();
         assert_eq!((Some(changed.user.role), Some(changed.user.disabled)), (wanted.role, wanted.disabled));
         assert_eq!(changed.told.iter().map(|entry| entry.event).collect::<Vec<_>>(), expected);
         written += expected.len();

@@ -2,7 +2,7 @@
 
 use domain::{
     account::{Account, User, UserChange},
-    api_key::{ApiKey, KeyChanged},
+    api_key::{ApiKey, KeyChange, KeyChanged},
     audit::{AuditEntry, AuditEvent, AuditFilter},
     limits::{Limits, LimitsChange, Priority},
     principal::Role,
@@ -30,6 +30,10 @@ const NO_STREAMS: LimitsChange = LimitsChange { streams: Some(None), ..LimitsCha
 
 const fn of_account(limits: LimitsChange) -> UserChange {
     UserChange { limits, ..UserChange::NONE }
+}
+
+const fn of_key(limits: LimitsChange) -> KeyChange {
+    KeyChange { limits, ..KeyChange::NONE }
 }
 
 pub(super) async fn limits_of_an_account_are_read_with_it_and_with_its_sessions_and_keys(ground: Ground) {
@@ -72,7 +76,7 @@ pub(super) async fn limits_of_a_key_change_while_it_is_not_revoked(ground: Groun
     let user = some_user(&room.db).await;
     let (key, hash) = some_key(&room.db, user.id).await;
     let (other, other_hash) = some_key(&room.db, user.id).await;
-    let limit = |key, change| room.db.limit_api_key(key, change, audit(EVENT, user.id));
+    let limit = |key, change| room.db.change_api_key(key, of_key(change), audit(EVENT, user.id));
     let changed = limit(key.id, NO_STREAMS).await.unwrap();
     let expected = ApiKey { limits: Limits { streams: None, ..some_limits() }, ..key };
     assert_eq!(changed.key, expected);
@@ -93,7 +97,7 @@ pub(super) async fn a19_a_change_of_limits_is_told_once_and_names_what_changed(g
     let (user, admin) = (some_user(&room.db).await, some_admin(&room.db).await);
     let (key, _) = some_key(&room.db, user.id).await;
     let mut details = Vec::new();
-    let promoted = UserChange { role: Some(Role::Admin), limits: NO_STREAMS, disabled: None };
+    let promoted = UserChange { role: Some(Role::Admin), limits: NO_STREAMS, ..UserChange::NONE };
     for (change, detail) in [
         (
             of_account(ALL),
@@ -102,22 +106,22 @@ pub(super) async fn a19_a_change_of_limits_is_told_once_and_names_what_changed(g
             ),
         ),
         (of_account(ALL), None),
-        (promoted, Some("admin, streams 2 to none")),
+        (promoted.clone(), Some("admin, streams 2 to none")),
         (promoted, None),
     ] {
         let entry = AuditEntry { user: Some(user.id), ..audit(EVENT, admin.id) };
-        let changed = room.db.update_user(user.id, change, noon(), vec![entry]).await.unwrap();
+        let changed = room.db.update_user(user.id, change.clone(), noon(), vec![entry]).await.unwrap();
         let told: Vec<_> = changed.told.into_iter().map(|entry| entry.detail.unwrap()).collect();
         assert_eq!(told, Vec::from_iter(detail), "{change:?}");
         details.extend(detail.map(str::to_owned));
     }
-    let of_key = format!("{}: streams 2 to none", key.id);
-    for told in [Some(of_key.clone()), None] {
+    let key_told = format!("{}: streams 2 to none", key.id);
+    for told in [Some(key_told.clone()), None] {
         let KeyChanged { told: entry, .. } =
-            room.db.limit_api_key(key.id, NO_STREAMS, audit(EVENT, admin.id)).await.unwrap();
+            room.db.change_api_key(key.id, of_key(NO_STREAMS), audit(EVENT, admin.id)).await.unwrap();
         assert_eq!(entry.and_then(|entry| entry.detail), told);
     }
-    details.push(of_key);
+    details.push(key_told);
 
     let filter = AuditFilter { event: Some(EVENT), user: Some(user.id), ..AuditFilter::default() };
     let entries = room.db.audit(filter, None, 10).await.unwrap().items;
@@ -142,7 +146,8 @@ pub(super) async fn changes_of_different_limits_at_once_all_count(mut ground: Gr
     ];
     let of_users = changes
         .map(|(db, change)| db.update_user(user.id, of_account(change), noon(), vec![audit(EVENT, user.id)]));
-    let of_keys = changes.map(|(db, change)| db.limit_api_key(key.id, change, audit(EVENT, user.id)));
+    let of_keys =
+        changes.map(|(db, change)| db.change_api_key(key.id, of_key(change), audit(EVENT, user.id)));
     let (of_users, of_keys) = tokio::join!(join_all(of_users), join_all(of_keys));
     of_users.into_iter().for_each(|changed| assert!(changed.is_ok(), "{changed:?}"));
     of_keys.into_iter().for_each(|changed| assert!(changed.is_ok(), "{changed:?}"));

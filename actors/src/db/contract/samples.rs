@@ -11,6 +11,7 @@ use domain::{
     id::{ConversationId, InstanceId, UserId},
     invite::{Invite, InviteHash},
     limits::{Limits, Priority},
+    model_access::ModelPatterns,
     principal::{Role, Scope, Scopes},
     reply::{Answer, FinishReason, Timings, Usage, UsageSource},
     secret::Secret,
@@ -49,6 +50,7 @@ pub(in crate::db) fn account(email: &str) -> Account {
         role: Role::User,
         disabled: false,
         limits: Limits::default(),
+        models: None,
         created_at: noon(),
     };
     Account { user, password_hash: password_hash() }
@@ -128,6 +130,11 @@ pub(in crate::db) fn some_limits() -> Limits {
     }
 }
 
+/// Written with a comma and a star.
+pub(in crate::db) fn some_models() -> ModelPatterns {
+    ModelPatterns::of(["qwen3:*", "llama3.2"]).unwrap()
+}
+
 pub(in crate::db) fn api_key(user: UserId) -> ApiKey {
     ApiKey {
         id: fresh_id(),
@@ -136,6 +143,7 @@ pub(in crate::db) fn api_key(user: UserId) -> ApiKey {
         prefix: "dsk_AbCd".into(),
         scopes: Scopes::from_iter([Scope::Chat, Scope::Models]),
         limits: some_limits(),
+        models: Some(some_models()),
         created_at: noon(),
         expires_at: Some(noon() + TimeDelta::days(90)),
         last_used_at: None,

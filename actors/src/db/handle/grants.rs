@@ -3,12 +3,11 @@
 use chrono::{DateTime, Utc};
 use domain::{
     account::User,
-    api_key::{ApiKey, KeyChanged, KeyHash},
+    api_key::{ApiKey, KeyChange, KeyChanged, KeyHash},
     audit::AuditEntry,
     conversation::Page,
     id::{ApiKeyId, InviteId, UserId},
     invite::{Invite, InviteHash},
-    limits::LimitsChange,
     signing_key::SigningKey,
 };
 #[cfg(doc)]
@@ -63,19 +62,23 @@ impl DbHandle {
         self.page(limit, id, move |store, limit| store.api_keys(owner, before, limit)).await
     }
 
-    /// Changes the limits of a key. What is so already changes nothing, and is not told of; the entry's `user` becomes the
+    /// Changes the limits of a key, or the models it opens. What is so already changes nothing, and is not told of; the entry's `user` becomes the
     /// key's owner, and its `detail` the key and what changed.
     ///
     /// # Errors
     ///
     /// [`DbError::NotFound`] when there is no such key, or it is revoked.
-    pub async fn limit_api_key(
+    pub async fn change_api_key(
         &self,
         key: ApiKeyId,
-        change: LimitsChange,
+        change: KeyChange,
         audit: AuditEntry,
     ) -> Result<KeyChanged, DbError> {
-        self.write(key.as_uuid(), Write::LimitApiKey { key, change, audit: Box::new(audit) }).await
+        self.write(
+            key.as_uuid(),
+            Write::ChangeApiKey { key, change: Box::new(change), audit: Box::new(audit) },
+        )
+        .await
     }
 
     /// Revokes a key and returns its hash; `owner` is `None` for administrators only. The entry's `user` becomes the

@@ -1,4 +1,5 @@
-//! The built-in demo model: deterministic text at the pace of a real model, so that the service can be tried without one.
+//! The built-in demo model: deterministic text at the pace of a real model, and vectors, so that the service can be tried without
+//! one.
 //!
 //! It never pretends: its name and its first sentence say what it is.
 
@@ -18,6 +19,9 @@ use super::{AnswerStream, Batch, Finish, ModelCard, Provider, UpstreamError};
 const NAME: &str = "deepersensor-demo:latest";
 
 const TOKENS_PER_SECOND: u32 = 40;
+
+/// Numbers in a vector.
+const DIMENSIONS: u32 = 64;
 
 /// The most words of the prompt it repeats.
 const QUOTED_WORDS_MAX: usize = 24;
@@ -51,7 +55,7 @@ impl Provider for DemoProvider {
                 name: NAME.to_owned(),
                 digest: "demo".to_owned(),
                 family: "demo".to_owned(),
-                capabilities: vec!["completion".to_owned()],
+                capabilities: ["completion", "embedding"].map(str::to_owned).to_vec(),
                 context_length: Some(CONTEXT_LENGTH),
                 ..ModelCard::default()
             }])
@@ -90,13 +94,19 @@ impl Provider for DemoProvider {
 
     fn embed<'a>(
         &'a self,
-        _: &'a str,
-        _: &'a EmbedRequest,
+        model: &'a str,
+        request: &'a EmbedRequest,
     ) -> BoxFuture<'a, Result<Embeddings, UpstreamError>> {
-        Box::pin(async {
-            Err(UpstreamError::Rejected(
-                "the demo model makes no vectors; connect an Ollama server".to_owned(),
-            ))
+        Box::pin(async move {
+            if model != NAME {
+                return Err(UpstreamError::NoSuchModel);
+            }
+            let dimensions = request.dimensions.map_or(DIMENSIONS, |wanted| wanted.min(DIMENSIONS));
+            let vectors = request.inputs.iter().map(|text| vector(text, dimensions as usize)).collect();
+            let words: usize = request.inputs.iter().map(|text| text.split_whitespace().count()).sum();
+            let usage =
+                Usage { prompt_tokens: count(words), completion_tokens: 0, source: UsageSource::Reported };
+            Ok(Embeddings { vectors, usage: Some(usage) })
         })
     }
 }
@@ -117,7 +127,6 @@ impl DemoAnswer {
         tokens.truncate(limit.unwrap_or(usize::MAX));
         let words: usize =
             request.messages.iter().map(|message| message.content.split_whitespace().count()).sum();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Self {
             per_token,
             due: Instant::now() + per_token,
@@ -172,10 +181,7 @@ fn reply(request: &ChatRequest) -> String {
     let prompt = request.messages.iter().rev().find(|message| message.role == Role::User);
     let prompt = prompt.map_or("", |message| message.content.as_str());
     let quoted: Vec<&str> = prompt.split_whitespace().take(QUOTED_WORDS_MAX).collect();
-    // FNV-1a: any function of the prompt that is the same tomorrow.
-    let hash = prompt.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = hash(prompt);
     let remark = |n: u64| {
         usize::try_from((hash >> 8).wrapping_add(n) % REMARKS.len() as u64)
             .ok()
@@ -190,6 +196,33 @@ fn reply(request: &ChatRequest) -> String {
         remark(1),
         remark(2)
     )
+}
+
+/// A vector of length one that is the sum of those of the text's words, so that texts with words in common are near each other.
+fn vector(text: &str, dimensions: usize) -> Vec<f32> {
+    let mut sum = vec![0.0_f32; dimensions];
+    for word in std::iter::once("").chain(text.split_whitespace()) {
+        let mut state = hash(&word.to_lowercase());
+        for number in &mut sum {
+            // Knuth's generator, whose high bits are good.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *number += (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        }
+    }
+    let length = sum.iter().map(|number| number * number).sum::<f32>().sqrt().max(f32::EPSILON);
+    sum.iter_mut().for_each(|number| *number /= length);
+    sum
+}
+
+/// FNV-1a: any function of the text that is the same tomorrow.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Words with the space before them, as models count.
@@ -249,6 +282,37 @@ mod tests {
         assert_eq!(finish.reason, FinishReason::Stop);
         let rate = f64::from(pieces) / took.as_secs_f64();
         assert!((35.0..=42.0).contains(&rate), "{rate} tokens a second");
+    }
+
+    #[tokio::test]
+    async fn the_demos_vectors_have_length_one_and_are_near_where_words_are_the_same() {
+        let embed = async |dimensions, texts: &[&str]| {
+            let inputs = texts.iter().map(|text| (*text).to_owned()).collect();
+            let model = ModelName::parse(NAME).unwrap();
+            let request = EmbedRequest { model, inputs, dimensions, truncate: true };
+            DemoProvider::default().embed(NAME, &request).await.unwrap()
+        };
+        let made =
+            embed(None, &["herring gulls eat fish", "gulls eat Fish", "the tax office is closed", ""]).await;
+        let product = |a: usize, b: usize| -> f32 {
+            made.vectors[a].iter().zip(&made.vectors[b]).map(|(a, b)| a * b).sum()
+        };
+        for (index, vector) in made.vectors.iter().enumerate() {
+            assert!(vector.len() == 64 && (product(index, index) - 1.0).abs() < 1e-4, "{vector:?}");
+        }
+        assert!(product(0, 1) > product(0, 2) + 0.2, "{} and {}", product(0, 1), product(0, 2));
+        assert_eq!(made.usage.unwrap().prompt_tokens, 12);
+        assert_eq!(embed(None, &["gulls eat Fish"]).await.vectors[0], made.vectors[1]);
+        for (wanted, has) in [(8, 8), (1_000, 64)] {
+            assert_eq!(embed(Some(wanted), &["a"]).await.vectors[0].len(), has);
+        }
+        let gone = EmbedRequest {
+            model: ModelName::parse("m").unwrap(),
+            inputs: vec!["a".to_owned()],
+            dimensions: None,
+            truncate: true,
+        };
+        assert_eq!(DemoProvider::default().embed("m", &gone).await, Err(UpstreamError::NoSuchModel));
     }
 
     #[tokio::test(start_paused = true)]

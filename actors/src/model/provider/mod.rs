@@ -221,6 +221,10 @@ impl AnyProvider {
         match &config.kind {
             UpstreamKind::Ollama { base_url } => OllamaProvider::new(&config.name, base_url, *timeouts)
                 .map(|provider| Self::Ollama(Box::new(provider))),
+            UpstreamKind::OpenAi { base_url, .. } => Err(ProviderConfigError {
+                base_url: base_url.clone(),
+                problem: "is of the kind openai, which this build does not speak",
+            }),
             UpstreamKind::Demo => Ok(Self::Demo(DemoProvider::default())),
         }
     }

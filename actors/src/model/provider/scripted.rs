@@ -45,6 +45,18 @@ pub(crate) enum Step {
     Await(Arc<Notify>),
 }
 
+/// What becomes of an embedding.
+#[derive(Clone)]
+pub(crate) enum Fate {
+    Fail(UpstreamError),
+    /// These vectors, whatever was asked.
+    Make(Vec<Vec<f32>>),
+    /// As usual, but the server does not count.
+    Uncounted,
+    /// Silence until the request is dropped.
+    Stall,
+}
+
 /// A plain text in one piece and its end.
 pub(crate) fn answer(text: &str) -> Vec<Step> {
     vec![
@@ -67,8 +79,8 @@ struct Shared {
     next: Mutex<VecDeque<Result<Vec<Step>, UpstreamError>>>,
     usual: Mutex<Result<Vec<Step>, UpstreamError>>,
     prompts: Mutex<Vec<(String, ChatRequest)>>,
-    /// How the next embeddings end; when they run out, well.
-    next_embeddings: Mutex<VecDeque<Result<(), UpstreamError>>>,
+    /// What becomes of the next embeddings; when they run out, all goes well.
+    next_embeddings: Mutex<VecDeque<Fate>>,
     /// The texts of each embedding.
     embedded: Mutex<Vec<Vec<String>>>,
     memory: Mutex<Memory>,
@@ -154,6 +166,8 @@ impl Script {
         let config = ModelConfig::default();
         let mut rules = UpstreamRules {
             name: "scripted".into(),
+            weight: 1,
+            has_memory: true,
             residency: ResidencyRules { limit: config.max_loaded, min_residence: config.min_residence },
             breaker_failures: config.breaker_failures,
         };
@@ -210,9 +224,9 @@ impl Script {
         self.0.embedded.lock().clone()
     }
 
-    /// How the next embedding of those not spoken for ends.
-    pub(crate) fn embed_as(&self, result: Result<(), UpstreamError>) {
-        self.0.next_embeddings.lock().push_back(result);
+    /// What becomes of the next embeddings that are not spoken for.
+    pub(crate) fn then_embed(&self, fates: impl IntoIterator<Item = Fate>) {
+        self.0.next_embeddings.lock().extend(fates);
     }
 
     /// The prompts so far, with the model names they were sent under.
@@ -220,7 +234,7 @@ impl Script {
         self.0.prompts.lock().clone()
     }
 
-    /// Answers not dropped yet; wait on it to see a cancelled one go.
+    /// Answers and embeddings not dropped yet; wait on it to see a cancelled one go.
     pub(crate) fn open(&self) -> watch::Receiver<usize> {
         self.0.open.subscribe()
     }
@@ -289,38 +303,65 @@ impl Provider for ScriptedProvider {
         Box::pin(async move {
             let script = &self.0.0;
             script.prompts.lock().push((model.to_owned(), request.clone()));
-            {
-                let mut memory = script.memory.lock();
-                if !memory.loaded.contains(model) {
-                    memory.wrongs.push(format!("{model} is asked and not loaded"));
-                }
-            }
             let next = script.next.lock().pop_front();
             let steps = next.unwrap_or_else(|| script.usual.lock().clone())?;
             Ok(Box::new(ScriptedAnswer::new(&self.0, model, steps)) as Box<dyn AnswerStream>)
         })
     }
 
-    /// A text's vector is its length, and a token.
+    /// A text's vector is its length, and it is a token.
     fn embed<'a>(
         &'a self,
-        _: &'a str,
+        model: &'a str,
         request: &'a EmbedRequest,
     ) -> BoxFuture<'a, Result<Embeddings, UpstreamError>> {
         Box::pin(async move {
             self.0.0.embedded.lock().push(request.inputs.clone());
-            self.0.0.next_embeddings.lock().pop_front().unwrap_or(Ok(()))?;
-            let vectors: Vec<_> = request.inputs.iter().map(|text| vec![text.len() as f32]).collect();
-            let prompt_tokens = u32::try_from(vectors.len()).unwrap_or_default();
+            let _open = Open::new(&self.0, model);
+            let usual = request.inputs.iter().map(|text| vec![text.len() as f32]).collect();
+            let prompt_tokens = u32::try_from(request.inputs.len()).unwrap_or_default();
             let usage = Usage { prompt_tokens, completion_tokens: 0, source: UsageSource::Reported };
-            Ok(Embeddings { vectors, usage: Some(usage) })
+            let fate = self.0.0.next_embeddings.lock().pop_front();
+            let (vectors, usage) = match fate {
+                None => (usual, Some(usage)),
+                Some(Fate::Uncounted) => (usual, None),
+                Some(Fate::Make(vectors)) => (vectors, Some(usage)),
+                Some(Fate::Fail(error)) => return Err(error),
+                Some(Fate::Stall) => pending().await,
+            };
+            Ok(Embeddings { vectors, usage })
         })
     }
 }
 
-struct ScriptedAnswer {
+/// A request under way: its model may not be unloaded meanwhile.
+struct Open {
     script: Script,
     model: String,
+}
+
+impl Open {
+    fn new(script: &Script, model: &str) -> Self {
+        let mut memory = script.0.memory.lock();
+        if !memory.loaded.contains(model) {
+            memory.wrongs.push(format!("{model} is asked and not loaded"));
+        }
+        *memory.used.entry(model.to_owned()).or_default() += 1;
+        drop(memory);
+        script.0.open.send_modify(|open| *open += 1);
+        Self { script: script.clone(), model: model.to_owned() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        *self.script.0.memory.lock().used.entry(self.model.clone()).or_default() -= 1;
+        self.script.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+struct ScriptedAnswer {
+    _open: Open,
     steps: VecDeque<Step>,
     /// When the wait under way ends; kept here so that a read can be dropped and begun again.
     waking: Option<Instant>,
@@ -328,16 +369,7 @@ struct ScriptedAnswer {
 
 impl ScriptedAnswer {
     fn new(script: &Script, model: &str, steps: Vec<Step>) -> Self {
-        script.0.open.send_modify(|open| *open += 1);
-        *script.0.memory.lock().used.entry(model.to_owned()).or_default() += 1;
-        Self { script: script.clone(), model: model.to_owned(), steps: steps.into(), waking: None }
-    }
-}
-
-impl Drop for ScriptedAnswer {
-    fn drop(&mut self) {
-        *self.script.0.memory.lock().used.entry(self.model.clone()).or_default() -= 1;
-        self.script.0.open.send_modify(|open| *open -= 1);
+        Self { _open: Open::new(script, model), steps: steps.into(), waking: None }
     }
 }
 

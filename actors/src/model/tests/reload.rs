@@ -98,7 +98,7 @@ async fn a_server_taken_out_keeps_its_turns_and_its_models_go() {
     let mut running = house.turn(&ada).await;
     until_open(&house.script, 1).await;
     let mut waiting = house.turn(&ada).await;
-    let demo = UpstreamConfig { name: "demo".to_owned(), kind: UpstreamKind::Demo };
+    let demo = UpstreamConfig::new("demo", UpstreamKind::Demo);
     house.reconfigure(ModelConfig { upstreams: vec![demo], ..slots(1) });
     let (_, outcome, _) = finished(&mut waiting).await;
     assert!(failed(FailureCode::ModelNotFound)(&outcome), "{outcome:?}");
@@ -157,7 +157,7 @@ async fn a_longer_queue_lets_newcomers_in_and_a_shorter_one_sends_nobody_away() 
 async fn an_address_that_makes_no_sense_changes_nothing() {
     let house = House::open(Script::new(&["m"], answer("fine")), slots(1)).await;
     let kind = UpstreamKind::Ollama { base_url: "nonsense".to_owned() };
-    let server = UpstreamConfig { name: "ollama".to_owned(), kind };
+    let server = UpstreamConfig::new("ollama", kind);
     assert!(house.models.prepare(ModelConfig { upstreams: vec![server], ..slots(9) }).is_err());
     assert_eq!(house.slots(), 1);
     house.close().await;

@@ -150,17 +150,39 @@ impl Backlogs {
         loop {
             let (priority, virtual_time, user) = self.first(holds)?;
             let job = self.users.get_mut(&user)?.line(priority).jobs.pop_front()?;
-            if job.deadline.is_some_and(|deadline| deadline <= now) {
+            if job.is_late(now) {
                 late.push(job);
                 self.after_removal(user, priority);
                 continue;
             }
-            let class = &mut self.classes[index(priority)];
-            class.present = class.present.max(virtual_time);
-            self.move_line(user, priority, |time| time + CHARGE);
-            self.after_removal(user, priority);
-            return Some(Dispatch { job, charged: CHARGE });
+            return Some(self.charge(user, priority, virtual_time, job));
         }
+    }
+
+    /// Gives out this very turn, charged provisionally.
+    pub fn give_out(&mut self, user: UserId, priority: Priority, turn: TurnId) -> Option<Dispatch> {
+        let line = self.users.get_mut(&user)?.line(priority);
+        let place = line.jobs.iter().position(|job| job.turn == turn)?;
+        let (virtual_time, job) = (line.virtual_time, line.jobs.remove(place)?);
+        Some(self.charge(user, priority, virtual_time, job))
+    }
+
+    fn charge(&mut self, user: UserId, priority: Priority, virtual_time: u64, job: Job) -> Dispatch {
+        let class = &mut self.classes[index(priority)];
+        class.present = class.present.max(virtual_time);
+        self.move_line(user, priority, |time| time + CHARGE);
+        self.after_removal(user, priority);
+        Dispatch { job, charged: CHARGE }
+    }
+
+    /// Users with a waiting turn of this class and their virtual times, the lowest first.
+    pub(super) fn order(&self, priority: Priority) -> impl Iterator<Item = (u64, UserId)> {
+        self.classes[index(priority)].order.iter().copied()
+    }
+
+    /// The user's turn of this class that has so many ahead of it.
+    pub(super) fn job(&self, user: UserId, priority: Priority, ahead: usize) -> Option<&Job> {
+        self.users.get(&user)?.lines[index(priority)].jobs.get(ahead)
     }
 
     fn first(&self, holds: &Holds) -> Option<(Priority, u64, UserId)> {

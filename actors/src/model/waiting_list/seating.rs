@@ -3,17 +3,32 @@
 //! A slot that is given up takes no further turn; the one it has runs to its end. Until its worker is gone its index stays
 //! taken, since a worker's name follows from it.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use domain::gradient::Gradient;
+use ractor::ActorStatus;
 use tokio::time::Instant;
 
 use super::{Inner, Limits, WaitingList, ring};
-use crate::{bell::Bell, model::worker::WorkerMessage};
+use crate::{
+    bell::Bell,
+    model::{server::ModelServer, worker::WorkerMessage},
+};
+
+/// A slot that a list is given: how its worker is called, and what it talks to.
+#[derive(Clone)]
+pub(in crate::model) struct Station {
+    pub bell: Bell<WorkerMessage>,
+    pub server: Arc<ModelServer>,
+}
 
 /// One slot as the list sees it.
 pub(super) struct Post {
     bell: Bell<WorkerMessage>,
+    pub(super) server: Arc<ModelServer>,
     /// Since when it has a turn.
     busy: Option<Instant>,
     tenure: Tenure,
@@ -37,15 +52,30 @@ pub(in crate::model) struct Leaving {
 }
 
 impl Post {
-    pub(super) const fn new(bell: Bell<WorkerMessage>) -> Self {
-        Self { bell, busy: None, tenure: Tenure::Open }
+    pub(super) fn new(Station { bell, server }: Station) -> Self {
+        Self { bell, server, busy: None, tenure: Tenure::Open }
+    }
+
+    /// Whether turns may begin in it, now or when it is free.
+    pub(super) fn serves(&self) -> bool {
+        self.tenure == Tenure::Open && self.server.takes_turns()
+    }
+
+    pub(super) const fn is_busy(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// Whether its worker comes when it is called, as far as its address tells.
+    pub(super) fn has_worker(&self) -> bool {
+        let is_there = |status| matches!(status, ActorStatus::Starting | ActorStatus::Running);
+        self.bell.slot().load().is_none_or(|worker| is_there(worker.get_status()))
     }
 }
 
 impl WaitingList {
     /// Changes what is let in and how many turns run at once, and wakes whoever may run now. Nobody who waits or runs is
     /// touched.
-    pub fn reseat(&self, limits: Limits, new: Vec<(usize, Bell<WorkerMessage>)>, leaving: &[Leaving]) {
+    pub fn reseat(&self, limits: Limits, new: Vec<(usize, Station)>, leaving: &[Leaving]) {
         let bells = {
             let mut inner = self.inner.lock();
             inner.reseat(limits, new, leaving);
@@ -98,7 +128,7 @@ impl WaitingList {
 }
 
 impl Inner {
-    fn reseat(&mut self, limits: Limits, new: Vec<(usize, Bell<WorkerMessage>)>, leaving: &[Leaving]) {
+    fn reseat(&mut self, limits: Limits, new: Vec<(usize, Station)>, leaving: &[Leaving]) {
         let before = (self.limits.adaptive, self.open_posts());
         self.limits = limits;
         self.promises.resize(limits.places);
@@ -108,7 +138,8 @@ impl Inner {
             }
             self.idle.retain(|idle| idle != index);
         }
-        self.posts.extend(new.into_iter().map(|(index, bell)| (index, Post::new(bell))));
+        self.posts.extend(new.into_iter().map(|(index, station)| (index, Post::new(station))));
+        self.is_spread = is_spread(&self.posts);
         // What was learnt with another ceiling says little about this one.
         if before != (limits.adaptive, self.open_posts()) {
             let ceiling = u32::try_from(self.open_posts()).unwrap_or(u32::MAX);
@@ -117,12 +148,22 @@ impl Inner {
         self.tell_positions(Instant::now());
     }
 
+    /// Slots that turns may begin in, now or when they are free.
+    pub(super) fn serving_posts(&self) -> usize {
+        self.posts.values().filter(|post| post.serves()).count()
+    }
+
     pub(super) fn open_posts(&self) -> usize {
         self.posts.values().filter(|post| post.tenure == Tenure::Open).count()
     }
 
     pub(super) fn is_open(&self, index: usize) -> bool {
         self.posts.get(&index).is_some_and(|post| post.tenure == Tenure::Open)
+    }
+
+    /// Whether turns may begin in this slot.
+    pub(super) fn is_serving(&self, index: usize) -> bool {
+        self.posts.get(&index).is_some_and(Post::serves)
     }
 
     pub(super) fn take_post(&mut self, index: usize, now: Instant) {
@@ -141,7 +182,7 @@ impl Inner {
         self.posts.get(&index).map(|post| post.bell.clone())
     }
 
-    /// Turns in slots, but for those on servers that the list has no more slots on.
+    /// Turns in slots, but for those on servers that the list has no more slots on or that take no turns now.
     pub(super) fn running_here(&self) -> usize {
         self.posts.values().filter(|post| post.busy.is_some() && post.counts()).count()
     }
@@ -158,6 +199,12 @@ impl Inner {
 
 impl Post {
     fn counts(&self) -> bool {
-        self.tenure != Tenure::Leaving { counts: false }
+        self.tenure != Tenure::Leaving { counts: false } && self.server.takes_turns()
     }
+}
+
+/// Whether there are slots on several servers, so that a turn has a choice.
+pub(super) fn is_spread(posts: &BTreeMap<usize, Post>) -> bool {
+    let mut open = posts.values().filter(|post| post.tenure == Tenure::Open);
+    open.next().is_some_and(|first| open.any(|post| !post.server.is_on(first.server.host())))
 }

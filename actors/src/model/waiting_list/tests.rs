@@ -1,3 +1,4 @@
+mod choice;
 mod holds;
 mod streams;
 
@@ -8,7 +9,11 @@ use super::{
 use crate::{
     clock::fresh_id,
     handle::Slot,
-    model::turn::{Progress, Work},
+    model::{
+        provider::scripted::{Script, answer},
+        server::ModelServer,
+        turn::{Progress, Work},
+    },
     reply::{Event, OnDisconnect, Outcome, ReplyBudget, ReplyReader, channel},
 };
 use Priority::{Batch, Interactive};
@@ -26,8 +31,13 @@ fn list(places: usize, per_user: usize) -> Arc<WaitingList> {
 }
 
 fn list_of(limits: Limits, slots: usize) -> Arc<WaitingList> {
-    let bells = (0..slots).map(|_| Bell::new(Slot::new(), || WorkerMessage::Wake)).collect();
-    WaitingList::new(limits, bells, Arc::default())
+    let server = ModelServer::new(Script::new(&["m"], answer("x")).upstream(), "m".into());
+    let stations = (0..slots).map(|_| station(&server)).collect();
+    WaitingList::new(limits, stations, Arc::default())
+}
+
+fn station(server: &Arc<ModelServer>) -> Station {
+    Station { bell: Bell::new(Slot::new(), || WorkerMessage::Wake), server: server.clone() }
 }
 
 fn job(user: UserId, priority: Priority, deadline: Option<Instant>) -> (Job, ReplyReader) {
@@ -44,8 +54,9 @@ fn job(user: UserId, priority: Priority, deadline: Option<Instant>) -> (Job, Rep
         priority,
         deadline,
         streams,
-        work: Work::Chat(request),
+        work: Work::Chat(Box::new(request)),
         _memory,
+        failed_at: None,
         stored: None,
         progress,
         writer,

@@ -100,7 +100,10 @@ async fn c2_a_key_and_its_user_pay_together_or_not_at_all(one: &RateLimitHandle,
     let key = |of: &Principal, burst: u32| {
         let limits = Limits { requests_per_minute: Some(3 * burst), ..Limits::default() };
         let id = ApiKeyId::from(Uuid::now_v7());
-        Principal { credential: Credential::Key { id, scopes: Default::default(), limits }, ..*of }
+        Principal {
+            credential: Credential::Key { id, scopes: Default::default(), limits, models: None },
+            ..of.clone()
+        }
     };
     let ada = stranger();
     let (small, large) = (key(&ada, 10), key(&ada, 1_000));
@@ -243,7 +246,10 @@ async fn c6_a_turn_pays_every_bucket_or_none(one: &RateLimitHandle, other: &Rate
     let key = |of: &Principal, tokens: u32| {
         let limits = Limits { tokens_per_minute: Some(tokens), ..Limits::default() };
         let id = ApiKeyId::from(Uuid::now_v7());
-        Principal { credential: Credential::Key { id, scopes: Default::default(), limits }, ..*of }
+        Principal {
+            credential: Credential::Key { id, scopes: Default::default(), limits, models: None },
+            ..of.clone()
+        }
     };
     let ada = stranger();
     // A thousandth of a token flows back each minute, and the key's nearly at once.

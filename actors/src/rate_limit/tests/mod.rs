@@ -124,6 +124,7 @@ fn user(number: u128) -> Principal {
         user: Uuid::from_u128(number).into(),
         role: Role::User,
         limits: Limits::default(),
+        models: None,
         credential: Credential::Session(Uuid::from_u128(number).into()),
     }
 }

@@ -111,7 +111,7 @@ async fn c7_an_account_has_its_own_number_and_a_key_may_only_narrow_it() {
     let session = |streams| Principal { limits: with(streams), ..user(1) };
     let key = |account, key| {
         let id = ApiKeyId::from(Uuid::now_v7());
-        let credential = Credential::Key { id, scopes: Scopes::default(), limits: with(key) };
+        let credential = Credential::Key { id, scopes: Scopes::default(), limits: with(key), models: None };
         Principal { credential, ..session(account) }
     };
     for (principal, streams) in [

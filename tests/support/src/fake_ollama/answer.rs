@@ -89,7 +89,8 @@ impl<L> Turn<'_, L> {
     }
 }
 
-fn refusal(server: &Server, scenario: Scenario, model: &Model) -> Option<(u16, String)> {
+/// How the scenario refuses a request before it is answered: status and body.
+pub(crate) fn refusal(server: &Server, scenario: Scenario, model: &Model) -> Option<(u16, String)> {
     match scenario {
         Scenario::Error { status, message } => Some((status, error_body(message))),
         Scenario::SignIn => {
@@ -261,9 +262,11 @@ impl Server {
         if !model.can("completion") && !empty_unload {
             return Err(Refused(400, format!("\"{name}\" does not support {verb}")));
         }
-        if ask.wants_tools && !model.can("tools") {
-            let full = format!("registry.ollama.ai/library/{} does not support tools", model.name);
-            return Err(Refused(400, full));
+        for (is_wanted, what) in [(ask.wants_tools, "tools"), (ask.wants_insert, "insert")] {
+            if is_wanted && !model.can(what) {
+                let full = format!("registry.ollama.ai/library/{} does not support {what}", model.name);
+                return Err(Refused(400, full));
+            }
         }
         if ask.wants_thinking && !model.can("thinking") {
             return Err(Refused(400, format!("\"{name}\" does not support thinking")));

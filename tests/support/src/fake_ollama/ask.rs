@@ -37,7 +37,10 @@ pub(crate) struct Ask {
     pub(crate) shape: String,
     pub(crate) wants_tools: bool,
     pub(crate) wants_thinking: bool,
+    pub(crate) wants_insert: bool,
     pub(crate) raw: bool,
+    /// How many other tokens are told beside each, if any probability is.
+    pub(crate) logprobs: Option<u64>,
 }
 
 /// A request that is refused: status and message.
@@ -55,6 +58,11 @@ impl Ask {
         }
         if body.field("top_logprobs").and_then(Value::as_u64).is_some_and(|count| count > 20) {
             return Err(Refused(400, "top_logprobs must be between 0 and 20".to_owned()));
+        }
+        let raw = api == Api::Generate && flag("raw") == Some(true);
+        if raw && ["template", "system", "context"].iter().any(|name| !is_empty(body.field(name))) {
+            let message = "raw mode does not support template, system, or context";
+            return Err(Refused(400, message.to_owned()));
         }
         let number = |name| json::field(&options, name).and_then(Value::as_i64);
         let contents: Vec<String> = match api {
@@ -81,8 +89,21 @@ impl Ask {
             shape: shape.join(","),
             wants_tools: body.field("tools").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty()),
             wants_thinking: body.field("think").is_some_and(|think| think != &Value::Bool(false)),
-            raw: flag("raw").unwrap_or(false),
+            wants_insert: api == Api::Generate && !is_empty(body.field("suffix")),
+            raw,
+            logprobs: (flag("logprobs") == Some(true))
+                .then(|| body.field("top_logprobs").and_then(Value::as_u64).unwrap_or(0)),
         })
+    }
+}
+
+/// Whether Go finds nothing there.
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(_) => false,
     }
 }
 

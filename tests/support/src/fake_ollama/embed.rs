@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::Server;
+use super::answer::refusal;
 use super::ask::{Refused, keep_alive};
 use super::counters::Visit;
 use super::http::response::{ERROR_JSON, JSON, Wire};
@@ -25,7 +26,7 @@ pub(crate) async fn embed(
 ) -> io::Result<()> {
     match embedded(server, body, is_old, cut).await {
         Ok(reply) => wire.reply(200, JSON, &json::to_go(&reply)).await,
-        Err(Refused(status, message)) => wire.reply(status, ERROR_JSON, &error_body(&message)).await,
+        Err((status, body)) => wire.reply(status, ERROR_JSON, &body).await,
     }
 }
 
@@ -34,23 +35,26 @@ async fn embedded(
     body: &Members,
     is_old: bool,
     cut: &CancellationToken,
-) -> Result<Value, Refused> {
+) -> Result<Value, (u16, String)> {
+    let refused = |status, message: &str| (status, error_body(message));
     let name = body.field("model").and_then(Value::as_str).unwrap_or_default();
     let Some(model) = server.find(name) else {
-        return Err(Refused(404, format!("model \"{name}\" not found, try pulling it first")));
+        return Err(refused(404, &format!("model \"{name}\" not found, try pulling it first")));
     };
     let input = body.field(if is_old { "prompt" } else { "input" });
-    let inputs = inputs(input).ok_or_else(|| Refused(400, "invalid input type".to_owned()))?;
-    let keep_alive = body.field("keep_alive").map(keep_alive).transpose()?;
+    let inputs = inputs(input).ok_or_else(|| refused(400, "invalid input type"))?;
+    let keep_alive = body.field("keep_alive").map(keep_alive).transpose();
+    let keep_alive = keep_alive.map_err(|Refused(status, message)| refused(status, &message))?;
+    let must_fit = body.field("truncate") == Some(&Value::Bool(false));
     let mut visit = Visit::begin(&server.stats, cut, &model.name);
     let asked_at = Instant::now();
-    if let Scenario::Error { status, message } = model.scenario {
+    if let Some(refusal) = refusal(server, model.scenario, &model) {
         visit.finish();
-        return Err(Refused(status, message.to_owned()));
+        return Err(refusal);
     }
     let Ok(lease) = server.scheduler.lease(&model, "", keep_alive).await else {
         visit.finish();
-        return Err(Refused(503, BUSY.to_owned()));
+        return Err(refused(503, BUSY));
     };
     let loaded_at = Instant::now();
     let own = model.details.embedding_length.unwrap_or(8);
@@ -59,6 +63,17 @@ async fn embedded(
     for text in &inputs {
         // Each input waits for a slot of its own. The semaphore is never closed.
         let _slot = lease.slots.clone().acquire_owned().await;
+        if model.scenario == Scenario::StallBeforeHeaders {
+            std::future::pending().await
+        }
+        let is_too_long = model
+            .details
+            .context_length
+            .is_some_and(|length| text.split_whitespace().count() as u64 > length);
+        if must_fit && is_too_long {
+            visit.finish();
+            return Err(refused(400, "the input length exceeds the context length"));
+        }
         tokio::time::sleep(model.prefill).await;
         vectors.push(vector(text, usize::try_from(dimensions).unwrap_or(8)));
     }

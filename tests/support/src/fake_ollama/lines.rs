@@ -15,6 +15,7 @@ use crate::clock::{self, Stamp};
 pub(crate) struct Lines {
     api: Api,
     raw: bool,
+    logprobs: Option<u64>,
     head: Vec<u8>,
     stamp: Stamp,
     tokens: Tokens,
@@ -38,6 +39,7 @@ impl Lines {
         Self {
             api: ask.api,
             raw: ask.raw,
+            logprobs: ask.logprobs,
             head: format!("{{\"model\":{},\"created_at\":\"", json::to_go(&ask.model)).into_bytes(),
             stamp: Stamp::default(),
             tokens: Tokens::new(&ask.prompt, ask.seed),
@@ -49,6 +51,10 @@ impl Lines {
     /// Appends the line of token `index`. This is the path of a stream at full speed.
     pub(crate) fn token(&mut self, index: u64, out: &mut Vec<u8>) {
         self.times.first_at.get_or_insert_with(Instant::now);
+        if let Some(others) = self.logprobs {
+            let in_line = json!({ "logprobs": [self.logprob(index, others)] });
+            return out.extend(self.message(self.text(index), json!({}), in_line));
+        }
         out.extend_from_slice(&self.head);
         self.stamp.write(out);
         out.extend_from_slice(match self.api {
@@ -77,6 +83,20 @@ impl Lines {
     /// The text of token `index`.
     pub(crate) fn text(&self, index: u64) -> &'static str {
         self.tokens.token(index)
+    }
+
+    /// How probable token `index` was, and as many others in its place.
+    fn logprob(&self, index: u64, others: u64) -> Value {
+        let told = |index: u64, logprob: f64| {
+            let token = self.text(index);
+            json!({ "token": token, "logprob": logprob, "bytes": token.as_bytes() })
+        };
+        let mut logprob = told(index, -0.25);
+        if others > 0 {
+            let others = (0..others).map(|other| told(index + other, -0.25 - f64::from(other as u32)));
+            logprob["top_logprobs"] = others.collect();
+        }
+        logprob
     }
 
     /// A line with this text.

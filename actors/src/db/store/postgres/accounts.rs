@@ -14,7 +14,7 @@ use crate::db::{
     DbError,
     store::{
         rows::{nobodys_address, storable},
-        stored::{AccountColumns, UserColumns},
+        stored::{self, AccountColumns, UserColumns},
     },
 };
 
@@ -25,7 +25,7 @@ pub(in crate::db::store) async fn by_email(
     sqlx::query_as!(
         AccountColumns,
         "SELECT id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams, priority,
-                created_at FROM users
+                models, created_at FROM users
          WHERE email = $1 AND deleted_at IS NULL",
         email.as_str()
     )
@@ -38,8 +38,8 @@ pub(in crate::db::store) async fn by_email(
 pub(in crate::db::store) async fn user(db: &mut PgConnection, user: UserId) -> Result<Option<User>, DbError> {
     sqlx::query_as!(
         UserColumns,
-        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, created_at
-         FROM users WHERE id = $1 AND deleted_at IS NULL",
+        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, models,
+                created_at FROM users WHERE id = $1 AND deleted_at IS NULL",
         user.as_uuid()
     )
     .fetch_optional(db)
@@ -57,8 +57,8 @@ pub(in crate::db::store) async fn search(
     let text = text.as_deref().map(storable);
     sqlx::query_as!(
         UserColumns,
-        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, created_at
-         FROM users WHERE deleted_at IS NULL AND id < $1 AND ($2::text IS NULL OR strpos(email, $2) > 0)
+        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, models,
+                created_at FROM users WHERE deleted_at IS NULL AND id < $1 AND ($2::text IS NULL OR strpos(email, $2) > 0)
          ORDER BY id DESC LIMIT $3",
         before.map_or(Uuid::max(), UserId::as_uuid),
         text.as_deref(),
@@ -76,7 +76,7 @@ pub(super) async fn hold(db: &mut PgConnection, user: UserId) -> Result<Option<A
     sqlx::query_as!(
         AccountColumns,
         "SELECT id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams, priority,
-                created_at FROM users
+                models, created_at FROM users
          WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
         user.as_uuid()
     )
@@ -91,8 +91,8 @@ pub(super) async fn insert(db: &mut PgConnection, account: &Account) -> Result<b
     let Account { user, password_hash } = account;
     let inserted = sqlx::query!(
         "INSERT INTO users (id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams,
-                            priority, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (email) DO NOTHING",
+                            priority, models, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (email) DO NOTHING",
         user.id.as_uuid(),
         user.email.as_str(),
         password_hash.reveal(),
@@ -102,6 +102,7 @@ pub(super) async fn insert(db: &mut PgConnection, account: &Account) -> Result<b
         user.limits.tokens_per_minute.map(i64::from),
         user.limits.streams.map(i64::from),
         user.limits.priority.map(Priority::as_str),
+        stored::patterns(user.models.as_ref()),
         user.created_at
     )
     .execute(db)
@@ -112,14 +113,15 @@ pub(super) async fn insert(db: &mut PgConnection, account: &Account) -> Result<b
 pub(super) async fn set_state(db: &mut PgConnection, user: &User) -> Result<(), DbError> {
     sqlx::query!(
         "UPDATE users SET role = $1, disabled = $2, requests_per_minute = $3, tokens_per_minute = $4, streams = $5,
-                          priority = $6
-         WHERE id = $7",
+                          priority = $6, models = $7
+         WHERE id = $8",
         user.role.as_str(),
         user.disabled,
         user.limits.requests_per_minute.map(i64::from),
         user.limits.tokens_per_minute.map(i64::from),
         user.limits.streams.map(i64::from),
         user.limits.priority.map(Priority::as_str),
+        stored::patterns(user.models.as_ref()),
         user.id.as_uuid()
     )
     .execute(db)

@@ -25,9 +25,10 @@ pub(in crate::db::store) async fn by_hash(
     sqlx::query_as!(
         ApiKeyColumns,
         "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.tokens_per_minute, k.streams,
-                k.priority, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
+                k.priority, k.models, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
                 u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
-                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
+                u.streams AS user_streams, u.priority AS user_priority, u.models AS user_models,
+                u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.hash = $1",
         hash.as_slice()
     )
@@ -46,9 +47,10 @@ pub(in crate::db::store) async fn list(
     sqlx::query_as!(
         ApiKeyColumns,
         "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.tokens_per_minute, k.streams,
-                k.priority, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
+                k.priority, k.models, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
                 u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
-                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
+                u.streams AS user_streams, u.priority AS user_priority, u.models AS user_models,
+                u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id
          WHERE k.user_id = $1 AND k.id < $2 AND k.revoked_at IS NULL ORDER BY k.id DESC LIMIT $3",
         owner.as_uuid(),
@@ -79,8 +81,8 @@ pub(super) async fn insert(db: &mut PgConnection, key: &ApiKey, hash: &KeyHash) 
     let name = storable(&key.name);
     sqlx::query!(
         "INSERT INTO api_keys (id, user_id, name, prefix, hash, scopes, requests_per_minute, tokens_per_minute, streams,
-                               priority, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                               priority, models, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         key.id.as_uuid(),
         key.user.as_uuid(),
         name.as_ref(),
@@ -91,6 +93,7 @@ pub(super) async fn insert(db: &mut PgConnection, key: &ApiKey, hash: &KeyHash) 
         key.limits.tokens_per_minute.map(i64::from),
         key.limits.streams.map(i64::from),
         key.limits.priority.map(Priority::as_str),
+        stored::patterns(key.models.as_ref()),
         key.created_at,
         key.expires_at
     )
@@ -104,9 +107,10 @@ pub(super) async fn hold(db: &mut PgConnection, key: ApiKeyId) -> Result<Option<
     sqlx::query_as!(
         ApiKeyColumns,
         "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.tokens_per_minute, k.streams,
-                k.priority, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
+                k.priority, k.models, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
                 u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
-                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
+                u.streams AS user_streams, u.priority AS user_priority, u.models AS user_models,
+                u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id
          WHERE k.id = $1 AND k.revoked_at IS NULL FOR NO KEY UPDATE OF k",
         key.as_uuid()
@@ -117,14 +121,15 @@ pub(super) async fn hold(db: &mut PgConnection, key: ApiKeyId) -> Result<Option<
     .transpose()
 }
 
-pub(super) async fn set_limits(db: &mut PgConnection, key: &ApiKey) -> Result<(), DbError> {
+pub(super) async fn set_terms(db: &mut PgConnection, key: &ApiKey) -> Result<(), DbError> {
     sqlx::query!(
-        "UPDATE api_keys SET requests_per_minute = $1, tokens_per_minute = $2, streams = $3, priority = $4
-         WHERE id = $5",
+        "UPDATE api_keys SET requests_per_minute = $1, tokens_per_minute = $2, streams = $3, priority = $4, models = $5
+         WHERE id = $6",
         key.limits.requests_per_minute.map(i64::from),
         key.limits.tokens_per_minute.map(i64::from),
         key.limits.streams.map(i64::from),
         key.limits.priority.map(Priority::as_str),
+        stored::patterns(key.models.as_ref()),
         key.id.as_uuid()
     )
     .execute(db)

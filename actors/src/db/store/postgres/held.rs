@@ -26,7 +26,8 @@ pub(in crate::db::store) async fn sessions(
         "SELECT s.id, s.user_id, s.counter, s.min_epoch, s.created_at, s.rotated_at, s.used_at, s.expires_at,
                 s.revoked_at, s.device, s.address, u.email, u.role, u.disabled,
                 u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
-                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
+                u.streams AS user_streams, u.priority AS user_priority, u.models AS user_models,
+                u.created_at AS user_created_at
          FROM sessions s JOIN users u ON u.id = s.user_id
          WHERE s.user_id = $1 AND s.id > $2 ORDER BY s.id LIMIT $3",
         user.as_uuid(),
@@ -49,9 +50,10 @@ pub(in crate::db::store) async fn keys(
     sqlx::query_as!(
         ApiKeyColumns,
         "SELECT k.id, k.user_id, k.name, k.prefix, k.scopes, k.requests_per_minute, k.tokens_per_minute, k.streams,
-                k.priority, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
+                k.priority, k.models, k.created_at, k.expires_at, k.used_at, k.revoked_at, u.email, u.role, u.disabled,
                 u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
-                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
+                u.streams AS user_streams, u.priority AS user_priority, u.models AS user_models,
+                u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id
          WHERE k.user_id = $1 AND k.id > $2 ORDER BY k.id LIMIT $3",
         user.as_uuid(),

@@ -282,7 +282,7 @@ impl Written {
                 | Write::EndSessions { .. }
                 | Write::Touch(_)
                 | Write::CreateApiKey { .. }
-                | Write::LimitApiKey { .. }
+                | Write::ChangeApiKey { .. }
                 | Write::RevokeApiKey { .. }
                 | Write::AddSigningKey { .. }
                 | Write::RenewLeases { .. }

@@ -28,7 +28,8 @@ pub(in crate::db::store) async fn with_user(
         "SELECT s.id, s.user_id, s.counter, s.min_epoch, s.created_at, s.rotated_at, s.used_at, s.expires_at,
                 s.revoked_at, s.device, s.address, u.email, u.role, u.disabled,
                 u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
-                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
+                u.streams AS user_streams, u.priority AS user_priority, u.models AS user_models,
+                u.created_at AS user_created_at
          FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1",
         session.as_uuid()
     )
@@ -49,7 +50,8 @@ pub(in crate::db::store) async fn list(
         "SELECT s.id, s.user_id, s.counter, s.min_epoch, s.created_at, s.rotated_at, s.used_at, s.expires_at,
                 s.revoked_at, s.device, s.address, u.email, u.role, u.disabled,
                 u.requests_per_minute AS user_requests_per_minute, u.tokens_per_minute AS user_tokens_per_minute,
-                u.streams AS user_streams, u.priority AS user_priority, u.created_at AS user_created_at
+                u.streams AS user_streams, u.priority AS user_priority, u.models AS user_models,
+                u.created_at AS user_created_at
          FROM sessions s JOIN users u ON u.id = s.user_id
          WHERE s.user_id = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND s.rotated_at > $3
          ORDER BY greatest(s.rotated_at, s.used_at) DESC, s.id DESC LIMIT $4",

@@ -6,6 +6,7 @@ use domain::{
     audit::{AuditEntry, AuditEvent},
     id::UserId,
     invite::InviteHash,
+    model_access,
     principal::Role,
     session::Ending,
 };
@@ -60,7 +61,7 @@ async fn insert(db: &mut Connection, account: &Account) -> Result<(), Stop> {
 pub(super) async fn update(
     db: &mut Connection,
     user: UserId,
-    change: UserChange,
+    change: &UserChange,
     now: DateTime<Utc>,
     audit: &[AuditEntry],
 ) -> Result<UserChanged, Stop> {
@@ -69,6 +70,7 @@ pub(super) async fn update(
         role: change.role.unwrap_or(before.role),
         disabled: change.disabled.unwrap_or(before.disabled),
         limits: change.limits.of(before.limits),
+        models: change.models.clone().unwrap_or_else(|| before.models.clone()),
         ..before.clone()
     };
     demand_an_administrator(db, &before, &after).await?;
@@ -89,13 +91,15 @@ pub(super) async fn update(
     Ok(UserChanged { user: after, ended, told })
 }
 
-/// The new role, and the limits that changed; `None` when neither did.
+/// The new role, the limits that changed, and the models; `None` when nothing did.
 fn privileges_told(before: &User, after: &User) -> Option<String> {
-    let role = (after.role != before.role).then(|| after.role.as_str().to_owned());
-    match (role, after.limits.told_since(&before.limits)) {
-        (Some(role), Some(limits)) => Some(format!("{role}, {limits}")),
-        (role, limits) => role.or(limits),
-    }
+    let changes = [
+        (after.role != before.role).then(|| after.role.as_str().to_owned()),
+        after.limits.told_since(&before.limits),
+        model_access::told_since(before.models.as_ref(), after.models.as_ref()),
+    ];
+    let changes: Vec<_> = changes.into_iter().flatten().collect();
+    (!changes.is_empty()).then(|| changes.join(", "))
 }
 
 fn state_told(before: &User, after: &User) -> Option<&'static str> {

@@ -65,7 +65,7 @@ async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
             accounts::create_invited(db, account, invite, *now, audit).await?.into()
         }
         Write::UpdateUser { user, change, now, audit } => {
-            accounts::update(db, *user, *change, *now, audit).await?.into()
+            accounts::update(db, *user, change, *now, audit).await?.into()
         }
         Write::DeleteUser { user, now, audit } => accounts::delete(db, *user, *now, audit).await?.into(),
         Write::SetPassword(set) => accounts::set_password(db, set).await?.into(),
@@ -79,8 +79,8 @@ async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
         }
         Write::Touch(touched) => touch::touch(db, touched).await?.into(),
         Write::CreateApiKey { key, hash, audit } => grants::create_key(db, key, hash, audit).await?.into(),
-        Write::LimitApiKey { key, change, audit } => {
-            grants::limit_key(db, *key, *change, audit).await?.into()
+        Write::ChangeApiKey { key, change, audit } => {
+            grants::change_key(db, *key, change, audit).await?.into()
         }
         Write::RevokeApiKey { owner, key, now, audit } => {
             grants::revoke_key(db, *owner, *key, *now, audit).await?.into()

@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    api_key::{ApiKey, KEYS_PER_USER, KeyChanged, KeyHash},
+    api_key::{ApiKey, KEYS_PER_USER, KeyChange, KeyChanged, KeyHash},
     audit::AuditEntry,
     id::{ApiKeyId, InviteId, UserId},
     invite::{Invite, InviteHash},
-    limits::LimitsChange,
+    model_access,
     signing_key::SigningKey,
 };
 
@@ -31,20 +31,27 @@ pub(super) async fn create_key(
     Ok(record(db, &[audit]).await?)
 }
 
-pub(super) async fn limit_key(
+pub(super) async fn change_key(
     db: &mut Connection,
     key: ApiKeyId,
-    change: LimitsChange,
+    change: &KeyChange,
     audit: &AuditEntry,
 ) -> Result<KeyChanged, Stop> {
     let before = api_keys::hold(db, key).await?.ok_or(Stop::NOT_FOUND)?;
-    let key = ApiKey { limits: change.of(before.limits), ..before };
-    let Some(limits) = key.limits.told_since(&before.limits) else {
+    let limits = change.limits.of(before.limits);
+    let models = change.models.clone().unwrap_or_else(|| before.models.clone());
+    let key = ApiKey { limits, models, ..before.clone() };
+    let changes = [
+        key.limits.told_since(&before.limits),
+        model_access::told_since(before.models.as_ref(), key.models.as_ref()),
+    ];
+    let changes: Vec<_> = changes.into_iter().flatten().collect();
+    if changes.is_empty() {
         return Ok(KeyChanged { key, told: None });
-    };
-    let detail = Some(format!("{}: {limits}", key.id));
+    }
+    let detail = Some(format!("{}: {}", key.id, changes.join(", ")));
     let told = AuditEntry { user: Some(key.user), detail, ..audit.clone() };
-    api_keys::set_limits(db, &key).await?;
+    api_keys::set_terms(db, &key).await?;
     record(db, &[&told]).await?;
     Ok(KeyChanged { key, told: Some(told) })
 }

@@ -15,7 +15,7 @@ use crate::db::{
     DbError,
     store::{
         rows::{micros, nobodys_address, storable},
-        stored::{AccountColumns, UserColumns},
+        stored::{self, AccountColumns, UserColumns},
     },
 };
 
@@ -25,7 +25,7 @@ pub(in crate::db::store) async fn by_email(
 ) -> Result<Option<Account>, DbError> {
     sqlx::query(
         "SELECT id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams, priority,
-                created_at FROM users
+                models, created_at FROM users
          WHERE email = ? AND deleted_at IS NULL",
     )
     .bind(email.as_str())
@@ -40,8 +40,8 @@ pub(in crate::db::store) async fn user(
     user: UserId,
 ) -> Result<Option<User>, DbError> {
     sqlx::query(
-        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, created_at
-         FROM users WHERE id = ? AND deleted_at IS NULL",
+        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, models,
+                created_at FROM users WHERE id = ? AND deleted_at IS NULL",
     )
     .bind(user.as_uuid())
     .fetch_optional(db)
@@ -57,8 +57,8 @@ pub(in crate::db::store) async fn search(
     limit: u32,
 ) -> Result<Vec<User>, DbError> {
     sqlx::query(
-        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, created_at
-         FROM users WHERE deleted_at IS NULL AND id < ?1 AND (?2 IS NULL OR instr(email, ?2) > 0)
+        "SELECT id, email, role, disabled, requests_per_minute, tokens_per_minute, streams, priority, models,
+                created_at FROM users WHERE deleted_at IS NULL AND id < ?1 AND (?2 IS NULL OR instr(email, ?2) > 0)
          ORDER BY id DESC LIMIT ?3",
     )
     .bind(before.map_or(Uuid::max(), UserId::as_uuid))
@@ -75,7 +75,7 @@ pub(in crate::db::store) async fn search(
 pub(super) async fn hold(db: &mut SqliteConnection, user: UserId) -> Result<Option<Account>, DbError> {
     sqlx::query(
         "SELECT id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams, priority,
-                created_at FROM users
+                models, created_at FROM users
          WHERE id = ? AND deleted_at IS NULL",
     )
     .bind(user.as_uuid())
@@ -90,8 +90,8 @@ pub(super) async fn insert(db: &mut SqliteConnection, account: &Account) -> Resu
     let Account { user, password_hash } = account;
     let inserted = sqlx::query(
         "INSERT INTO users (id, email, password_hash, role, disabled, requests_per_minute, tokens_per_minute, streams,
-                            priority, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (email) DO NOTHING",
+                            priority, models, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (email) DO NOTHING",
     )
     .bind(user.id.as_uuid())
     .bind(user.email.as_str())
@@ -102,6 +102,7 @@ pub(super) async fn insert(db: &mut SqliteConnection, account: &Account) -> Resu
     .bind(user.limits.tokens_per_minute)
     .bind(user.limits.streams)
     .bind(user.limits.priority.map(Priority::as_str))
+    .bind(stored::patterns(user.models.as_ref()))
     .bind(micros(user.created_at))
     .execute(db)
     .await?;
@@ -111,7 +112,7 @@ pub(super) async fn insert(db: &mut SqliteConnection, account: &Account) -> Resu
 pub(super) async fn set_state(db: &mut SqliteConnection, user: &User) -> Result<(), DbError> {
     sqlx::query(
         "UPDATE users SET role = ?, disabled = ?, requests_per_minute = ?, tokens_per_minute = ?, streams = ?,
-                          priority = ?
+                          priority = ?, models = ?
          WHERE id = ?",
     )
     .bind(user.role.as_str())
@@ -120,6 +121,7 @@ pub(super) async fn set_state(db: &mut SqliteConnection, user: &User) -> Result<
     .bind(user.limits.tokens_per_minute)
     .bind(user.limits.streams)
     .bind(user.limits.priority.map(Priority::as_str))
+    .bind(stored::patterns(user.models.as_ref()))
     .bind(user.id.as_uuid())
     .execute(db)
     .await?;
@@ -161,6 +163,7 @@ fn user_columns(row: &SqliteRow) -> Result<UserColumns, DbError> {
         tokens_per_minute: row.try_get("tokens_per_minute")?,
         streams: row.try_get("streams")?,
         priority: row.try_get("priority")?,
+        models: row.try_get("models")?,
         created_at: time(row, "created_at")?,
     })
 }
@@ -176,6 +179,7 @@ fn account_columns(row: &SqliteRow) -> Result<AccountColumns, DbError> {
         tokens_per_minute: row.try_get("tokens_per_minute")?,
         streams: row.try_get("streams")?,
         priority: row.try_get("priority")?,
+        models: row.try_get("models")?,
         created_at: time(row, "created_at")?,
     })
 }

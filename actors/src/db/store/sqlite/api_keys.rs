@@ -26,7 +26,7 @@ pub(in crate::db::store) async fn by_hash(
     sqlx::query(
         "SELECT k.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
                 u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
-                u.created_at AS user_created_at
+                u.models AS user_models, u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.hash = ?",
     )
     .bind(hash.as_slice())
@@ -45,7 +45,7 @@ pub(in crate::db::store) async fn list(
     sqlx::query(
         "SELECT k.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
                 u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
-                u.created_at AS user_created_at
+                u.models AS user_models, u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id
          WHERE k.user_id = ? AND k.id < ? AND k.revoked_at IS NULL ORDER BY k.id DESC LIMIT ?",
     )
@@ -79,8 +79,8 @@ pub(super) async fn count(
 pub(super) async fn insert(db: &mut SqliteConnection, key: &ApiKey, hash: &KeyHash) -> Result<(), DbError> {
     sqlx::query(
         "INSERT INTO api_keys (id, user_id, name, prefix, hash, scopes, requests_per_minute, tokens_per_minute, streams,
-                               priority, created_at, expires_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                               priority, models, created_at, expires_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(key.id.as_uuid())
     .bind(key.user.as_uuid())
@@ -92,6 +92,7 @@ pub(super) async fn insert(db: &mut SqliteConnection, key: &ApiKey, hash: &KeyHa
     .bind(key.limits.tokens_per_minute)
     .bind(key.limits.streams)
     .bind(key.limits.priority.map(Priority::as_str))
+    .bind(stored::patterns(key.models.as_ref()))
     .bind(micros(key.created_at))
     .bind(key.expires_at.map(micros))
     .execute(db)
@@ -104,7 +105,7 @@ pub(super) async fn hold(db: &mut SqliteConnection, key: ApiKeyId) -> Result<Opt
     sqlx::query(
         "SELECT k.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
                 u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
-                u.created_at AS user_created_at
+                u.models AS user_models, u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.id = ? AND k.revoked_at IS NULL",
     )
     .bind(key.as_uuid())
@@ -114,14 +115,16 @@ pub(super) async fn hold(db: &mut SqliteConnection, key: ApiKeyId) -> Result<Opt
     .transpose()
 }
 
-pub(super) async fn set_limits(db: &mut SqliteConnection, key: &ApiKey) -> Result<(), DbError> {
+pub(super) async fn set_terms(db: &mut SqliteConnection, key: &ApiKey) -> Result<(), DbError> {
     sqlx::query(
-        "UPDATE api_keys SET requests_per_minute = ?, tokens_per_minute = ?, streams = ?, priority = ? WHERE id = ?",
+        "UPDATE api_keys SET requests_per_minute = ?, tokens_per_minute = ?, streams = ?, priority = ?, models = ?
+         WHERE id = ?",
     )
     .bind(key.limits.requests_per_minute)
     .bind(key.limits.tokens_per_minute)
     .bind(key.limits.streams)
     .bind(key.limits.priority.map(Priority::as_str))
+    .bind(stored::patterns(key.models.as_ref()))
     .bind(key.id.as_uuid())
     .execute(db)
     .await?;
@@ -162,6 +165,7 @@ pub(super) fn columns(row: &SqliteRow) -> Result<ApiKeyColumns, DbError> {
         tokens_per_minute: row.try_get("tokens_per_minute")?,
         streams: row.try_get("streams")?,
         priority: row.try_get("priority")?,
+        models: row.try_get("models")?,
         created_at: time(row, "created_at")?,
         expires_at: optional_time(row, "expires_at")?,
         used_at: optional_time(row, "used_at")?,
@@ -173,6 +177,7 @@ pub(super) fn columns(row: &SqliteRow) -> Result<ApiKeyColumns, DbError> {
         user_tokens_per_minute: row.try_get("user_tokens_per_minute")?,
         user_streams: row.try_get("user_streams")?,
         user_priority: row.try_get("user_priority")?,
+        user_models: row.try_get("user_models")?,
         user_created_at: time(row, "user_created_at")?,
     })
 }

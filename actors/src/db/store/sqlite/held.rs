@@ -26,7 +26,7 @@ pub(in crate::db::store) async fn sessions(
     sqlx::query(
         "SELECT s.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
                 u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
-                u.created_at AS user_created_at
+                u.models AS user_models, u.created_at AS user_created_at
          FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.user_id = ? AND s.id > ? ORDER BY s.id LIMIT ?",
     )
     .bind(user.as_uuid())
@@ -48,7 +48,7 @@ pub(in crate::db::store) async fn keys(
     sqlx::query(
         "SELECT k.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
                 u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
-                u.created_at AS user_created_at
+                u.models AS user_models, u.created_at AS user_created_at
          FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.user_id = ? AND k.id > ? ORDER BY k.id LIMIT ?",
     )
     .bind(user.as_uuid())

@@ -26,7 +26,7 @@ pub(in crate::db::store) async fn with_user(
     sqlx::query(
         "SELECT s.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
                 u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
-                u.created_at AS user_created_at
+                u.models AS user_models, u.created_at AS user_created_at
          FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = ?",
     )
     .bind(session.as_uuid())
@@ -45,7 +45,7 @@ pub(in crate::db::store) async fn list(
     sqlx::query(
         "SELECT s.*, u.email, u.role, u.disabled, u.requests_per_minute AS user_requests_per_minute,
                 u.tokens_per_minute AS user_tokens_per_minute, u.streams AS user_streams, u.priority AS user_priority,
-                u.created_at AS user_created_at
+                u.models AS user_models, u.created_at AS user_created_at
          FROM sessions s JOIN users u ON u.id = s.user_id
          WHERE s.user_id = ? AND s.revoked_at IS NULL AND s.expires_at > ? AND s.rotated_at > ?
          ORDER BY max(s.rotated_at, coalesce(s.used_at, 0)) DESC, s.id DESC LIMIT ?",
@@ -199,6 +199,7 @@ pub(super) fn columns(row: &SqliteRow) -> Result<SessionColumns, DbError> {
         user_tokens_per_minute: row.try_get("user_tokens_per_minute")?,
         user_streams: row.try_get("user_streams")?,
         user_priority: row.try_get("user_priority")?,
+        user_models: row.try_get("user_models")?,
         user_created_at: time(row, "user_created_at")?,
     })
 }

@@ -5,6 +5,7 @@ use domain::{
     account::{Account, User},
     email::EmailAddress,
     limits::{Limits, Priority},
+    model_access::ModelPatterns,
     principal::Role,
     secret::Secret,
     session::Session,
@@ -23,6 +24,7 @@ pub(in crate::db::store) struct UserColumns {
     pub tokens_per_minute: Option<i64>,
     pub streams: Option<i64>,
     pub priority: Option<String>,
+    pub models: Option<String>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -36,6 +38,7 @@ pub(in crate::db::store) struct AccountColumns {
     pub tokens_per_minute: Option<i64>,
     pub streams: Option<i64>,
     pub priority: Option<String>,
+    pub models: Option<String>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -59,6 +62,7 @@ pub(in crate::db::store) struct SessionColumns {
     pub user_tokens_per_minute: Option<i64>,
     pub user_streams: Option<i64>,
     pub user_priority: Option<String>,
+    pub user_models: Option<String>,
     pub user_created_at: DateTime<Utc>,
 }
 
@@ -78,6 +82,7 @@ impl TryFrom<UserColumns> for User {
                 row.streams,
                 row.priority.as_deref(),
             )?,
+            models: models("users", row.models.as_deref())?,
             created_at: row.created_at,
         })
     }
@@ -96,6 +101,7 @@ impl TryFrom<AccountColumns> for Account {
             tokens_per_minute: row.tokens_per_minute,
             streams: row.streams,
             priority: row.priority,
+            models: row.models,
             created_at: row.created_at,
         };
         Ok(Self { user: user.try_into()?, password_hash: Secret::new(row.password_hash) })
@@ -128,6 +134,7 @@ impl TryFrom<SessionColumns> for (Session, User) {
             tokens_per_minute: row.user_tokens_per_minute,
             streams: row.user_streams,
             priority: row.user_priority,
+            models: row.user_models,
             created_at: row.user_created_at,
         };
         Ok((session, user.try_into()?))
@@ -153,4 +160,15 @@ pub(super) fn limits(
         streams: number(streams, "streams")?,
         priority: priority.map(known).transpose()?,
     })
+}
+
+/// The patterns in a row of `table`.
+pub(super) fn models(table: &str, stored: Option<&str>) -> Result<Option<ModelPatterns>, DbError> {
+    let read = |text: &str| ModelPatterns::parse(text).map_err(|_| broken(&format!("{table}.models")));
+    stored.map(read).transpose()
+}
+
+/// How patterns are stored.
+pub(in crate::db::store) fn patterns(models: Option<&ModelPatterns>) -> Option<String> {
+    models.map(ToString::to_string)
 }

@@ -10,7 +10,11 @@ use domain::{
 };
 use uuid::Uuid;
 
-use super::{UserColumns, accounts::limits, broken};
+use super::{
+    UserColumns,
+    accounts::{limits, models},
+    broken,
+};
 use crate::db::DbError;
 
 /// A key next to the user it belongs to.
@@ -24,6 +28,7 @@ pub(in crate::db::store) struct ApiKeyColumns {
     pub tokens_per_minute: Option<i64>,
     pub streams: Option<i64>,
     pub priority: Option<String>,
+    pub models: Option<String>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub used_at: Option<DateTime<Utc>>,
@@ -35,6 +40,7 @@ pub(in crate::db::store) struct ApiKeyColumns {
     pub user_tokens_per_minute: Option<i64>,
     pub user_streams: Option<i64>,
     pub user_priority: Option<String>,
+    pub user_models: Option<String>,
     pub user_created_at: DateTime<Utc>,
 }
 
@@ -76,6 +82,7 @@ impl TryFrom<ApiKeyColumns> for (ApiKey, User) {
                 row.streams,
                 row.priority.as_deref(),
             )?,
+            models: models("api_keys", row.models.as_deref())?,
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: row.used_at,
@@ -90,6 +97,7 @@ impl TryFrom<ApiKeyColumns> for (ApiKey, User) {
             tokens_per_minute: row.user_tokens_per_minute,
             streams: row.user_streams,
             priority: row.user_priority,
+            models: row.user_models,
             created_at: row.user_created_at,
         };
         Ok((key, user.try_into()?))

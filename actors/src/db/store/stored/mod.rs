@@ -10,7 +10,7 @@ mod turns;
 mod usage;
 
 pub(super) use self::{
-    accounts::{AccountColumns, SessionColumns, UserColumns},
+    accounts::{AccountColumns, SessionColumns, UserColumns, patterns},
     grants::{ApiKeyColumns, InviteColumns, SigningKeyColumns, hash},
     messages::MessageColumns,
     trail::AuditColumns,

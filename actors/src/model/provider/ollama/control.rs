@@ -1,4 +1,5 @@
-//! Everything but chat: listing, describing and loading models. Rare, so an ordinary pooled client serves it.
+//! Everything but chat: listing, describing and loading models, and turning texts into vectors. Rare, or slow by itself, so an
+//! ordinary pooled client serves it.
 //!
 //! Each call is bounded in time and in bytes, follows no redirect and uses no proxy from the environment: the operator's
 //! base URL is the only place these go.
@@ -10,6 +11,7 @@ use domain::{
     embedding::{EmbedRequest, Embeddings},
     reply::{Usage, UsageSource},
 };
+use http::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
@@ -17,15 +19,18 @@ use tokio::time::{Instant, sleep};
 use super::{
     MODELS_MAX,
     address::Address,
-    error::{from_status, sanitise},
+    error::{from_embed_status, from_status, sanitise},
     wire::{
         EmbedBody, EmbedPreloadBody, EmbedReply, PreloadBody, Ps, Show, ShowBody, Tag, Tags, UnloadBody,
         Version,
     },
 };
-use crate::model::{
-    Timeouts,
-    provider::{ProviderConfigError, UpstreamError},
+use crate::{
+    model::{
+        Timeouts,
+        provider::{ProviderConfigError, UpstreamError},
+    },
+    trace::tell_upstream,
 };
 
 /// The most bytes of one reply: a thousand models take half a megabyte, a licence and a template a few hundred KB.
@@ -119,7 +124,7 @@ impl Control {
         self.ask::<serde_json::Value>(embed, within).await.map(drop)
     }
 
-    /// Turns texts into vectors.
+    /// Turns texts into vectors, which must not take longer than the first byte of an answer may: all come at once.
     pub(super) async fn embed(
         &self,
         model: &str,
@@ -127,8 +132,14 @@ impl Control {
     ) -> Result<Embeddings, UpstreamError> {
         let EmbedRequest { inputs, dimensions, truncate, .. } = request;
         let body = EmbedBody { model, input: inputs, truncate: *truncate, dimensions: *dimensions };
-        let reply: EmbedReply =
-            self.ask(self.http.post(self.embed.clone()).json(&body), self.timeouts().first_byte).await?;
+        let mut traced = HeaderMap::new();
+        tell_upstream(&mut traced);
+        let asked = self.http.post(self.embed.clone()).headers(traced).json(&body);
+        let (status, reply) = self.reply_to(asked, self.timeouts().first_byte).await?;
+        if status != StatusCode::OK {
+            return Err(from_embed_status(status, &reply));
+        }
+        let reply: EmbedReply = read(&reply)?;
         let usage = reply.prompt_eval_count.and_then(|count| count.as_u64()).map(|count| Usage {
             prompt_tokens: u32::try_from(count).unwrap_or(u32::MAX),
             completion_tokens: 0,
@@ -165,6 +176,19 @@ impl Control {
         request: RequestBuilder,
         within: Duration,
     ) -> Result<T, UpstreamError> {
+        let (status, body) = self.reply_to(request, within).await?;
+        if status != StatusCode::OK {
+            return Err(from_status(status, &body));
+        }
+        read(&body)
+    }
+
+    /// A reply's status and body, whatever they are.
+    async fn reply_to(
+        &self,
+        request: RequestBuilder,
+        within: Duration,
+    ) -> Result<(StatusCode, Vec<u8>), UpstreamError> {
         let lost = |error: reqwest::Error| {
             if error.is_connect() {
                 UpstreamError::Connect(sanitise(&error.without_url().to_string()))
@@ -182,10 +206,11 @@ impl Control {
             }
             body.extend_from_slice(&chunk);
         }
-        if response.status() != StatusCode::OK {
-            return Err(from_status(response.status(), &body));
-        }
-        serde_json::from_slice(&body)
-            .map_err(|error| UpstreamError::Garbage(format!("a reply that is no JSON of ours: {error}")))
+        Ok((response.status(), body))
     }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, UpstreamError> {
+    serde_json::from_slice(body)
+        .map_err(|error| UpstreamError::Garbage(format!("a reply that is no JSON of ours: {error}")))
 }

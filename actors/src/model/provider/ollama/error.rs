@@ -37,6 +37,28 @@ pub(super) fn from_status(status: StatusCode, body: &[u8]) -> UpstreamError {
     }
 }
 
+/// The same for `/api/embed`, where nearly everything is a 400: what a caller can mend is theirs, and the rest is nobody's to hear
+/// and no reason to give the server up, for some texts bring it about every time.
+pub(super) fn from_embed_status(status: StatusCode, body: &[u8]) -> UpstreamError {
+    match from_status(status, body) {
+        UpstreamError::Rejected(text) if !is_for_the_caller(&text) => {
+            UpstreamError::Declined(format!("status 400: {text}"))
+        }
+        // Its runner cannot turn this model's output into vectors, whoever asks.
+        UpstreamError::Failed(_) if status == StatusCode::NOT_IMPLEMENTED => {
+            UpstreamError::Rejected("the model does not support embeddings".to_owned())
+        }
+        error => error,
+    }
+}
+
+/// Whether a refusal to embed speaks of the request.
+fn is_for_the_caller(text: &str) -> bool {
+    ["context length", "context size", "too large", "input type", "dimensions", "does not support"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
 /// The words of an `error` value: a string, a string that is itself an error document (unwrapped once), or an object with a
 /// `message`. Anything else is no error.
 pub(super) fn text_of(error: &Value) -> Option<String> {
@@ -102,6 +124,38 @@ mod tests {
         }
         for status in [500, 502, 504] {
             assert_eq!(read(status, error), UpstreamError::Failed(format!("status {status}: words")));
+        }
+    }
+
+    #[test]
+    fn a_refusal_to_embed_is_told_to_the_caller_only_if_they_can_mend_it() {
+        let read = |status, text: &str| {
+            let body = serde_json::json!({ "error": text }).to_string();
+            from_embed_status(StatusCode::from_u16(status).unwrap(), body.as_bytes())
+        };
+        for text in [
+            "the input length exceeds the context length",
+            "input after truncation exceeds maximum context length",
+            "invalid input type",
+            "\"m\" does not support embeddings",
+        ] {
+            assert_eq!(read(400, text), UpstreamError::Rejected(text.to_owned()));
+        }
+        for (text, told) in [
+            (
+                "do embedding request: Post \"http://127.0.0.1:1/v1\": EOF",
+                "do embedding request: Post […] EOF",
+            ),
+            ("embedding contains NaN or Inf values", "embedding contains NaN or Inf values"),
+        ] {
+            assert_eq!(read(400, text), UpstreamError::Declined(format!("status 400: {told}")));
+        }
+        let unable = "the model does not support embeddings".to_owned();
+        assert_eq!(read(501, "This server does not support embeddings."), UpstreamError::Rejected(unable));
+        assert_eq!(read(500, "oom"), UpstreamError::Failed("status 500: oom".to_owned()));
+        assert_eq!(read(503, "busy"), UpstreamError::Busy);
+        for text in ["model 'm' not found", "model \"m\" not found, try pulling it first"] {
+            assert_eq!(read(404, text), UpstreamError::NoSuchModel);
         }
     }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use domain::{
-    chat::{ChatMessage, Role},
+    chat::{ChatMessage, Completion, Role},
     model_name::ModelName,
-    reply::{Delta, FinishReason},
+    reply::{Delta, FinishReason, TokenLogprob, UsageSource},
 };
 use support::{
     fake_ollama::{
-        Config, Control, FakeOllama, Framing, Garbage, LastLine, Listing, Model, Scenario, ToolCalls,
+        Config, Control, FakeOllama, Framing, Garbage, LastLine, Listing, Model, Scenario, Tokens, ToolCalls,
     },
     fault_proxy::FaultProxy,
 };
@@ -55,6 +55,7 @@ struct Answered {
     content: String,
     thinking: String,
     calls: usize,
+    logprobs: Vec<TokenLogprob>,
     pieces: u32,
     end: Result<Finish, UpstreamError>,
 }
@@ -64,6 +65,7 @@ async fn read_all(stream: &mut Box<dyn AnswerStream>) -> Answered {
         content: String::new(),
         thinking: String::new(),
         calls: 0,
+        logprobs: Vec::new(),
         pieces: 0,
         end: Err(UpstreamError::Incomplete),
     };
@@ -76,7 +78,7 @@ async fn read_all(stream: &mut Box<dyn AnswerStream>) -> Answered {
                 Delta::Content(text) => answered.content += &text,
                 Delta::Thinking(text) => answered.thinking += &text,
                 Delta::ToolCall(_) => answered.calls += 1,
-                Delta::Logprobs(_) => {}
+                Delta::Logprobs(tokens) => answered.logprobs.extend(tokens),
             }
         }
         match (read, batch.finish) {
@@ -89,12 +91,27 @@ async fn read_all(stream: &mut Box<dyn AnswerStream>) -> Answered {
 }
 
 async fn ask(provider: &OllamaProvider) -> Answered {
-    match provider.chat(MODEL, &request()).await {
+    ask_for(provider, &request()).await
+}
+
+async fn ask_for(provider: &OllamaProvider, request: &ChatRequest) -> Answered {
+    match provider.chat(MODEL, request).await {
         Ok(mut stream) => read_all(&mut stream).await,
-        Err(error) => {
-            Answered { content: String::new(), thinking: String::new(), calls: 0, pieces: 0, end: Err(error) }
-        }
+        Err(error) => Answered {
+            content: String::new(),
+            thinking: String::new(),
+            calls: 0,
+            logprobs: Vec::new(),
+            pieces: 0,
+            end: Err(error),
+        },
     }
+}
+
+/// The body of the last request to this path.
+fn last_body(control: &Control, path: &str) -> serde_json::Value {
+    let sent = control.requests().into_iter().rfind(|request| request.path == path).unwrap();
+    serde_json::from_slice(&sent.body).unwrap()
 }
 
 async fn chats(control: &Control, expected: u64) {
@@ -126,6 +143,142 @@ async fn nothing_of_the_caller_but_the_typed_request_is_sent() {
     let keys: Vec<_> = body.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["model", "messages", "stream"]);
     assert_eq!(body["stream"], true);
+}
+
+#[tokio::test]
+async fn a_text_is_continued_by_generate_with_what_follows_it_and_as_it_stands() {
+    let coder = Model::new(MODEL).tokens(5).capabilities(&["completion", "insert"]);
+    let (fake, provider) = fake(coder).await;
+    let mut request = ChatRequest::new(
+        ModelName::parse(MODEL).unwrap(),
+        vec![ChatMessage::text(Role::User, "fn main() {")],
+    );
+    request.completion = Some(Completion { suffix: Some("}".to_owned()), raw: true });
+    let answered = ask_for(&provider, &request).await;
+    assert_eq!(answered.content, Tokens::new("fn main() {", -1).text(5));
+    let finish = answered.end.unwrap();
+    assert_eq!(
+        (finish.reason, finish.usage.unwrap().completion_tokens, answered.pieces),
+        (FinishReason::Stop, 5, 5)
+    );
+    assert_eq!(
+        last_body(fake.control(), "/api/generate"),
+        serde_json::json!({"model": MODEL, "prompt": "fn main() {", "suffix": "}", "raw": true, "stream": true})
+    );
+    let counters = fake.control().counters();
+    assert_eq!((counters.generate_calls, counters.chat_calls), (1, 0));
+    // On the same connection as chats, and as likely refused.
+    ask(&provider).await.end.unwrap();
+    assert_eq!(fake.control().counters().connections, 1);
+    fake.control().change_model(MODEL, |model| model.capabilities = Some(vec!["completion".to_owned()]));
+    let refused = ask_for(&provider, &request).await.end.unwrap_err();
+    assert!(matches!(&refused, UpstreamError::Rejected(text) if text.contains("insert")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_a_continued_text_thinks_is_told_apart() {
+    let (fake, provider) = with_scenario(Scenario::Thinking).await;
+    let chat = ask(&provider).await;
+    let request = ChatRequest { completion: Some(Completion { suffix: None, raw: false }), ..request() };
+    let generated = ask_for(&provider, &request).await;
+    assert_eq!(fake.control().counters().generate_calls, 1);
+    assert!(!generated.thinking.is_empty());
+    assert_eq!((generated.thinking, generated.content), (chat.thinking, chat.content));
+}
+
+#[tokio::test]
+async fn the_probabilities_of_tokens_are_told_when_they_are_asked_for() {
+    let (fake, provider) = with_scenario(Scenario::Normal).await;
+    assert_eq!(ask(&provider).await.logprobs, []);
+    for (top, is_completion) in [(0, false), (3, false), (2, true)] {
+        let completion = is_completion.then_some(Completion { suffix: None, raw: false });
+        let request = ChatRequest { logprobs: Some(top), completion, ..request() };
+        let answered = ask_for(&provider, &request).await;
+        let told: String = answered.logprobs.iter().map(|token| token.token.as_str()).collect();
+        assert_eq!((answered.logprobs.len(), told), (10, answered.content), "{top}");
+        for token in &answered.logprobs {
+            assert_eq!((token.logprob, token.top_logprobs.len()), (-0.25, usize::from(top)));
+            assert_eq!(token.bytes.as_deref(), Some(token.token.as_bytes()));
+        }
+        let sent = last_body(fake.control(), if is_completion { "/api/generate" } else { "/api/chat" });
+        let asked = if top == 0 { None } else { Some(u64::from(top)) };
+        assert_eq!((&sent["logprobs"], sent["top_logprobs"].as_u64()), (&serde_json::json!(true), asked));
+    }
+}
+
+const EMBEDDER: &str = "embedder:latest";
+
+fn texts(inputs: &[&str]) -> EmbedRequest {
+    EmbedRequest {
+        model: ModelName::parse("client/spelling").unwrap(),
+        inputs: inputs.iter().map(|text| (*text).to_owned()).collect(),
+        dimensions: None,
+        truncate: true,
+    }
+}
+
+#[tokio::test]
+async fn texts_become_vectors_in_their_order_and_are_counted_by_the_server() {
+    let (fake, provider) = fake(Model::embedding(EMBEDDER)).await;
+    let made = provider.embed(EMBEDDER, &texts(&["one", "two words", "one"])).await.unwrap();
+    assert_eq!(made.vectors.len(), 3);
+    assert!(made.vectors[0] == made.vectors[2] && made.vectors[0] != made.vectors[1]);
+    assert!(made.vectors.iter().all(|vector| vector.len() == 8));
+    let usage = made.usage.unwrap();
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.source), (4, 0, UsageSource::Reported));
+    assert_eq!(
+        last_body(fake.control(), "/api/embed"),
+        serde_json::json!({"model": EMBEDDER, "input": ["one", "two words", "one"], "truncate": true})
+    );
+    let short = EmbedRequest { dimensions: Some(3), truncate: false, ..texts(&["one"]) };
+    assert_eq!(provider.embed(EMBEDDER, &short).await.unwrap().vectors[0].len(), 3);
+    let sent = last_body(fake.control(), "/api/embed");
+    assert_eq!((&sent["dimensions"], &sent["truncate"]), (&serde_json::json!(3), &serde_json::json!(false)));
+}
+
+#[tokio::test]
+async fn refusals_to_embed_have_their_meaning() {
+    let mut model = Model::embedding(EMBEDDER);
+    model.details.context_length = Some(2);
+    let (fake, provider) = fake(model).await;
+    let long = EmbedRequest { truncate: false, ..texts(&["one two three"]) };
+    let too_long = "the input length exceeds the context length".to_owned();
+    assert_eq!(provider.embed(EMBEDDER, &long).await, Err(UpstreamError::Rejected(too_long)));
+    let cases = [
+        (Scenario::BusyThenOk { times: 1 }, UpstreamError::Busy),
+        (
+            Scenario::Error { status: 400, message: "do embedding request: EOF" },
+            UpstreamError::Declined("status 400: do embedding request: EOF".to_owned()),
+        ),
+        (
+            Scenario::Error { status: 500, message: "boom" },
+            UpstreamError::Failed("status 500: boom".to_owned()),
+        ),
+    ];
+    for (scenario, expected) in cases {
+        fake.control().set_scenario(EMBEDDER, scenario);
+        assert_eq!(provider.embed(EMBEDDER, &texts(&["a"])).await, Err(expected));
+    }
+    assert_eq!(provider.embed("missing", &texts(&["a"])).await, Err(UpstreamError::NoSuchModel));
+}
+
+#[tokio::test]
+async fn b17_an_embedding_is_bounded_in_time_and_ends_at_the_server_when_nobody_waits_for_it() {
+    let (fake, provider) = fake(Model::embedding(EMBEDDER).scenario(Scenario::StallBeforeHeaders)).await;
+    let short = Duration::from_millis(120);
+    provider.set_timeouts(Timeouts { first_byte: short, ..timeouts() });
+    let made = provider.embed(EMBEDDER, &texts(&["a"])).await;
+    assert_eq!(made, Err(UpstreamError::FirstByteTimeout(short)));
+    provider.set_timeouts(timeouts());
+    let request = texts(&["a"]);
+    let mut waiting = provider.embed(EMBEDDER, &request);
+    tokio::select! {
+        made = &mut waiting => panic!("{made:?}"),
+        asked = fake.control().wait_until(|counters| counters.embed_calls == 2, SOON) => asked.unwrap(),
+    };
+    drop(waiting);
+    let left = fake.control().wait_until(|counters| counters.cancellations == 2, SOON).await.unwrap();
+    assert_eq!(left.in_flight, 0);
 }
 
 #[tokio::test]

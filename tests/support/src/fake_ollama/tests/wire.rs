@@ -192,6 +192,49 @@ async fn embeddings_have_length_one_and_an_empty_input_only_loads() {
 }
 
 #[tokio::test]
+async fn an_embedding_is_refused_when_it_does_not_fit_and_as_its_scenario_says() {
+    let mut model = Model::embedding("e");
+    model.details.context_length = Some(2);
+    let fake = FakeOllama::start(Config::with([model])).await.unwrap();
+    let ask = async |body: Value| {
+        let (head, body) = reply(&fake, "/api/embed", &body).await;
+        (head.lines().next().unwrap().to_owned(), serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    let long = |truncate| json!({ "model": "e", "input": ["a b c"], "truncate": truncate });
+    assert_eq!(ask(long(true)).await.1["embeddings"][0].as_array().unwrap().len(), 8);
+    let (status, body) = ask(long(false)).await;
+    assert_eq!(status, "HTTP/1.1 400 Bad Request");
+    assert_eq!(body, json!({ "error": "the input length exceeds the context length" }));
+    fake.control().set_scenario("e", Scenario::BusyThenOk { times: 1 });
+    assert!(ask(long(true)).await.0.contains("503"));
+    assert!(ask(long(true)).await.0.contains("200"));
+}
+
+#[tokio::test]
+async fn a_text_is_continued_as_generate_knows_it_and_its_tokens_tell_how_probable_they_are() {
+    let coder = Model::new("coder").tokens(2).capabilities(&["completion", "insert"]);
+    let fake = FakeOllama::start(Config::with([Model::new("m"), coder])).await.unwrap();
+    let ask = async |body: Value| {
+        let (_, body) = reply(&fake, "/api/generate", &body).await;
+        let first = body.split(|byte| *byte == b'\n').next().unwrap();
+        serde_json::from_slice::<Value>(first).unwrap()
+    };
+    let refused = ask(json!({ "model": "m", "prompt": "a", "suffix": "b" })).await;
+    assert_eq!(refused["error"], "registry.ollama.ai/library/m:latest does not support insert");
+    let refused = ask(json!({ "model": "m", "prompt": "a", "raw": true, "system": "s" })).await;
+    assert_eq!(refused["error"], "raw mode does not support template, system, or context");
+    let body = json!({ "model": "coder", "prompt": "a", "suffix": "b", "stream": false, "raw": true });
+    let whole = ask(body).await;
+    assert_eq!(
+        (whole["response"].as_str(), whole.get("context")),
+        (Some(&*Tokens::new("a", -1).text(2)), None)
+    );
+    let told = ask(json!({ "model": "m", "prompt": "a", "logprobs": true, "top_logprobs": 2 })).await;
+    assert_eq!(told["logprobs"][0]["token"], told["response"]);
+    assert_eq!(told["logprobs"][0]["top_logprobs"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn tokens_carry_their_send_time_when_asked_to() {
     let fake = FakeOllama::start(Config::with([Model::new("m").tokens(4).stamp_tokens(true)])).await.unwrap();
     let times: Vec<u128> = lines(&fake, "m").await[..4]

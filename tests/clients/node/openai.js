@@ -1,0 +1,53 @@
+// OpenAI's library.
+
+import OpenAI from 'openai';
+import { BREAKS_OFF, EMBEDDER, HI, KEY, LIMITED_KEY, LIMITED_URL, MODEL, PIXEL, SCHEMA, SLOW, TOOL, TOOLS, URL, assert } from './common.js';
+
+const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: KEY, maxRetries: 0 });
+const ask = (fields) => client.chat.completions.create({ model: MODEL, messages: HI, ...fields });
+
+const models = [];
+for await (const model of client.models.list()) models.push(model.id);
+assert(models.includes(MODEL), models);
+
+const reply = await ask({});
+const text = reply.choices[0].message.content;
+assert(text && reply.usage.total_tokens > 0);
+let streamed = '';
+for await (const chunk of await ask({ stream: true })) streamed += chunk.choices[0]?.delta?.content ?? '';
+assert.equal(streamed, text);
+
+const asked = await ask({ model: TOOLS, tools: [TOOL] });
+const call = asked.choices[0].message.tool_calls[0];
+assert.equal(asked.choices[0].finish_reason, 'tool_calls');
+const messages = [...HI, asked.choices[0].message, { role: 'tool', tool_call_id: call.id, content: 'sunny' }];
+assert((await ask({ messages, tools: [TOOL] })).choices[0].message.content);
+
+await ask({
+  messages: [{ role: 'user', content: 'schema' }],
+  response_format: { type: 'json_schema', json_schema: { name: 'city', schema: SCHEMA } },
+});
+const image = { type: 'image_url', image_url: { url: `data:image/png;base64,${PIXEL}` } };
+await ask({ messages: [{ role: 'user', content: [{ type: 'text', text: 'picture' }, image] }] });
+
+const packed = await client.embeddings.create({ model: EMBEDDER, input: ['a', 'b'] });
+const plain = await client.embeddings.create({ model: EMBEDDER, input: ['a', 'b'], encoding_format: 'float' });
+assert.deepEqual(packed.data[1].embedding, plain.data[1].embedding.map(Math.fround));
+
+const stranger = new OpenAI({ baseURL: `${URL}/v1`, apiKey: 'dsk_nothing', maxRetries: 0 });
+await assert.rejects(stranger.models.list(), OpenAI.AuthenticationError);
+await assert.rejects(ask({ model: 'nothing' }), OpenAI.NotFoundError);
+await assert.rejects(async () => {
+  for await (const _ of await ask({ model: BREAKS_OFF, stream: true }));
+}, OpenAI.APIError);
+
+const slow = await ask({ model: SLOW, stream: true });
+for await (const _ of slow) break;
+slow.controller.abort();
+
+const hasty = new OpenAI({ baseURL: `${LIMITED_URL}/v1`, apiKey: LIMITED_KEY, maxRetries: 0 });
+await assert.rejects(async () => {
+  for (let n = 0; n < 9; n++) await hasty.models.list();
+}, OpenAI.RateLimitError);
+const patient = new OpenAI({ baseURL: `${LIMITED_URL}/v1`, apiKey: LIMITED_KEY, maxRetries: 5 });
+for (let n = 0; n < 3; n++) await patient.models.list();
