@@ -22,7 +22,7 @@ use crate::{
         chat, conversations,
         export::{self, Exports},
         health, jwks, ledger, models, ollama,
-        openai::{chat_completions, completions, embeddings},
+        openai::{chat_completions, completions, embeddings, responses},
         openapi, ops, turns, usage,
     },
 };
@@ -68,6 +68,7 @@ pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
         route(POST, "/v1/chat/completions", Scope(Chatting), Turn, chat_completions::create)
             .with_patience(Chat),
         route(POST, "/v1/completions", Scope(Chatting), Turn, completions::create).with_patience(Chat),
+        route(POST, "/v1/responses", Scope(Chatting), Turn, responses::create).with_patience(Chat),
         route(POST, "/v1/embeddings", Scope(Embeddings), Turn, embeddings::create).with_patience(Chat),
         route(GET, "/v1/turns/{id}", Scope(Chatting), Request, turns::read),
         route(DELETE, "/v1/turns/{id}", Scope(Chatting), Request, turns::cancel),

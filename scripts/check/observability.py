@@ -19,7 +19,7 @@ RUNBOOK = ROOT / "docs/runbook.md"
 # Panel types of today's Grafana that are used here; `graph`, `singlestat` and the Angular `table-old` are gone.
 PANELS = {"row", "timeseries", "stat", "table", "state-timeline", "logs"}
 # Sections of the runbook that are about no alert.
-OTHER_SECTIONS = ["Three commands", "First five minutes", "More words in the log"]
+OTHER_SECTIONS = ["Three commands", "First five minutes", "More words in the log", "When the database lets nobody in"]
 # Grafana's grid.
 COLUMNS = 24
 

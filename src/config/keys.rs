@@ -254,7 +254,7 @@ keys! {
             "The Ollama server, or several, comma-separated; not looked at where `UPSTREAMS` is set.",
             reload "Running turns end where they are, those that wait are served by the new server if it has their model.";
         UPSTREAMS Kind::List(Item::Server), "",
-            "Model servers in place of `OLLAMA_BASE_URL`, comma-separated, each `NAME KIND URL [weight=N]`: `gpu1 ollama http://10.0.0.1:11434 weight=2, hosted openai https://llm.example/v1`.",
+            "Model servers in place of `OLLAMA_BASE_URL`, comma-separated, each `NAME KIND URL [weight=N]`: `gpu1 ollama http://10.0.0.1:11434 weight=2, hosted openai https://llm.example/v1`. The kind `openai` is any server of that dialect (vLLM, llama.cpp, LM Studio, hosted ones); its URL is what `/chat/completions` follows.",
             reload "A server that stays keeps its breaker and what it holds; weights count from the next turn on; turns of one that goes end there.";
         UPSTREAM_API_KEYS Kind::Secret, "",
             "Keys for servers of `UPSTREAMS` of the kind openai, comma-separated, each `NAME=KEY`.",

@@ -75,7 +75,10 @@ pub(super) async fn begin_embedding(
 pub(super) fn think_if_able(system: &System, call: &Call, request: &mut ChatRequest) -> Result<(), ApiError> {
     if request.think.is_some() {
         let model = system.models.model(&call.principal()?, &request.model);
-        let is_able = model.is_some_and(|model| model.capabilities.iter().any(|known| known == THINKING));
+        // A server that says nothing of what its models can, as none of OpenAI's dialect does, skips what it cannot.
+        let is_able = model.is_some_and(|model| {
+            model.capabilities.is_empty() || model.capabilities.iter().any(|known| known == THINKING)
+        });
         request.think = request.think.filter(|_| is_able);
     }
     Ok(())

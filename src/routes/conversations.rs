@@ -80,6 +80,11 @@ pub(crate) struct MessageView {
     thinking: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCallBody>,
+    /// Which call, and which function, a `tool` message answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_name: Option<String>,
     /// `streaming`, `complete`, `interrupted`, `cancelled` or `failed`.
     status: &'static str,
     #[schema(value_type = Uuid)]
@@ -104,6 +109,8 @@ impl From<StoredMessage> for MessageView {
             content: stored.message.content,
             thinking: stored.message.thinking,
             tool_calls: stored.message.tool_calls.into_iter().map(ToolCallBody::from).collect(),
+            tool_call_id: stored.message.tool_call_id,
+            tool_name: stored.message.tool_name,
             status: stored.status.as_str(),
             turn_id: stored.turn,
             parent_id: stored.parent,

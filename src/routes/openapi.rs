@@ -22,7 +22,7 @@ use super::{
     chat, conversations,
     export::{account as export_account, conversation as export_conversation},
     health, jwks, ledger, models, ollama,
-    openai::{chat_completions, completions, embeddings},
+    openai::{chat_completions, completions, embeddings, responses},
     turns, usage,
 };
 use crate::{
@@ -38,7 +38,7 @@ use crate::{
         sign_in::sign_up, sign_in::log_in, sign_in::refresh, account::me, leaving::leave, export_account::export, account::change_password, sessions::log_out,
         sessions::list, sessions::end, api_keys::create, api_keys::list, api_keys::revoke, models::list, models::read,
         chat::reply, chat::stream, ollama::catalogue::running, ollama::catalogue::version, ollama::catalogue::tags, ollama::catalogue::loaded, ollama::catalogue::show,
-        ollama::answer::chat, ollama::answer::generate, ollama::embed::embed, ollama::embed::embed_one, chat_completions::create, completions::create, embeddings::create, anthropic::messages, anthropic::count_tokens, turns::read, turns::stream, turns::cancel, ledger::list, usage::of_caller,
+        ollama::answer::chat, ollama::answer::generate, ollama::embed::embed, ollama::embed::embed_one, chat_completions::create, completions::create, embeddings::create, responses::create, anthropic::messages, anthropic::count_tokens, turns::read, turns::stream, turns::cancel, ledger::list, usage::of_caller,
         conversations::create, conversations::list, conversations::read, conversations::change, conversations::delete,
         conversations::messages, export_conversation::export, users::list,
         users::read, users::change, users::delete, users::sessions, users::end_sessions, users::keys,

@@ -21,12 +21,12 @@ use crate::http::{ApiError, Call, Reply, json_reply};
 pub(crate) struct FoundView {
     #[serde(flatten)]
     conversation: ConversationView,
-    /// Where; left out when only the title has the words.
+    /// Where; left out when only the title has the words, or a message that is too new to be found: that takes seconds.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
     hit: Option<MatchView>,
 }
 
-/// The newest message that has all the words.
+/// The newest message that has all the words, of those that are old enough to be found.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MatchView {
     #[schema(value_type = Uuid)]

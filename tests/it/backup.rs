@@ -53,6 +53,7 @@ both_stores! {
         use std::os::unix::fs::PermissionsExt as _;
         let mut app = TestApp::on(store).await;
         let ada = app.sign_up_and_in("ada@example.org").await;
+        let bob = app.sign_up_and_in("bob@example.org").await;
         let told = app.chat(&ada, &prompt(MODEL, "keep this")).send().await.expect_status(200).json();
         app.quiet().await;
         let before = rows(&app.database).await;
@@ -62,7 +63,11 @@ both_stores! {
             assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
         }
         // Later than the backup, and not in it.
-        app.sign_up_and_in("eve@example.org").await;
+        let eve = app.sign_up_and_in("eve@example.org").await;
+        let refresh = |token: &str| {
+            app.post("/v1/auth/refresh", &serde_json::json!({ "refresh_token": token }))
+        };
+        let newer = refresh(&bob.refresh).send().await.expect_status(200).json();
 
         let mut back = on_store_of(&app, "restore.sh");
         back.arg(&backup);
@@ -100,6 +105,17 @@ both_stores! {
         assert_eq!(rows(&restored).await, before, "{TABLES:?}");
 
         app.restart(|_| ()).await;
+        // What the backup does not know lets nobody in, whatever the time it has left.
+        let status = async |token: &str| app.get("/v1/conversations").bearer(token).send().await.status;
+        let newer = |name: &str| newer[name].as_str().unwrap().to_owned();
+        let refresh = async |token: &str| {
+            let body = serde_json::json!({ "refresh_token": token });
+            app.post("/v1/auth/refresh", &body).send().await.status
+        };
+        assert_eq!([status(&ada.access).await, status(&eve.access).await], [200, 401]);
+        assert_eq!([status(&bob.access).await, status(&newer("access_token")).await], [200, 401]);
+        assert_eq!([refresh(&newer("refresh_token")).await, refresh(&eve.refresh).await], [401, 401]);
+        assert_eq!(refresh(&bob.refresh).await, 200, "used before, which the backup does not know either");
         let ada = app.sign_in("ada@example.org", &ada.user).await;
         let kept = app.conversation(&ada, &told["conversation_id"]).await;
         assert_eq!(kept["messages"][0]["content"], prompt(MODEL, "keep this")["messages"][0]["content"]);

@@ -4,12 +4,15 @@ use std::{fs, process::Command};
 
 use support::{
     fake_ollama::{self, FakeOllama, Model},
+    fake_openai::FakeOpenAi,
     process::Scratch,
     redis::Redis,
 };
 use tokio::task::spawn_blocking;
 
-use crate::harness::{Database, MODEL, SECRET, Store, TestApp, both_stores, scripts::Roles};
+use crate::harness::{
+    Database, MODEL, SECRET, Store, TestApp, both_stores, canaries::UPSTREAM_KEY, scripts::Roles,
+};
 
 /// Its status, and what it says on either of its outputs.
 async fn check(scratch: &Scratch, settings: &[(&str, &str)], more: &[&str]) -> (Option<i32>, String) {
@@ -154,4 +157,24 @@ async fn g05_a_model_server_with_known_holes_is_warned_of_before_the_start() {
     assert_eq!(status, Some(0), "{said}");
     assert!(said.contains("answers, version 0.17.0, 1 models"), "{said}");
     assert!(said.contains("warning: it has known security holes, 0.17.1 or newer has not"), "{said}");
+}
+
+#[tokio::test]
+async fn a_server_of_openais_dialect_is_asked_for_its_models_with_its_key() {
+    let scratch = Scratch::new("check", None).unwrap();
+    let config = fake_ollama::Config::with([Model::new(MODEL)]);
+    let hosted = FakeOpenAi::start(config, Some(UPSTREAM_KEY)).await.unwrap();
+    let upstreams = format!("hosted openai {}", hosted.url());
+    let asked = async |keys: &str| {
+        let settings = [("UPSTREAMS", &*upstreams), ("UPSTREAM_API_KEYS", keys)];
+        let (status, said) = check(&scratch, &settings, &["--connect"]).await;
+        assert!(!said.contains("sk-"), "{said}");
+        let line =
+            said.lines().rfind(|line| line.starts_with("OpenAI http://")).unwrap_or_else(|| panic!("{said}"));
+        (status, line.to_owned())
+    };
+    let (status, line) = asked(&format!("hosted={UPSTREAM_KEY}")).await;
+    assert!(status == Some(0) && line.ends_with("answers, 1 models"), "{line}");
+    let (status, line) = asked("hosted=sk-upstream-wrong").await;
+    assert!(status == Some(1) && line.ends_with("status 401: it refuses our key"), "{line}");
 }

@@ -146,4 +146,5 @@ async fn the_chapter_on_conversations_works_as_it_is_written() {
     let script = blocks(&document("docs/conversations.md"), "sh");
     let said = bash(&script, &scratch, gateway.addr);
     assert!(said.contains("\"title\":\"Blue skies\"") && said.ends_with("404\n"), "{said}");
+    assert!(said.contains("event: done") && said.contains("\"object\":\"turn\""), "{said}");
 }

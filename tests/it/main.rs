@@ -64,5 +64,6 @@ mod stream;
 mod streams;
 mod telemetry;
 mod turn;
+mod upstreams;
 mod usage;
 mod watch;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 71] = [
+const ROUTES: [&str; 72] = [
     "delete /v1/admin/api-keys/{id}",
     "delete /v1/admin/invites/{id}",
     "delete /v1/admin/users/{id}",
@@ -79,6 +79,7 @@ const ROUTES: [&str; 71] = [
     "post /v1/embeddings",
     "post /v1/messages",
     "post /v1/messages/count_tokens",
+    "post /v1/responses",
 ];
 
 /// Every `$ref` within a value.

@@ -56,7 +56,7 @@ pub enum AuthError {
 /// What a failure of the store is to a caller of this room. Conflicts are the caller's to tell apart first.
 pub(super) fn store_failed(error: DbError) -> AuthError {
     match error {
-        DbError::Overloaded | DbError::Unavailable(_) | DbError::Timeout => {
+        DbError::Overloaded | DbError::Away(_) | DbError::Unavailable(_) | DbError::Timeout => {
             AuthError::Unavailable(error.to_string())
         }
         DbError::Conflict(_) | DbError::NotFound | DbError::Broken(_) => {

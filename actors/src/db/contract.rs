@@ -130,6 +130,8 @@ over_both! {
         a_turn_that_is_not_stored_leaves_only_its_usage
         a_late_settlement_overrules_the_sweep
         e2_the_sweep_interrupts_what_nobody_renews
+        e2_who_has_just_reached_the_store_takes_nobody_for_dead_by_their_lease
+        a_turn_whose_end_was_given_up_is_let_go_however_often_it_is_renewed
         text_with_a_nul_character_is_stored;
     claims:
         b14_a_key_stands_for_the_turn_that_was_first_asked_for_with_it
@@ -167,7 +169,8 @@ over_both! {
         a_month_of_200_000_turns_is_added_up_in_the_time_of_one_call;
     spill:
         e4_what_a_dead_process_left_on_the_disk_is_stored_once_whether_the_sweep_came_before_or_not
-        an_end_that_the_database_refuses_holds_up_none_of_the_others;
+        an_end_that_the_database_refuses_holds_up_none_of_the_others
+        ends_of_turns_that_the_database_never_knew_are_set_aside_and_not_lost;
     conversations:
         a17_nobody_reads_or_changes_what_is_somebody_elses
         conversations_page_from_the_latest_activity_with_ties_by_id

@@ -4,7 +4,10 @@
 pub enum DbError {
     #[error("the queue of the database is full")]
     Overloaded,
-    /// The database cannot be reached, or a worker died with the job: whether a write happened is unknown.
+    /// There is no connection to the database to be had: nothing was asked of it, and nothing written.
+    #[error("the database is away: {0}")]
+    Away(String),
+    /// The database failed, or a worker died with the job: whether a write happened is unknown.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
     #[error("already exists: {0}")]
@@ -35,7 +38,7 @@ impl DbError {
     pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Overloaded => "overloaded",
-            Self::Unavailable(_) => "unavailable",
+            Self::Away(_) | Self::Unavailable(_) => "unavailable",
             Self::Conflict(_) => "conflict",
             Self::NotFound => "not_found",
             Self::Timeout => "timeout",
@@ -43,8 +46,16 @@ impl DbError {
         }
     }
 
+    /// What a change is told that was not begun because of this.
+    pub(super) fn not_begun(&self) -> Self {
+        match self {
+            Self::Away(cause) | Self::Unavailable(cause) => Self::Away(cause.clone()),
+            other => Self::Away(other.to_string()),
+        }
+    }
+
     /// Whether the database, not the request, is at fault: nothing else will fare better right now.
     pub(super) const fn is_away(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Timeout)
+        matches!(self, Self::Away(_) | Self::Unavailable(_) | Self::Timeout)
     }
 }

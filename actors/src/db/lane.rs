@@ -157,13 +157,17 @@ impl Lane {
     /// them.
     pub(super) async fn away(&self, batch: &mut InHand, error: &DbError) {
         self.writing.failed(error);
-        self.spill.database_is_away();
+        self.spill.database_is_away(error);
         let waiting = self.queue.lock().take_waiting();
-        let (ends, others) =
-            batch.jobs.drain(..).chain(waiting).partition::<VecDeque<_>, _>(Job::is_settlement);
+        let (ends, others) = batch.jobs.drain(..).partition::<VecDeque<_>, _>(Job::is_settlement);
         batch.jobs = ends;
         for job in others {
             self.give_up(job, error);
+        }
+        let (ends, others) = waiting.into_iter().partition::<VecDeque<_>, _>(Job::is_settlement);
+        batch.jobs.extend(ends);
+        for job in others {
+            self.give_up(job, &error.not_begun());
         }
         self.to_disk(batch).await;
         while let Some(mut job) = batch.jobs.pop_front() {
@@ -224,9 +228,10 @@ impl Lane {
     /// Operators must see the settlements, ledger rows and audit entries among what is not written.
     fn count_lost(&self, job: &Job, error: &DbError) {
         match &job.write {
-            // It is still on the disk.
-            Write::Settle(_) if job.is_replayed() && error.is_away() => {}
+            // It is still on the disk; who replays it knows where it goes.
+            Write::Replay(settlement) if !error.is_away() => self.unsettled.give_up(settlement.turn),
             Write::Settle(settlement) => {
+                self.unsettled.give_up(settlement.turn);
                 self.metrics.lost_settlements.inc();
                 tracing::error!(turn = %settlement.turn, %error, "settlement given up");
             }

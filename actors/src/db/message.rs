@@ -20,6 +20,18 @@ use super::{
     indexing::{Worded, WordedTitle},
 };
 
+/// Which running turns nobody runs.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    pub(super) now: DateTime<Utc>,
+    /// Those whose lease ran out before then.
+    pub(super) lapsed: Option<DateTime<Utc>>,
+    /// Those of all but the one instance that can be alive, if no other can.
+    pub(super) sole: Option<InstanceId>,
+    /// Those whose end is known not to come.
+    pub(super) given_up: Vec<TurnId>,
+}
+
 /// One change; carries all it needs, so that it can be tried again alone.
 #[derive(Debug)]
 pub(super) enum Write {
@@ -124,11 +136,7 @@ pub(super) enum Write {
     IndexTitles(Vec<WordedTitle>),
     /// Frees some of what removed messages have left in the index.
     TidyIndex,
-    SweepDead {
-        now: DateTime<Utc>,
-        /// The one instance that can be alive, if no other can.
-        sole: Option<InstanceId>,
-    },
+    SweepDead(Sweep),
     RequestCancel {
         user: UserId,
         turn: TurnId,
@@ -142,6 +150,8 @@ pub(super) enum Write {
     OpenTurn(Box<BeginTurn>),
     Checkpoint(Box<Checkpoint>),
     Settle(Box<Settlement>),
+    /// The end of a turn that was on the disk; refused if the store is not the one that it was for.
+    Replay(Box<Settlement>),
     Note(Box<AuditEntry>),
     /// Changes nothing that anybody sees, to find out whether changes are written.
     Probe,
@@ -152,13 +162,18 @@ impl Write {
     pub(super) const fn is_repeatable(&self) -> bool {
         matches!(
             self,
-            Self::OpenTurn(_) | Self::Checkpoint(_) | Self::Settle(_) | Self::Note(_) | Self::Touch(_)
+            Self::OpenTurn(_)
+                | Self::Checkpoint(_)
+                | Self::Settle(_)
+                | Self::Replay(_)
+                | Self::Note(_)
+                | Self::Touch(_)
         )
     }
 
     pub(super) fn as_settlement(&self) -> Option<&Settlement> {
         match self {
-            Self::Settle(settlement) => Some(settlement),
+            Self::Settle(settlement) | Self::Replay(settlement) => Some(settlement),
             _ => None,
         }
     }
@@ -191,13 +206,13 @@ impl Write {
             Self::IndexMessages(_) => "db.messages.index",
             Self::IndexTitles(_) => "db.conversations.index",
             Self::TidyIndex => "db.messages.tidy_index",
-            Self::SweepDead { .. } => "db.turns.sweep",
+            Self::SweepDead(_) => "db.turns.sweep",
             Self::RequestCancel { .. } => "db.turns.cancel",
             Self::ReleaseClaims { .. } => "db.claims.release",
             Self::BeginTurn(_) => "db.turns.begin",
             Self::OpenTurn(_) => "db.turns.open",
             Self::Checkpoint(_) => "db.turns.checkpoint",
-            Self::Settle(_) => "db.turns.settle",
+            Self::Settle(_) | Self::Replay(_) => "db.turns.settle",
             Self::Note(_) => "db.audit.insert",
             Self::Probe => "db.store.probe",
         }
@@ -223,7 +238,7 @@ impl Write {
                     change.title.as_ref().map_or(0, String::len) + system_prompt.map_or(0, String::len)
                 }
                 Self::Checkpoint(checkpoint) => answer_bytes(&checkpoint.answer),
-                Self::Settle(settlement) => answer_bytes(&settlement.answer),
+                Self::Settle(settlement) | Self::Replay(settlement) => answer_bytes(&settlement.answer),
                 Self::Touch(touched) => (touched.sessions.len() + touched.keys.len()) * TOUCHED_BYTES,
                 Self::IndexMessages(worded) => {
                     worded.iter().flat_map(|one| &one.marks).map(|mark| mark.len() + 3).sum()

@@ -52,11 +52,21 @@ pub(super) struct Kept {
     pub(super) bytes: Gauge,
 }
 
+/// One of them, from when it is first kept until it is written, on the disk or given up; while it is tried again, too.
+pub(super) struct ShownKept(Kept, i64);
+
 impl Kept {
-    /// A lane keeps other settlements, and bytes, than `before`.
-    pub(super) fn changed(&self, before: (usize, usize), now: (usize, usize)) {
-        self.settlements.inc_by(now.0 as i64 - before.0 as i64);
-        self.bytes.inc_by(now.1 as i64 - before.1 as i64);
+    pub(super) fn show(&self, bytes: usize) -> ShownKept {
+        self.settlements.inc();
+        self.bytes.inc_by(bytes as i64);
+        ShownKept(self.clone(), bytes as i64)
+    }
+}
+
+impl Drop for ShownKept {
+    fn drop(&mut self) {
+        self.0.settlements.dec();
+        self.0.bytes.dec_by(self.1);
     }
 }
 
@@ -68,6 +78,10 @@ pub(super) struct Spilled {
     pub(super) bytes: Gauge,
     /// Attempts of the disk to keep, read or remove them that came to nothing.
     pub(super) failures: Counter,
+    /// Those that the database refused, kept for people.
+    pub(super) set_aside: Counter,
+    /// Those that it refused and that were not kept; counted with all others that are given up.
+    pub(super) lost: Counter,
 }
 
 #[derive(Clone)]
@@ -90,6 +104,7 @@ pub(super) struct DbMetrics {
 impl DbMetrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let seconds = || Histogram::new(exponential_buckets(0.000_1, 2.0, 17));
+        let lost_settlements = Counter::default();
         let metrics = Self {
             reads: Ends::register(
                 registry,
@@ -105,8 +120,8 @@ impl DbMetrics {
             transaction_seconds: seconds(),
             transaction_writes: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
             kept: Kept::default(),
-            spilled: Spilled::default(),
-            lost_settlements: Counter::default(),
+            spilled: Spilled { lost: lost_settlements.clone(), ..Spilled::default() },
+            lost_settlements,
             dropped_checkpoints: Counter::default(),
             dropped_opens: Counter::default(),
             dropped_notes: Counter::default(),
@@ -151,6 +166,12 @@ impl DbMetrics {
             "deepersensor_db_spill_failures",
             "Times the disk did not keep ends of turns, or did not give them back whole. Worry at any: it is full, not writable or damaged",
             metrics.spilled.failures.clone(),
+        );
+        registry.register(
+            "deepersensor_db_settlements_set_aside",
+            "Ends of turns from the disk that the database does not have the beginning of, kept in DATA_DIR/spill/*.refused. Worry at any: an \
+             older backup was restored, or this is another database",
+            metrics.spilled.set_aside.clone(),
         );
         registry.register(
             "deepersensor_db_settlements_lost",

@@ -12,7 +12,8 @@
 //! A killed DbWorker loses the read in its hand: that caller gets [`DbError::Unavailable`]. A lane's queue lives
 //! outside its DbWriter: what waits there survives the writer; of what the writer had in hand, openings of ledger
 //! rows, settlements, checkpoints, uses and audit notes run again (they are idempotent) and everything else is answered
-//! [`DbError::Unavailable`], outcome unknown. A database that is away costs each caller at most the acquire timeout.
+//! [`DbError::Unavailable`], outcome unknown. A database that is away, or lets nobody in, costs those who find out the acquire
+//! timeout, and whoever comes after them nothing: [`DbError::Away`] at once, with the cause (see [`store::Door`]).
 
 mod config;
 #[cfg(test)]

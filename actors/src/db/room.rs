@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use ractor::{
-    Actor, ActorProcessingErr, ActorRef,
-    factory::{Factory, FactoryArguments, queues::DefaultQueue, routing::QueuerRouting, worker_builder},
+use ractor::factory::{
+    Factory, FactoryArguments, queues::DefaultQueue, routing::QueuerRouting, worker_builder,
 };
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
     metrics::{self, DbMetrics, Pools},
     replica_watch::ReplicaWatch,
     spill::{ReplayerState, Spill, SpillReplayer},
-    store::{self, Store},
+    store::{self, Keeping, Store, StoreKeeper},
     worker::{DbWorker, ReadMessage, WorkerState},
     writer::{DbWriter, WriterState},
     writing::Writing,
@@ -25,7 +24,6 @@ use crate::{
     system::StartError,
 };
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 /// Where the room stands in the tree.
 pub(super) const PATH: &str = "db_sup";
@@ -125,8 +123,15 @@ fn store_keeper(ctx: &RoomContext, store: &Arc<dyn Store>) -> ChildSpec {
     let name = child_name(&ctx.system, &child_path(PATH, "store"));
     let (store, closing) = (Arc::clone(store), ctx.closing.clone());
     ChildSpec::leaf("store", move |supervisor| {
-        let (name, arguments) = (name.clone(), (Arc::clone(&store), closing.clone()));
-        async move { Ok(spawn_child(&supervisor, name, StoreKeeper, arguments).await?.get_cell()) }
+        let (name, store) = (name.clone(), Arc::clone(&store));
+        let keeping = Keeping::new(Arc::clone(&store), closing.clone());
+        async move {
+            let keeper = spawn_child(&supervisor, name, StoreKeeper, keeping).await?;
+            if let Some(door) = store.door() {
+                door.bell().publish(keeper.clone());
+            }
+            Ok(keeper.get_cell())
+        }
     })
 }
 
@@ -188,33 +193,4 @@ fn readers(ctx: &RoomContext, count: usize, state: WorkerState, reads: &super::R
             Ok(factory.get_cell())
         }
     })
-}
-
-/// Holds the store open for the others: started before them, stopped after them.
-struct StoreKeeper;
-
-impl Actor for StoreKeeper {
-    type Msg = ();
-    type State = (Arc<dyn Store>, CancellationToken);
-    type Arguments = Self::State;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<()>,
-        store: Self::State,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(store)
-    }
-
-    async fn post_stop(
-        &self,
-        _: ActorRef<()>,
-        (store, closing): &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        // A room that is only restarted goes on with the same connections.
-        if closing.is_cancelled() {
-            store.close().await;
-        }
-        Ok(())
-    }
 }

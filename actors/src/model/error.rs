@@ -52,6 +52,10 @@ pub enum ModelError {
     Draining { retry_after: Duration },
     #[error("the model is degraded")]
     Degraded,
+    /// There is no store to begin a turn in: nothing of it was written.
+    #[error("the store is away: {0}")]
+    StoreAway(String),
+    /// Whether anything of it was written is unknown.
     #[error("the model room is unavailable: {0}")]
     Unavailable(String),
     #[error("the service is shutting down")]
@@ -65,6 +69,7 @@ impl From<DbError> for ModelError {
         match error {
             DbError::NotFound => Self::UnknownConversation,
             DbError::Overloaded => Self::NoRoom("the queue of the database is full"),
+            DbError::Away(cause) => Self::StoreAway(cause),
             DbError::Unavailable(_) | DbError::Timeout => Self::Unavailable(error.to_string()),
             DbError::Conflict(_) | DbError::Broken(_) => Self::Internal(error.to_string()),
         }

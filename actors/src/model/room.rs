@@ -88,7 +88,7 @@ pub(super) fn build_over(
         db: db.clone(),
         clock: ctx.clock.clone(),
         tracker: ctx.tracker.clone(),
-        fails: Arc::default(),
+        reach: Arc::default(),
         turns: turns.clone(),
     };
     let prompts = Arc::new(Semaphore::new(config.prompt_budget_bytes >> 10));

@@ -55,7 +55,9 @@ pub(super) fn settle(
         let status = status_of(&end);
         let usage = facts.progress.usage();
         let timings = facts.progress.timings();
-        metrics.ended(facts.priority, status, &timings, usage);
+        if end != End::NotBegun {
+            metrics.ended(facts.priority, status, &timings, usage);
+        }
         if is_paid_for(&end) {
             facts.reserve.settle(usage.total_tokens());
         } else {
@@ -122,7 +124,7 @@ const fn is_paid_for(end: &End) -> bool {
         | End::Cancelled
         | End::Expired
         | End::Failed { code: FailureCode::ReplyTooLarge, .. } => true,
-        End::Failed { .. } | End::Shed { .. } | End::Interrupted(_) => false,
+        End::Failed { .. } | End::Shed { .. } | End::NotBegun | End::Interrupted(_) => false,
     }
 }
 
@@ -133,6 +135,6 @@ fn status_of(end: &End) -> TurnStatus {
             TurnStatus::Interrupted
         }
         End::Failed { .. } | End::Shed { .. } | End::Expired => TurnStatus::Failed,
-        End::Cancelled => TurnStatus::Cancelled,
+        End::Cancelled | End::NotBegun => TurnStatus::Cancelled,
     }
 }

@@ -80,7 +80,7 @@ impl ModelHandle {
     /// # Errors
     ///
     /// See [`ModelError`]; nothing was stored, except that after [`ModelError::Unavailable`] rows may exist, which are then
-    /// settled as cancelled. After [`ModelError::Exists`] there is a turn to attach to.
+    /// settled as cancelled, and counted nowhere. After [`ModelError::Exists`] there is a turn to attach to.
     pub async fn start_turn(
         &self,
         principal: &Principal,
@@ -170,7 +170,7 @@ impl ModelHandle {
         if let Err(error) = self.open(&admitted, &identity, exchange).await {
             // Only where the outcome is unknown may a row exist that wants settling.
             match error {
-                ModelError::Unavailable(_) => writer.end(End::Cancelled),
+                ModelError::Unavailable(_) => writer.end(End::NotBegun),
                 _ => writer.discard(),
             }
             return Err(error);

@@ -55,7 +55,7 @@ pub(super) fn generated(generating: &Span, job: &Job, end: &End) {
         End::Failed { code, .. } | End::Interrupted(code) => generating.fail(code.as_str()),
         End::Shed { .. } => generating.fail(FailureCode::Overloaded.as_str()),
         End::Expired => generating.fail(FailureCode::DeadlineExceeded.as_str()),
-        End::Complete(_) | End::Cancelled => {}
+        End::Complete(_) | End::Cancelled | End::NotBegun => {}
     }
 }
 

@@ -236,8 +236,7 @@ impl Seat {
                 if job.writer.push(batch.deltas.drain(..)).is_err() {
                     return Ok(End::Failed {
                         code: FailureCode::ReplyTooLarge,
-                        message: "the answer outgrew what one answer may hold; the text so far was kept"
-                            .to_owned(),
+                        message: "the answer outgrew what one answer may hold".to_owned(),
                     });
                 }
             }

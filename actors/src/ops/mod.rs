@@ -15,8 +15,8 @@
 //!
 //! The database not answering or not to be written to, a degraded room, shutdown, and an OpsActor that has not looked around for
 //! seconds. Model servers and Redis do not: without the former accounts, histories and the catalogue still work and a turn gets
-//! an honest 503, without the latter each instance counts alone, and every instance would leave the load balancer at once. Their
-//! checks are there to be read.
+//! an honest 503, without the latter each instance counts alone, and every instance would leave the load balancer at once. Nor does
+//! a disk that would take no ends of turns: it is missed only in an outage. Their checks are there to be read.
 //!
 //! # When it breaks
 //!
@@ -58,7 +58,7 @@ use self::{
     message::OpsMessage,
     process::Process,
     published::Published,
-    readiness::{LookAround, ModelCount, Surroundings},
+    readiness::{LookAround, ModelCount, Spill, Surroundings},
 };
 use crate::{
     clock::fresh_id,
@@ -137,6 +137,7 @@ pub(crate) fn build(
     models: ModelHandle,
     limits: RateLimitHandle,
 ) -> (OpsHandle, SupervisorSpec) {
+    let kept = db.clone();
     let ping: Ping = Arc::new(move || {
         let db = db.clone();
         Box::pin(async move { db.ping().await })
@@ -146,6 +147,11 @@ pub(crate) fn build(
         models: ModelCount::of(&models.models()),
         servers: models.servers(),
         counting: limits.counting(),
+        spill: match kept.takes_ends_on_disk() {
+            None => Spill::Off,
+            Some(true) => Spill::Works,
+            Some(false) => Spill::Fails,
+        },
     };
     build_on(ctx, ping, Arc::new(around))
 }

@@ -66,7 +66,7 @@ impl Collector for Published {
                     deepersensor_readiness_check_ok names the reason.";
         let gauge = encoder.encode_descriptor("deepersensor_ready", help, None, MetricType::Gauge)?;
         ConstGauge::new(u64::from(ready)).encode(gauge)?;
-        let help = "Whether the check passed at the last look: 1 or 0. models, model_servers and redis are there to be read and make \
+        let help = "Whether the check passed at the last look: 1 or 0. models, model_servers, redis and spill are there to be read and make \
                     nothing unready.";
         let mut family =
             encoder.encode_descriptor("deepersensor_readiness_check_ok", help, None, MetricType::Gauge)?;

@@ -55,6 +55,16 @@ pub(super) struct Surroundings {
     pub models: ModelCount,
     pub servers: Vec<Server>,
     pub counting: Counting,
+    pub spill: Spill,
+}
+
+/// Whether ends of turns find room on the disk while the database is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spill {
+    /// This process keeps none there.
+    Off,
+    Works,
+    Fails,
 }
 
 /// Reads what other rooms publish; must not wait.
@@ -63,8 +73,9 @@ pub(super) type LookAround = Arc<dyn Fn() -> Surroundings + Send + Sync>;
 const MODELS: &str = "models";
 const MODEL_SERVERS: &str = "model_servers";
 const REDIS: &str = "redis";
+const SPILL: &str = "spill";
 /// The checks that are there to be read only; see the room's header.
-const TO_BE_READ: [&str; 3] = [MODELS, MODEL_SERVERS, REDIS];
+const TO_BE_READ: [&str; 4] = [MODELS, MODEL_SERVERS, REDIS, SPILL];
 
 impl Readiness {
     pub(super) fn of(checks: Vec<Check>) -> Self {
@@ -74,8 +85,8 @@ impl Readiness {
 }
 
 impl Surroundings {
-    pub(super) fn checks(&self) -> [Check; 3] {
-        [models(self.models), model_servers(&self.servers), redis(self.counting)]
+    pub(super) fn checks(&self) -> [Check; 4] {
+        [models(self.models), model_servers(&self.servers), redis(self.counting), spill(self.spill)]
     }
 }
 
@@ -101,6 +112,17 @@ fn redis(counting: Counting) -> Check {
         Counting::Together => "answers: limits are counted with all instances",
     };
     Check { name: REDIS, ok: counting != Counting::AloneForNow, detail: detail.to_owned() }
+}
+
+fn spill(spill: Spill) -> Check {
+    let detail = match spill {
+        Spill::Off => "no ends of turns are kept on the disk",
+        Spill::Works => "ends of turns can be kept on the disk while the database is away",
+        Spill::Fails => {
+            "the disk takes no ends of turns: while the database is away they are in memory alone"
+        }
+    };
+    Check { name: SPILL, ok: spill != Spill::Fails, detail: detail.to_owned() }
 }
 
 /// Whether the OpsActor still looks around; `age` is that of its last look.

@@ -62,6 +62,7 @@ async fn room_in(mood: Mood) -> Room {
             .map(|name| Server { name: name.to_owned(), is_up: true, is_draining: false })
             .into(),
         counting: Counting::Together,
+        spill: Spill::Works,
     }));
     let (scripted, asked) = (Arc::clone(&mood), Arc::clone(&pings));
     let ping: Ping = Arc::new(move || {
@@ -248,7 +249,7 @@ async fn d6_models_that_do_not_answer_are_shown_and_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn d06_model_servers_and_redis_are_named_and_change_nothing() {
+async fn d06_model_servers_redis_and_the_spill_are_named_and_change_nothing() {
     let room = room().await;
     room.until("database", true, SOON).await;
     assert_eq!(room.check("model_servers").detail, "ollama answers, demo answers");
@@ -256,6 +257,7 @@ async fn d06_model_servers_and_redis_are_named_and_change_nothing() {
     room.change(|around| {
         around.servers[0].is_up = false;
         around.counting = Counting::AloneForNow;
+        around.spill = Spill::Fails;
     });
     let servers = room.until("model_servers", false, ONE_LOOK).await;
     assert_eq!(servers.detail, "ollama does not answer, demo answers");
@@ -264,6 +266,7 @@ async fn d06_model_servers_and_redis_are_named_and_change_nothing() {
         (redis.ok, redis.detail.as_str()),
         (false, "does not answer: limits are counted by this instance alone")
     );
+    assert!(!room.check("spill").ok);
     assert!(room.ready());
     room.change(|around| around.counting = Counting::Alone);
     let redis = room.until("redis", true, ONE_LOOK).await;

@@ -32,13 +32,13 @@ pub const fn past_failure(code: FailureCode) -> &'static str {
         FailureCode::InvalidRequest => "the model server refused the request",
         FailureCode::ModelNotFound => "the model was no longer offered",
         FailureCode::Overloaded => "there was no room for the turn",
-        FailureCode::DeadlineExceeded => "the turn's time was over; the text so far was kept",
+        FailureCode::DeadlineExceeded => "the turn's time was over",
         FailureCode::UpstreamError => "the model server failed",
         FailureCode::UpstreamIncomplete => "the model server ended its answer without finishing it",
-        FailureCode::ReplyTooLarge => "the answer outgrew what one answer may hold; the text so far was kept",
-        FailureCode::ServerShuttingDown => "the service was shut down; the text so far was kept",
+        FailureCode::ReplyTooLarge => "the answer outgrew what one answer may hold",
+        FailureCode::ServerShuttingDown => "the service was shut down",
         FailureCode::Cancelled => "the turn was cancelled",
-        FailureCode::Internal => "the turn was interrupted on our side; the text so far was kept",
+        FailureCode::Internal => "the turn was interrupted on our side",
     }
 }
 

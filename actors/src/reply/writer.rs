@@ -32,6 +32,8 @@ pub enum End {
     },
     /// Nobody wants it any more.
     Cancelled,
+    /// The store did not say that it begins, so its caller was refused.
+    NotBegun,
     /// We failed it: `ServerShuttingDown`, or `Internal` when its worker died.
     Interrupted(FailureCode),
     /// It lived as long as a turn may.
@@ -190,18 +192,12 @@ impl End {
             Self::Shed { message, retry_after } => {
                 Outcome::Failed { code: FailureCode::Overloaded, message, retry_after: Some(retry_after) }
             }
-            Self::Cancelled => failed(FailureCode::Cancelled, "the turn was cancelled"),
-            Self::Expired => failed(
-                FailureCode::DeadlineExceeded,
-                "the turn took longer than a turn may; the text so far was kept",
-            ),
-            Self::Interrupted(FailureCode::ServerShuttingDown) => failed(
-                FailureCode::ServerShuttingDown,
-                "the service is shutting down; the text so far was kept",
-            ),
-            Self::Interrupted(code) => {
-                failed(code, "the worker of this turn failed; the text so far was kept")
+            Self::Cancelled | Self::NotBegun => failed(FailureCode::Cancelled, "the turn was cancelled"),
+            Self::Expired => failed(FailureCode::DeadlineExceeded, "the turn took longer than a turn may"),
+            Self::Interrupted(FailureCode::ServerShuttingDown) => {
+                failed(FailureCode::ServerShuttingDown, "the service is shutting down")
             }
+            Self::Interrupted(code) => failed(code, "the worker of this turn failed"),
         }
     }
 }

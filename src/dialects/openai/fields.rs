@@ -1,4 +1,4 @@
-//! Fields that requests for chats and for completions have in common.
+//! Fields that requests for chats, completions and responses have in common.
 
 use actors::model::TurnOptions;
 use domain::chat::{Sampling, limits};
@@ -21,7 +21,8 @@ pub(crate) struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-/// How the answer is to be drawn, as both requests say it.
+/// How the answer is to be drawn, as these requests say it.
+#[derive(Default)]
 pub(super) struct Drawn {
     pub(super) max_tokens: Option<(&'static str, i64)>,
     pub(super) seed: Option<i64>,

@@ -1,4 +1,4 @@
-//! How likely each token was, in the shapes of chats and of completions.
+//! How likely each token was, in the shapes of chats (and responses) and of completions.
 
 use domain::reply::TokenLogprob;
 use serde::Serialize;
@@ -36,13 +36,15 @@ impl<'a> From<&'a TokenLogprob> for Likely<'a> {
     }
 }
 
+impl<'a> From<&'a TokenLogprob> for ChatLogprob<'a> {
+    fn from(token: &'a TokenLogprob) -> Self {
+        Self { chosen: token.into(), top_logprobs: token.top_logprobs.iter().map(Likely::from).collect() }
+    }
+}
+
 impl<'a> ChatLogprobs<'a> {
     pub(super) fn of(tokens: &'a [TokenLogprob]) -> Self {
-        let one = |token: &'a TokenLogprob| ChatLogprob {
-            chosen: token.into(),
-            top_logprobs: token.top_logprobs.iter().map(Likely::from).collect(),
-        };
-        Self { content: tokens.iter().map(one).collect(), refusal: None }
+        Self { content: tokens.iter().map(ChatLogprob::from).collect(), refusal: None }
     }
 }
 

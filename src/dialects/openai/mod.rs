@@ -1,12 +1,13 @@
-//! OpenAI's dialect: `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`.
+//! OpenAI's dialect: `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/embeddings`.
 //!
 //! ```text
 //! body ─▶ chat | completion ─▶ Asked (domain::ChatRequest)     ReplyReader ─▶ frames ─▶ `data: {…}` until `data: [DONE]`
+//! body ─▶ responses ─▶ Asked                                   ReplyReader ─▶ typed events until `response.completed`
 //! body ─▶ embedding ─▶ domain::EmbedRequest                    ReplyReader ─▶ Shape::whole ─▶ one JSON object
 //! ```
 //!
-//! What a request says that no model server understands is ignored, as are fields that we do not know. A stream has no `event:`,
-//! `id:` or `retry:`, which OpenAI's own libraries fail at; its only other lines are comments.
+//! What a request says that no model server understands is ignored, as are fields that we do not know. A stream has no `id:` or
+//! `retry:`, and but for responses no `event:`, which OpenAI's own libraries fail at; its only other lines are comments.
 
 pub(crate) mod chat;
 pub(crate) mod completion;
@@ -15,6 +16,7 @@ mod fields;
 mod frames;
 mod logprobs;
 mod reply;
+pub(crate) mod responses;
 
 use actors::{
     model::{TurnNames, TurnOptions},
@@ -22,6 +24,7 @@ use actors::{
 };
 use domain::{
     chat::ChatRequest,
+    id::TurnId,
     reply::{Answer, FinishReason},
 };
 use serde::Serialize;
@@ -31,12 +34,15 @@ pub(crate) use self::reply::Completed;
 use super::Encode;
 use crate::http::{ApiError, RequestId};
 
-/// What a request asks for.
+/// What a request asks for, and the shape its answer is wanted in.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Asked<S> {
     pub(crate) request: ChatRequest,
     pub(crate) options: TurnOptions,
+    /// The turn after whose answer this one goes on.
+    pub(crate) previous: Option<TurnId>,
     pub(crate) manner: Manner,
+    pub(crate) shape: S,
 }
 
 /// How the answer is to be told.
@@ -54,7 +60,7 @@ pub(crate) trait Shape {
     type Encoder: Encode + 'static;
 
     /// For an answer that is told as it comes.
-    fn encoder(names: TurnNames, request_id: RequestId, with_usage: bool) -> Self::Encoder;
+    fn encoder(self, names: TurnNames, request_id: RequestId, with_usage: bool) -> Self::Encoder;
 
     /// For one that is told when it is whole.
     ///
@@ -62,6 +68,7 @@ pub(crate) trait Shape {
     ///
     /// What the turn failed of.
     fn whole<'a>(
+        &'a self,
         names: &'a TurnNames,
         answer: &'a Answer,
         ending: &'a Ending,

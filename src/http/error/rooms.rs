@@ -87,7 +87,7 @@ impl From<ModelError> for ApiError {
                 Self::full("this model's servers take no new turns now; try again later", retry_after)
             }
             ModelError::Degraded => Self::unavailable().caused_by("the model is degraded"),
-            ModelError::Unavailable(cause) => Self::unavailable().caused_by(cause),
+            ModelError::StoreAway(cause) | ModelError::Unavailable(cause) => Self::unavailable().caused_by(cause),
             ModelError::ShuttingDown => Self::shutting_down(),
             ModelError::Internal(cause) => Self::internal(cause),
         }
@@ -98,7 +98,7 @@ impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Overloaded => Self::overloaded().caused_by("the queue of the database is full"),
-            DbError::Unavailable(cause) => Self::unavailable().caused_by(cause),
+            DbError::Away(cause) | DbError::Unavailable(cause) => Self::unavailable().caused_by(cause),
             DbError::Timeout => Self::unavailable().caused_by("the database did not answer in time"),
             DbError::Conflict(what) => Self::conflict("this already exists").caused_by(what),
             DbError::NotFound => Self::nothing(),

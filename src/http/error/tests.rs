@@ -74,11 +74,12 @@ fn b12_each_code_has_one_status_and_one_shape() {
 
 #[test]
 fn b12_what_really_happened_is_never_shown() {
-    let causes: [ApiError; 6] = [
+    let causes: [ApiError; 7] = [
         AuthError::Unavailable("canary".into()).into(),
         AuthError::Internal("canary".into()).into(),
         ModelError::Unavailable("canary".into()).into(),
         ModelError::Internal("canary".into()).into(),
+        DbError::Away("canary".into()).into(),
         DbError::Unavailable("canary".into()).into(),
         DbError::Broken("canary".into()).into(),
     ];

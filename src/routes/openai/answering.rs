@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use actors::{
+    model::{ModelError, TurnOptions},
     reply::{Ending, Outcome},
     system::System,
 };
+use domain::{id::TurnId, turn::StoredReply};
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -25,10 +27,14 @@ const PROCESSING: HeaderName = HeaderName::from_static("openai-processing-ms");
 pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
     system: &System,
     mut call: Call,
-    read: impl FnOnce(B) -> Result<Asked, ApiError>,
+    read: impl FnOnce(B) -> Result<Asked<S>, ApiError>,
 ) -> Result<Reply, ApiError> {
     let began = Instant::now();
-    let Asked { mut request, mut options, manner } = call.chat(|body: B, _| read(body)).await?;
+    let asked = call.chat(|body: B, _| read(body)).await?;
+    let Asked { mut request, mut options, previous, manner, shape } = asked;
+    if let Some(previous) = previous {
+        follow(system, &call, previous, &mut options).await?;
+    }
     options.deadline = Some(call.deadline);
     think_if_able(system, &call, &mut request)?;
     let mut started = begin(system, &call, request, options).await??;
@@ -37,7 +43,7 @@ pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
     let mut reply = match manner {
         Manner::Whole => {
             let (answer, ending) = started.reader.finished().await;
-            let mut reply = json_reply(StatusCode::OK, &S::whole(&names, &answer, &ending)?);
+            let mut reply = json_reply(StatusCode::OK, &shape.whole(&names, &answer, &ending)?);
             tell_queue(reply.headers_mut(), position, ending.timings.queued);
             reply
         }
@@ -47,7 +53,7 @@ pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
             {
                 return Err(ApiError::turn_failed(code, &message, retry_after));
             }
-            let encoder = S::encoder(names, call.request_id.clone(), with_usage);
+            let encoder = shape.encoder(names, call.request_id.clone(), with_usage);
             let mut reply = turn_stream("text/event-stream", started.reader, encoder, call);
             tell_position(reply.headers_mut(), position);
             reply
@@ -55,6 +61,29 @@ pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
     };
     tell_processing(reply.headers_mut(), began.elapsed());
     Ok(reply)
+}
+
+/// Has the turn go on after the answer of `previous`, whose instructions hold until others are given.
+async fn follow(
+    system: &System,
+    call: &Call,
+    previous: TurnId,
+    options: &mut TurnOptions,
+) -> Result<(), ApiError> {
+    let stored = match system.models.turn(&call.principal()?, previous).await {
+        Ok(turn) => Ok(turn.stored),
+        Err(ModelError::UnknownTurn) => Ok(None),
+        Err(error) => Err(ApiError::from(error)),
+    };
+    if let Ok(Some(StoredReply { conversation, message })) = stored {
+        options.conversation = Some(conversation);
+        options.parent = Some(message.into());
+        return Ok(());
+    }
+    // Only a turn that is to begin pays for its request itself.
+    call.pay_for_request(system).await?;
+    let message = "no such response is stored; to go on from one, ask for it with `store`";
+    Err(stored.err().unwrap_or_else(|| ApiError::not_found(message).at("previous_response_id")))
 }
 
 /// How long it took until there was a reply's head.

@@ -4,3 +4,4 @@ mod answering;
 pub(crate) mod chat_completions;
 pub(crate) mod completions;
 pub(crate) mod embeddings;
+pub(crate) mod responses;

@@ -30,6 +30,29 @@ await ask({
 const image = { type: 'image_url', image_url: { url: `data:image/png;base64,${PIXEL}` } };
 await ask({ messages: [{ role: 'user', content: [{ type: 'text', text: 'picture' }, image] }] });
 
+const respond = (fields) => client.responses.create({ model: MODEL, input: 'hi', ...fields });
+const response = await respond({ store: true });
+assert.equal(response.output_text, text);
+assert((await respond({ previous_response_id: response.id })).output_text);
+let deltas = '';
+let last;
+for await (const event of await respond({ stream: true })) {
+  if (event.type === 'response.output_text.delta') deltas += event.delta;
+  last = event;
+}
+assert.equal(deltas, text);
+assert.equal(last.type, 'response.completed');
+const flat = { type: 'function', name: 'get_weather', description: 'd', parameters: SCHEMA, strict: false };
+const final = await client.responses.stream({ model: TOOLS, input: 'hi', tools: [flat] }).finalResponse();
+const called = final.output.find((item) => item.type === 'function_call');
+assert.equal(called.name, call.function.name);
+const output = { type: 'function_call_output', call_id: called.call_id, output: 'sunny' };
+const went = [...HI, ...final.output, output];
+assert((await respond({ input: went, tools: [flat] })).output_text);
+await assert.rejects(async () => {
+  for await (const _ of await respond({ model: BREAKS_OFF, stream: true }));
+}, OpenAI.APIError);
+
 const packed = await client.embeddings.create({ model: EMBEDDER, input: ['a', 'b'] });
 const plain = await client.embeddings.create({ model: EMBEDDER, input: ['a', 'b'], encoding_format: 'float' });
 assert.deepEqual(packed.data[1].embedding, plain.data[1].embedding.map(Math.fround));

@@ -19,9 +19,9 @@ def get_weather(city: str) -> str:
 
 def chats(model_of):
     model = model_of(MODEL)
-    text = model.invoke("hi").content
+    text = model.invoke("hi").text
     assert text
-    assert "".join(chunk.content for chunk in model.stream("hi")) == text
+    assert "".join(chunk.text for chunk in model.stream("hi")) == text
     asked = model_of(TOOLS).bind_tools([get_weather]).invoke("hi")
     assert asked.tool_calls and isinstance(asked.tool_calls[0]["args"], dict), asked
     picture = [
@@ -34,6 +34,7 @@ def chats(model_of):
 
 
 chats(lambda name: ChatOpenAI(base_url=f"{URL}/v1", api_key=KEY, model=name, max_retries=0))
+chats(lambda name: ChatOpenAI(base_url=f"{URL}/v1", api_key=KEY, model=name, max_retries=0, use_responses_api=True))
 chats(lambda name: ChatOllama(base_url=URL, model=name))
 
 vectors = OpenAIEmbeddings(

@@ -46,6 +46,42 @@ streamed = client.chat.completions.create(model=TOOLS, messages=HI, tools=[tool]
 calls = [call for chunk in streamed if chunk.choices for call in chunk.choices[0].delta.tool_calls or []]
 assert calls[0].function.name == call.function.name and calls[0].function.arguments == call.function.arguments, calls
 
+# Responses: whole, as events, and gone on from.
+response = client.responses.create(model=MODEL, input="hi", instructions="be brief", max_output_tokens=50, store=True)
+assert response.output_text == text and response.status == "completed", response
+assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens > 0, response
+events = list(client.responses.create(model=MODEL, input="hi", stream=True))
+assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == text, events
+assert events[-1].type == "response.completed" and events[-1].response.output_text == text, events[-1]
+assert [event.sequence_number for event in events] == list(range(len(events))), events
+with client.responses.stream(model=MODEL, input=HI) as streaming:
+    assert streaming.get_final_response().output_text == text
+more = client.responses.create(model=MODEL, input="and more", previous_response_id=response.id)
+assert more.output_text and more.previous_response_id == response.id, more
+raises(openai.NotFoundError, lambda: client.responses.create(model=MODEL, input="x", previous_response_id="resp_" + "0" * 32))
+thought = client.responses.create(model=THINKING, input="hi", reasoning={"effort": "high"})
+assert thought.output[0].type == "reasoning" and thought.output[0].summary[0].text, thought
+
+# A round trip of a function.
+flat = {"type": "function", "name": "get_weather", "description": "d", "parameters": SCHEMA, "strict": False}
+asked = client.responses.create(model=TOOLS, input=HI, tools=[flat])
+called = [item for item in asked.output if item.type == "function_call"][0]
+assert called.name == call.function.name and called.call_id and called.arguments, asked
+items = HI + asked.output + [{"type": "function_call_output", "call_id": called.call_id, "output": "sunny"}]
+assert client.responses.create(model=MODEL, input=items, tools=[flat]).output_text
+with client.responses.stream(model=TOOLS, input=HI, tools=[flat]) as streaming:
+    assert [item for item in streaming.get_final_response().output if item.type == "function_call"][0].name == called.name
+client.responses.create(
+    model=MODEL,
+    input="response schema",
+    text={"format": {"type": "json_schema", "name": "city", "schema": SCHEMA}},
+)
+parts = [
+    {"type": "input_text", "text": "response picture"},
+    {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"},
+]
+client.responses.create(model=MODEL, input=[{"role": "user", "content": parts}])
+
 # A schema and a picture; what became of them the fake server is asked afterwards.
 client.chat.completions.create(
     model=MODEL,
@@ -80,6 +116,10 @@ raises(openai.BadRequestError, lambda: client.chat.completions.create(model=MODE
 failing = client.chat.completions.create(model=BREAKS_OFF, messages=HI, stream=True)
 raises(openai.APIError, lambda: list(failing))
 raises(openai.APIStatusError, lambda: client.chat.completions.create(model=BREAKS_OFF, messages=HI))
+broken = []
+told = raises(openai.APIError, lambda: broken.extend(client.responses.create(model=BREAKS_OFF, input="hi", stream=True)))
+assert told.code == "upstream_incomplete", told.body
+raises(openai.APIStatusError, lambda: client.responses.create(model=BREAKS_OFF, input="hi"))
 
 # Leaving in the middle of an answer.
 slow = client.chat.completions.create(model=SLOW, messages=HI, stream=True)

@@ -226,7 +226,7 @@ both_stores! {
                 basic.send().await.expect_error(401, "unauthenticated");
             }
         }
-        assert_eq!(protected, 61, "the routes that ask for a user, as the route table has them");
+        assert_eq!(protected, 62, "the routes that ask for a user, as the route table has them");
         app.finish().await;
     }
 }

@@ -22,9 +22,16 @@ use super::{PASSWORD, SECRET};
 /// Ends the last word of what the tests ask the models, and is nobody's business but the asker's and the model's.
 pub(crate) const PROMPT: &str = "~between-us:the-gull-saw-it-all";
 
+/// The key of a model server that is somebody else's.
+pub(crate) const UPSTREAM_KEY: &str = "sk-upstream-7Qm2xV9";
+
 /// What stands for itself.
-const WORDS: [(&str, &str); 3] =
-    [(PASSWORD, "a password"), (SECRET, "the master secret"), (PROMPT, "a prompt")];
+const WORDS: [(&str, &str); 4] = [
+    (PASSWORD, "a password"),
+    (SECRET, "the master secret"),
+    (PROMPT, "a prompt"),
+    (UPSTREAM_KEY, "a model server's key"),
+];
 
 /// What tokens begin with. What is shown to recognise a token by is shorter than [`TOKEN_CHARS`].
 const TOKENS: [(&str, &str); 3] =

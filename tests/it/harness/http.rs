@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -37,12 +38,14 @@ pub(crate) struct Call {
     request: http::request::Builder,
     body: Bytes,
     socket: Ipv4Addr,
+    patience: Duration,
 }
 
 impl Call {
     pub(crate) fn new(addr: SocketAddr, method: &str, path: &str) -> Self {
         let request = Request::builder().method(method).uri(path).header("host", addr.to_string());
-        Self { addr, request, body: Bytes::new(), socket: Ipv4Addr::UNSPECIFIED }
+        let (body, socket) = (Bytes::new(), Ipv4Addr::UNSPECIFIED);
+        Self { addr, request, body, socket, patience: PATIENCE }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -58,6 +61,12 @@ impl Call {
     /// Connects from this address of the machine itself: what a proxy in between sees, whatever headers say.
     pub(crate) fn over(mut self, socket: Ipv4Addr) -> Self {
         self.socket = socket;
+        self
+    }
+
+    /// Waits so long for the reply's head, where that takes its time.
+    pub(crate) fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -82,7 +91,8 @@ impl Call {
     /// Sends the request and reads the reply's head; dropping the result hangs up.
     pub(crate) async fn open(self) -> Opened {
         let is_somewhere = self.request.headers_ref().is_some_and(|set| set.contains_key(FORWARDED_FOR));
-        let Self { addr, request, body, socket } = if is_somewhere { self } else { self.from(elsewhere()) };
+        let Self { addr, request, body, socket, patience } =
+            if is_somewhere { self } else { self.from(elsewhere()) };
         let request = request.body(Full::new(body)).unwrap();
         let what = format!("{} {}", request.method(), request.uri());
         let opening = async {
@@ -107,7 +117,7 @@ impl Call {
                 _connection: connections,
             }
         };
-        timeout(PATIENCE, opening).await.unwrap_or_else(|_| panic!("no reply to {what} in time"))
+        timeout(patience, opening).await.unwrap_or_else(|_| panic!("no reply to {what} in time"))
     }
 }
 

@@ -144,15 +144,9 @@ async fn b04_a_body_that_is_compressed_or_not_json_is_415() {
 #[tokio::test]
 async fn b11_unknown_paths_are_404_and_wrong_methods_405_with_those_there_are() {
     let app = TestApp::on(Store::Sqlite).await;
-    for path in [
-        "/v1",
-        "/v1/nothing",
-        "/v1/auth/login/",
-        "/V1/auth/me",
-        "/v1/models/%ff",
-        "//v1/models",
-        "/metrics",
-    ] {
+    for path in
+        ["/v1", "/v1/nothing", "/v1/auth/login/", "/V1/auth/me", "/v1/models/%ff", "//v1/models", "/metrics"]
+    {
         app.get(path).send().await.expect_error(404, "not_found");
     }
     for (method, path, allow) in [

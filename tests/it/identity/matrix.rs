@@ -87,6 +87,7 @@ impl Route {
             ("POST", "/v1/completions" | "/api/generate") => {
                 Some(json!({"model": MODEL, "prompt": told("hello")}))
             }
+            ("POST", "/v1/responses") => Some(json!({"model": MODEL, "input": told("hello")})),
             ("POST", "/v1/embeddings" | "/api/embed") => {
                 Some(json!({"model": EMBEDDER, "input": told("hello")}))
             }

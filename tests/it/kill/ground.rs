@@ -120,13 +120,13 @@ impl Ground {
         self.scratch.path().join("gateway.log")
     }
 
-    /// A life that is not killed, in which no lease of the dead is left: by a clock that is ahead, or by waiting them out.
+    /// A life that is not killed, in which no lease of the dead is left: by a clock that is ahead, or by waiting them out. Where others
+    /// may be at work on the store, it takes nobody for dead before it has reached it for a whole lease.
     pub(super) async fn afterlife(&mut self, waits: bool) -> Life {
         let life =
             if waits { self.start(&[]).await } else { self.start(&clock_ahead(PAST_EVERY_LEASE)).await };
         let streaming = "SELECT count(*) FROM turns WHERE status = 'streaming'";
-        let patience = if waits { 3 } else { 1 };
-        for _ in 1..patience {
+        for _ in 0..2 {
             if self.database.number(streaming).await > 0 {
                 tokio::time::sleep(Duration::from_secs(15)).await;
             }

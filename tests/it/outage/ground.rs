@@ -98,8 +98,26 @@ impl Ground {
         Streamed::new(asked.open().await.expect_status(200))
     }
 
+    async fn metrics(&self) -> String {
+        Call::new(self.gateway.ops, "GET", "/metrics").send().await.expect_status(200).text()
+    }
+
+    /// How many turns ended in this way.
+    pub(super) async fn turns(&self, status: &str) -> u64 {
+        let page = self.metrics().await;
+        let of_status = page.lines().filter(|line| {
+            line.starts_with("deepersensor_turns_total{") && line.contains(&format!("status=\"{status}\""))
+        });
+        of_status.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
+    }
+
+    /// How often the log has a line with these words.
+    pub(super) fn told(&self, words: &str) -> usize {
+        self.gateway.said().unwrap().matches(words).count()
+    }
+
     pub(super) async fn gauge(&self, name: &str) -> u64 {
-        let page = Call::new(self.gateway.ops, "GET", "/metrics").send().await.expect_status(200).text();
+        let page = self.metrics().await;
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("there is no metric {name}")).parse().unwrap()
     }

@@ -1,5 +1,5 @@
-//! PostgreSQL stopped, frozen and out of reach while fifty answers are streamed: what their readers, and those who come
-//! meanwhile, notice (E4).
+//! PostgreSQL stopped, frozen, out of reach and refusing to let the service in while fifty answers are streamed: what their
+//! readers, and those who come meanwhile, notice (E4).
 //!
 //! Small in the suite, in a cluster of its own; `scripts/prove outage --count 60` has each outage last a minute, on the release
 //! build.
@@ -28,6 +28,8 @@ const SMALL: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(3);
 /// Between two rounds of requests while the database is away.
 const ASK_EVERY: Duration = Duration::from_millis(200);
+/// Less than anybody waits for a connection: what is known to be away is not waited for.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// The deadline of every request that is no chat, with something for a busy machine.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(12);
 
@@ -50,7 +52,8 @@ async fn refused_meanwhile(ground: &Ground, ada: &Session, key: &str) -> usize {
     replies.len()
 }
 
-/// One outage: broken by `fail`, mended by `heal`, with fifty streams that end before, in and after it.
+/// One outage: broken by `fail`, mended by `heal`, with fifty streams that end before, in and after it. Returns how long those
+/// who came meanwhile waited at least.
 async fn live_through(
     ground: &Ground,
     ada: &Session,
@@ -58,7 +61,7 @@ async fn live_through(
     what: &str,
     fail: impl AsyncFnOnce(),
     heal: impl AsyncFnOnce(),
-) {
+) -> Duration {
     let outage = asked("PROVE_COUNT").map_or(SMALL, Duration::from_secs);
     let longest = (outage + AFTER).as_secs_f64() * TOKENS_PER_S;
     let mut streams = Vec::new();
@@ -72,10 +75,12 @@ async fn live_through(
     let breaking = async {
         fail().await;
         let broken = Instant::now();
-        let mut refused = 0;
+        let (mut refused, mut shortest) = (0, ANSWERED_WITHIN);
         while broken.elapsed() < outage || ground.gauge("deepersensor_db_settlements_spilled").await == 0 {
             assert!(broken.elapsed() < outage + PATIENCE, "nothing goes to the disk");
+            let asked = Instant::now();
             refused += refused_meanwhile(ground, ada, key).await;
+            shortest = shortest.min(asked.elapsed());
             sleep(ASK_EVERY).await;
         }
         let spilled = ground.gauge("deepersensor_db_settlements_spilled").await;
@@ -83,13 +88,13 @@ async fn live_through(
         let healed = Instant::now();
         until("the service to recover", async || ground.log_in(&ada.email).send().await.status == 200).await;
         println!(
-            "{what} for {:?}: {refused} requests refused, {spilled} ends on the disk, logged in {:?} after it",
+            "{what} for {:?}: {refused} requests refused within {shortest:?}, {spilled} ends on the disk, logged in {:?} after it",
             healed - broken,
             healed.elapsed()
         );
-        (broken, healed)
+        (broken, healed, shortest)
     };
-    let (ends, (broken, healed)) = tokio::join!(reading, breaking);
+    let (ends, (broken, healed, shortest)) = tokio::join!(reading, breaking);
 
     for end in &ends {
         assert_eq!(
@@ -111,25 +116,44 @@ async fn live_through(
     let chat = ground.chat(&ada.access, "and again").send().await.expect_status(200);
     assert_eq!(chat.json()["done"], true);
     assert_eq!(ground.gauge("deepersensor_db_settlements_lost_total").await, 0, "{what}");
+    assert_eq!(ground.turns("cancelled").await, 0, "{what}: who was refused has ended nothing");
+    shortest
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e04_a_database_that_is_stopped_frozen_and_cut_under_fifty_streams_costs_none_of_them() {
+async fn e04_a_database_that_is_stopped_frozen_cut_and_closed_under_fifty_streams_costs_none_of_them() {
     let cluster = Cluster::start().await.unwrap();
     cluster.create_database("outages").await.unwrap();
     let proxy = FaultProxy::start(cluster.addr()).await.unwrap();
     let scratch = Scratch::new("outage", None).unwrap();
-    let database = Database::Postgres { name: "outages".into(), url: cluster.url("outages") };
+    // A role of its own, so that the cluster can keep it out.
+    cluster.run("CREATE ROLE served LOGIN SUPERUSER").await.unwrap();
+    let url = cluster.url("outages").replace("postgres://postgres@", "postgres://served@");
+    let database = Database::Postgres { name: "outages".into(), url };
     let ground = Ground::start(&scratch, &database, &proxy).await;
     let ada = ground.sign_up_and_in("ada@example.org").await;
     let key = ground.create_key(&ada).await;
 
     let (fail, heal) = (async || cluster.kill().unwrap(), async || cluster.restart().await.unwrap());
-    live_through(&ground, &ada, &key, "stopped", fail, heal).await;
+    assert!(live_through(&ground, &ada, &key, "stopped", fail, heal).await < AT_ONCE);
     let (fail, heal) = (async || cluster.freeze().unwrap(), async || cluster.unfreeze().unwrap());
     live_through(&ground, &ada, &key, "frozen", fail, heal).await;
     let (fail, heal) = (async || proxy.cut().await, async || proxy.heal().await.unwrap());
-    live_through(&ground, &ada, &key, "cut", fail, heal).await;
+    assert!(live_through(&ground, &ada, &key, "cut", fail, heal).await < AT_ONCE);
+    let fail = async || {
+        cluster.run("ALTER ROLE served NOLOGIN").await.unwrap();
+        let out = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'served'";
+        cluster.run(out).await.unwrap();
+    };
+    let heal = async || cluster.run("ALTER ROLE served LOGIN").await.unwrap();
+    assert!(live_through(&ground, &ada, &key, "closed", fail, heal).await < AT_ONCE);
+    let cause = ground.told("(it does not let the role in");
+    assert!((1..=8).contains(&cause), "{cause} lines, and not one for each room that has noticed");
+    until("the end of each spell to be told", async || {
+        let begun = ground.told("the database does not take ends of turns");
+        begun >= 4 && begun == ground.told("no ends of turns are on the disk any more")
+    })
+    .await;
     ground.stop().await;
 }
 

@@ -46,9 +46,11 @@ async fn b16_every_dialects_stream_comes_as_it_is_made() {
     let messages = json!([{ "role": "user", "content": told("a long story") }]);
     let chat = json!({ "model": MODEL, "stream": true, "max_tokens": 80, "messages": messages });
     let text = json!({ "model": MODEL, "stream": true, "prompt": told("a long story") });
+    let items = json!({ "model": MODEL, "stream": true, "input": told("a long story") });
     for (path, body, content_type, said) in [
         ("/v1/chat/completions", &chat, "text/event-stream", "\"content\":\" "),
         ("/v1/completions", &text, "text/event-stream", "\"text\":\" "),
+        ("/v1/responses", &items, "text/event-stream", "\"delta\":\" "),
         ("/v1/messages", &chat, "text/event-stream", "\"text\":\" "),
         ("/api/chat", &chat, "application/x-ndjson", "\"content\":\" "),
         ("/api/generate", &text, "application/x-ndjson", "\"response\":\" "),

@@ -3,19 +3,29 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use domain::{
+    account::User,
     id::{TurnId, UserId},
     secret::Secret,
     turn::TurnStatus,
 };
 use futures_util::future::join_all;
-use support::{fault_proxy::FaultProxy, postgres::Cluster};
+use support::{
+    fault_proxy::FaultProxy,
+    postgres::{Cluster, Options},
+};
 use tokio::time::{Instant, timeout};
 
-use super::{ground::Ground, samples::*};
-use crate::db::{
-    DbError,
-    message::Write,
-    store::{self, Store},
+use super::{
+    ground::{Ground, Running},
+    samples::*,
+};
+use crate::{
+    clock::fresh_id,
+    db::{
+        DbConfig, DbError,
+        message::Write,
+        store::{self, Store},
+    },
 };
 
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -34,6 +44,16 @@ async fn behind_a_proxy() -> (Ground, Ground, FaultProxy) {
     (direct, Ground { config }, proxy)
 }
 
+/// Waits until the room has found out that the database is back.
+async fn let_in(room: &Running, user: &User) {
+    let back = async {
+        while room.db.user(user.id).await != Ok(Some(user.clone())) {
+            tokio::time::sleep(PATIENCE / 40).await;
+        }
+    };
+    timeout(PATIENCE * 40, back).await.unwrap();
+}
+
 #[tokio::test]
 async fn e4_a_refusing_database_costs_the_acquire_timeout_and_heals_by_itself() {
     let (direct, ground, proxy) = behind_a_proxy().await;
@@ -47,13 +67,17 @@ async fn e4_a_refusing_database_costs_the_acquire_timeout_and_heals_by_itself() 
     let told = settling(&room.db, settlement(&begun, "kept"));
     let (begin_again, read, told) =
         tokio::join!(room.db.begin_turn(begin(user.id)), room.db.user(user.id), told);
-    assert!(matches!(begin_again, Err(DbError::Unavailable(_))), "{begin_again:?}");
-    assert!(matches!(read, Err(DbError::Unavailable(_))), "{read:?}");
+    assert!(begin_again.as_ref().is_err_and(DbError::is_away), "{begin_again:?}");
+    assert!(read.as_ref().is_err_and(DbError::is_away), "{read:?}");
     assert_eq!(told, Ok(Ok(())), "it is on the disk");
     assert!(started.elapsed() < PATIENCE * 2, "{:?}", started.elapsed());
+    let is_named =
+        |said: &Result<_, DbError>| matches!(said, Err(DbError::Away(cause)) if cause.contains("refused"));
+    let named = async { while !is_named(&room.db.user(user.id).await) {} };
+    timeout(PATIENCE * 40, named).await.unwrap();
 
     proxy.heal().await.unwrap();
-    assert_eq!(room.db.user(user.id).await, Ok(Some(user.clone())));
+    let_in(&room, &user).await;
     let replayed = async {
         while room.db.spilled() > 0 {
             tokio::time::sleep(PATIENCE / 40).await
@@ -61,6 +85,93 @@ async fn e4_a_refusing_database_costs_the_acquire_timeout_and_heals_by_itself() 
     };
     timeout(PATIENCE * 40, replayed).await.unwrap();
     assert_eq!(direct.count("SELECT count(*) FROM turns WHERE status = 'complete'").await, 1);
+}
+
+/// What an operator or a mistake keeps the service out with: the code, how, and how it is mended.
+const REFUSALS: [(&str, &str, &str); 6] = [
+    ("28000", "ALTER ROLE app NOLOGIN", "ALTER ROLE app LOGIN"),
+    ("28P01", "ALTER ROLE app PASSWORD 'another'", "ALTER ROLE app PASSWORD 'first'"),
+    ("3D000", "ALTER DATABASE refusing RENAME TO elsewhere", "ALTER DATABASE elsewhere RENAME TO refusing"),
+    ("42501", "REVOKE CONNECT ON DATABASE refusing FROM app", "GRANT CONNECT ON DATABASE refusing TO app"),
+    ("53300", "ALTER ROLE app CONNECTION LIMIT 0", "ALTER ROLE app CONNECTION LIMIT -1"),
+    (
+        "55000",
+        "ALTER DATABASE refusing ALLOW_CONNECTIONS false",
+        "ALTER DATABASE refusing ALLOW_CONNECTIONS true",
+    ),
+];
+
+/// A cluster that asks its one role without power for a password, and a database of that role's.
+async fn guarded() -> Cluster {
+    let cluster = Cluster::start_with(Options { fsync: false, ..Options::default() }).await.unwrap();
+    let statements = [
+        "CREATE ROLE app LOGIN PASSWORD 'first'",
+        "CREATE DATABASE refusing OWNER app",
+        "REVOKE CONNECT ON DATABASE refusing FROM PUBLIC",
+        "GRANT CONNECT ON DATABASE refusing TO app",
+        "DO $$ BEGIN EXECUTE format('COPY (VALUES (''host all app all scram-sha-256''), (''host all all all trust'')) TO %L',
+                                    current_setting('hba_file')); END $$",
+        "SELECT pg_reload_conf()",
+    ];
+    for statement in statements {
+        cluster.run(statement).await.unwrap();
+    }
+    cluster
+}
+
+#[tokio::test]
+async fn e4_a_refused_connection_is_a_database_that_is_away() {
+    let cluster = guarded().await;
+    let mut config =
+        DbConfig::new(std::env::temp_dir().join(format!("deepersensor-{}", fresh_id::<UserId>())));
+    config.database_url = Some(Secret::new(format!("postgres://app:first@{}/refusing", cluster.addr())));
+    let known_within = config.acquire_timeout / 2;
+    let ground = Ground { config };
+    let room = ground.room().await;
+    let user = some_user(&room.db).await;
+    for (code, refuse, mend) in REFUSALS {
+        let begun = begin(user.id);
+        room.db.begin_turn(begun.clone()).await.unwrap();
+        // A database is renamed, and closed, only when nobody is in it.
+        cluster.run("ALTER ROLE app CONNECTION LIMIT 0").await.unwrap();
+        let out = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'app'";
+        cluster.run(out).await.unwrap();
+        cluster.run("ALTER ROLE app CONNECTION LIMIT -1").await.unwrap();
+        cluster.run(refuse).await.unwrap();
+        cluster.run(out).await.unwrap();
+
+        let told = settle(&room.db, settlement(&begun, code)).await;
+        assert_eq!(told, Ok(()), "{code}: it is on the disk");
+        // Once it is known, the cause is told at once.
+        let known = async {
+            loop {
+                let asked = Instant::now();
+                let refused = room.db.begin_turn(begin(user.id)).await;
+                let read = room.db.user(user.id).await;
+                let is_told = |said: &DbError| matches!(said, DbError::Away(cause) if cause.contains(code));
+                if refused.is_err_and(|said| is_told(&said))
+                    && read.is_err_and(|said| is_told(&said))
+                    && asked.elapsed() < known_within
+                {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE * 40, known).await.unwrap_or_else(|_| panic!("{code} is not told at once"));
+
+        cluster.run(mend).await.unwrap();
+        let_in(&room, &user).await;
+        let replayed = async {
+            while room.db.spilled() > 0 {
+                tokio::time::sleep(PATIENCE / 40).await;
+            }
+        };
+        timeout(PATIENCE * 40, replayed).await.unwrap_or_else(|_| panic!("{code} is mended"));
+        let (turn, answer) = room.db.turn(user.id, begun.turn).await.unwrap().unwrap();
+        assert_eq!((turn.status, answer.content.as_str()), (TurnStatus::Complete, code));
+    }
+    assert_eq!(room.db.lost_settlements(), 0);
+    room.stop().await;
 }
 
 #[tokio::test]
@@ -82,8 +193,11 @@ async fn e4_a_link_that_answers_nothing_is_thrown_away() {
     }
     // Connections made while frozen come to life too; new ones are made where the old were thrown away.
     proxy.heal().await.unwrap();
-    let reads = join_all((0..20).map(|_| room.db.user(user.id))).await;
-    assert!(reads.into_iter().all(|read| read == Ok(Some(user.clone()))));
+    let all_come_to_life = async {
+        let is_well = |read: Result<_, _>| read == Ok(Some(user.clone()));
+        while !join_all((0..20).map(|_| room.db.user(user.id))).await.into_iter().all(is_well) {}
+    };
+    timeout(PATIENCE * 40, all_come_to_life).await.unwrap();
     assert_eq!(room.db.begin_turn(begin(user.id)).await, Ok(domain::turn::Begun::New));
 }
 

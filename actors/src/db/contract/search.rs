@@ -82,6 +82,8 @@ pub(super) async fn a_conversation_is_found_by_all_words_of_its_title_or_of_one_
         "the newest"
     );
     assert_eq!(hits[0].conversation.title, "On COLOURS, mostly");
+    // What nobody has taken the words of yet is no hit in place of another.
+    said(&room, begin_in(user, stored(&sky).conversation), "And at dusk?", "It is red.").await;
     let older = found(&room.db, user, "blue sky").await[0].hit.clone().unwrap();
     assert_eq!((older.message, older.snippet.as_str()), (messages_of(&sky)[0].id, "Why is the sky blue?"));
 

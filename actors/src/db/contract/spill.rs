@@ -76,7 +76,60 @@ pub(super) async fn an_end_that_the_database_refuses_holds_up_none_of_the_others
     let room = ground.room().await;
     replayed_to(&ground, 2).await;
     replayed(&room).await;
-    assert_eq!(room.db.lost_settlements(), 1, "nobody has such an account");
+    assert_eq!((set_aside(&room), room.db.lost_settlements()), (1, 0), "nobody has such an account");
+}
+
+fn set_aside(room: &Running) -> u64 {
+    room.db.metrics.spilled.set_aside.get()
+}
+
+/// As after the restore of a backup that was made before these turns.
+pub(super) async fn ends_of_turns_that_the_database_never_knew_are_set_aside_and_not_lost(ground: Ground) {
+    let room = ground.room().await;
+    let user = some_user(&room.db).await;
+    let (known, thrown_away, unknown) = (begin(user.id), begin(user.id), begin(user.id));
+    for begun in [&known, &thrown_away] {
+        room.db.begin_turn(begun.clone()).await.unwrap();
+    }
+    let conversation = stored(&thrown_away).conversation;
+    room.db.delete_conversation(user.id, conversation, noon()).await.unwrap();
+    purge_conversations(&room.db).await;
+    room.stop().await;
+    // Who was told that nothing begins has no text to lose.
+    let refused = settlement(&begin(user.id), "");
+    let ends = [
+        settlement(&known, "in its row"),
+        settlement(&thrown_away, "gone with its conversation"),
+        settlement(&unknown, "in no row"),
+        refused,
+    ];
+    leave(&ground, &ends).await;
+
+    let room = ground.room().await;
+    replayed_to(&ground, 3).await;
+    replayed(&room).await;
+    assert_eq!((set_aside(&room), room.db.lost_settlements()), (1, 0));
+    let kept = "SELECT count(*) FROM messages WHERE content = 'in its row'";
+    assert_eq!(ground.count(kept).await, 1);
+    let spill = ground.config.data_dir.join("spill");
+    let files: Vec<_> = std::fs::read_dir(&spill).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [refused] = &files[..] else { panic!("{files:?}") };
+    assert_eq!(refused.extension().unwrap(), "refused");
+    let bytes = std::fs::read(refused).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("in no row") && text.contains(&unknown.turn.to_string()), "{text}");
+    assert!(!text.contains("in its row") && !text.contains("gone with"), "{text}");
+    room.stop().await;
+
+    // Given to the database that it is of, it is as good as any other.
+    let room = ground.room().await;
+    room.db.begin_turn(unknown.clone()).await.unwrap();
+    room.stop().await;
+    std::fs::rename(refused, refused.with_extension("spill")).unwrap();
+    let room = ground.room().await;
+    replayed_to(&ground, 4).await;
+    let (_, answer) = room.db.turn(user.id, unknown.turn).await.unwrap().unwrap();
+    assert_eq!(answer.content, "in no row");
 }
 
 /// Waits until so many turns are complete.

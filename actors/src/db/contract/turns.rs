@@ -171,3 +171,54 @@ pub(super) async fn text_with_a_nul_character_is_stored(ground: Ground) {
     assert_eq!(messages[1].message.content, "c\u{fffd}d");
     assert_eq!(messages[1].message.tool_calls, [call]);
 }
+
+/// Teaches the database to refuse the end of every turn.
+async fn refuse_ends(ground: &Ground) {
+    let statements: &[&str] = if ground.config.database_url.is_some() {
+        &[
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$",
+            "CREATE TRIGGER refuse BEFORE UPDATE ON turns FOR EACH ROW WHEN (NEW.status = 'complete')
+             EXECUTE FUNCTION refuse()",
+        ]
+    } else {
+        &["CREATE TRIGGER refuse BEFORE UPDATE ON turns WHEN NEW.status = 'complete'
+           BEGIN SELECT RAISE(ABORT, 'refused'); END"]
+    };
+    for statement in statements {
+        ground.execute(statement).await.unwrap();
+    }
+}
+
+pub(super) async fn a_turn_whose_end_was_given_up_is_let_go_however_often_it_is_renewed(ground: Ground) {
+    let room = ground.room().await;
+    let user = some_user(&room.db).await;
+    let (lost, runs) = (begin(user.id), begin(user.id));
+    for begun in [&lost, &runs] {
+        room.db.begin_turn(BeginTurn { owner: lost.owner, ..begun.clone() }).await.unwrap();
+    }
+    refuse_ends(&ground).await;
+    let told = settle(&room.db, settlement(&lost, "refused")).await;
+    assert!(matches!(told, Err(DbError::Broken(_))), "{told:?}");
+    assert_eq!(room.db.lost_settlements(), 1);
+
+    let late = noon() + TimeDelta::days(1);
+    room.db.renew_leases(lost.owner, late).await.unwrap();
+    assert_eq!(room.db.sweep_own_turns(lost.owner, noon()).await, Ok(1));
+    let stands = async |turn| room.db.turn(user.id, turn).await.unwrap().unwrap().0.status;
+    assert_eq!(stands(lost.turn).await, TurnStatus::Interrupted);
+    assert_eq!(stands(runs.turn).await, TurnStatus::Streaming);
+    assert_eq!(room.db.sweep_own_turns(lost.owner, noon()).await, Ok(0), "once");
+}
+
+pub(super) async fn e2_who_has_just_reached_the_store_takes_nobody_for_dead_by_their_lease(
+    mut ground: Ground,
+) {
+    // Others may be on it.
+    ground.config.exclusive = false;
+    let room = ground.room().await;
+    let user = some_user(&room.db).await;
+    room.db.begin_turn(begin(user.id)).await.unwrap();
+    let late = noon() + TimeDelta::days(1);
+    assert_eq!(room.db.sweep_own_turns(fresh_id(), late).await, Ok(0));
+    assert_eq!(room.db.sweep_dead_turns(fresh_id(), late).await, Ok(1));
+}

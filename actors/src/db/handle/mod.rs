@@ -132,7 +132,7 @@ impl DbHandle {
 
     fn refuse_if_degraded(&self) -> Result<(), DbError> {
         if self.tree.is_degraded(PATH) {
-            return Err(DbError::Unavailable("the room crashes too often".into()));
+            return Err(DbError::Away("the room crashes too often".into()));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::db::{
     DbError, DbHandle, OnSettled, SettlePermit,
     lane::{Answer, Job},
-    message::Write,
+    message::{Sweep, Write},
 };
 
 /// How long the disk has at the end for what the database did not take.
@@ -86,6 +86,11 @@ impl DbHandle {
         self.spill.settlements()
     }
 
+    /// Whether the disk takes settlements, as far as is known; `None` if none are kept there.
+    pub(crate) fn takes_ends_on_disk(&self) -> Option<bool> {
+        self.spill.has_disk().then(|| !self.spill.is_failing())
+    }
+
     /// Settlements on their way to the database.
     pub(crate) fn unsettled(&self) -> usize {
         self.unsettled.count()
@@ -102,10 +107,28 @@ impl DbHandle {
     }
 
     /// Marks streaming turns that nobody runs as interrupted, as an `owner` who lives sees them at this time; returns how
-    /// many. A turn whose lease ran out is dead; where no other service can be on the store, so is every other owner's.
+    /// many. A turn whose lease ran out is dead; so is one whose end was given up, and where no other service can be on the
+    /// store, every other owner's.
     pub async fn sweep_dead_turns(&self, owner: InstanceId, now: DateTime<Utc>) -> Result<u64, DbError> {
-        let sole = self.is_exclusive.then_some(owner);
-        self.write(Uuid::nil(), Write::SweepDead { now, sole }).await
+        self.sweep(owner, now, Some(now)).await
+    }
+
+    /// The same by an `owner` who cannot tell yet whose lease ran out because it is dead.
+    pub async fn sweep_own_turns(&self, owner: InstanceId, now: DateTime<Utc>) -> Result<u64, DbError> {
+        self.sweep(owner, now, None).await
+    }
+
+    async fn sweep(
+        &self,
+        owner: InstanceId,
+        now: DateTime<Utc>,
+        lapsed: Option<DateTime<Utc>>,
+    ) -> Result<u64, DbError> {
+        let (sole, given_up) = (self.is_exclusive.then_some(owner), self.unsettled.given_up());
+        let sweep = Sweep { now, lapsed, sole, given_up: given_up.clone() };
+        let swept = self.write(Uuid::nil(), Write::SweepDead(sweep)).await?;
+        self.unsettled.let_go(&given_up);
+        Ok(swept)
     }
 
     /// A turn of this user's with its answer, as far as they are written; the answer is empty where it is not stored, or no

@@ -9,6 +9,7 @@ use crate::{
     db::{
         DbError, OnSettled,
         message::{Write, Written},
+        metrics::{Kept, ShownKept},
     },
     handle::Permit,
     trace::Span,
@@ -31,6 +32,8 @@ pub(in crate::db) struct Job {
     _permit: Permit,
     /// Held by settlements.
     counted: Option<Counted>,
+    /// Held by those that were kept.
+    shown: Option<ShownKept>,
     /// From now until it is answered, in the trace of whoever took the place.
     span: Span,
 }
@@ -39,7 +42,7 @@ impl Job {
     pub(in crate::db) fn new(write: Write, answer: Answer, permit: Permit) -> Self {
         let size_bytes = write.size_bytes();
         let span = permit.carrier().call(write.span_name());
-        Self { write, answer, size_bytes, _permit: permit, counted: None, span }
+        Self { write, answer, size_bytes, _permit: permit, counted: None, shown: None, span }
     }
 
     /// Counts it as unsettled for as long as it lives, if it is a settlement.
@@ -49,18 +52,19 @@ impl Job {
         }
     }
 
+    /// Shows it as kept for as long as it lives.
+    pub(super) fn show_kept(&mut self, kept: &Kept) {
+        let size_bytes = self.size_bytes;
+        self.shown.get_or_insert_with(|| kept.show(size_bytes));
+    }
+
     pub(in crate::db) const fn size_bytes(&self) -> usize {
         self.size_bytes
     }
 
     /// Whether it is the end of a turn that nobody else keeps.
     pub(in crate::db) const fn is_settlement(&self) -> bool {
-        matches!(self.write, Write::Settle(_)) && !self.is_replayed()
-    }
-
-    /// Whether it is on the disk, until whoever replays it hears that it is written.
-    pub(super) const fn is_replayed(&self) -> bool {
-        matches!((&self.write, &self.answer), (Write::Settle(_), Answer::Caller(_)))
+        matches!(self.write, Write::Settle(_))
     }
 
     /// Whether it may wait for company: the ledger's row, opened or settled, of a turn that is not stored.

@@ -100,9 +100,7 @@ impl Queue {
     pub(super) fn next(&mut self, now: Instant, all: bool) -> Next {
         let mut batch = Batch::default();
         if all || self.kept_due <= now {
-            let before = self.kept_size();
             batch.fill(&mut self.kept, &mut self.kept_bytes);
-            self.shown.changed(before, self.kept_size());
         }
         batch.fill(&mut self.urgent, &mut self.waiting_bytes);
         let has_company = !batch.jobs.is_empty() || self.usage.len() >= BATCH_MAX;
@@ -126,26 +124,19 @@ impl Queue {
     }
 
     pub(super) fn take_kept(&mut self) -> VecDeque<Job> {
-        self.shown.changed(self.kept_size(), (0, 0));
         self.kept_bytes = 0;
         std::mem::take(&mut self.kept)
     }
 
-    /// Settlements kept, and their bytes.
-    fn kept_size(&self) -> (usize, usize) {
-        (self.kept.len(), self.kept_bytes)
-    }
-
     /// Keeps a settlement for a later try, or hands it back when its text is more than may be kept.
-    pub(super) fn keep(&mut self, job: Job, now: Instant) -> Option<Job> {
+    pub(super) fn keep(&mut self, mut job: Job, now: Instant) -> Option<Job> {
         self.kept_due = now + RETRY_BACKOFF;
         if self.kept_bytes + job.size_bytes() > self.kept_bytes_max {
             return Some(job);
         }
-        let before = self.kept_size();
+        job.show_kept(&self.shown);
         self.kept_bytes += job.size_bytes();
         self.kept.push_back(job);
-        self.shown.changed(before, self.kept_size());
         None
     }
 

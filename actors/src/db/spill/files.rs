@@ -2,11 +2,7 @@
 //!
 //! Everything here waits for the disk, so it runs on the blocking pool.
 
-use std::{
-    collections::VecDeque,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::VecDeque, io, path::PathBuf};
 
 use domain::turn::Settlement;
 
@@ -22,6 +18,8 @@ const DIRECTORY: &str = "spill";
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// The most text handed to the disk at once by one lane, unless a single settlement has more.
 const FRAMES_BYTES: usize = 8 * 1024 * 1024;
+/// What may lie there that the database refused; beyond it, that is given up.
+pub(super) const REFUSED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 pub(super) struct Files {
     data_dir: PathBuf,
@@ -30,6 +28,8 @@ pub(super) struct Files {
     /// From old to new; only the replayer takes the first away.
     sealed: VecDeque<Segment>,
     bytes: u64,
+    /// What the database refused.
+    refused: Option<Segment>,
 }
 
 /// Records that go to the disk together, or not at all.
@@ -62,15 +62,11 @@ impl Frames {
 
 impl Files {
     pub(super) const fn new(data_dir: PathBuf, bytes_max: u64) -> Self {
-        Self { data_dir, bytes_max, open: None, sealed: VecDeque::new(), bytes: 0 }
+        Self { data_dir, bytes_max, open: None, sealed: VecDeque::new(), bytes: 0, refused: None }
     }
 
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    pub(super) fn data_dir(&self) -> &Path {
-        &self.data_dir
     }
 
     fn dir(&self) -> PathBuf {
@@ -97,7 +93,7 @@ impl Files {
         // Where others may write, they may have put turns of their own.
         data_dir::prepare(&self.data_dir)?;
         data_dir::prepare(&dir)?;
-        Segment::list(&dir)
+        Segment::list(&dir, segment::ENDING)
     }
 
     fn adopt_one(&mut self, path: PathBuf) -> io::Result<usize> {
@@ -139,7 +135,7 @@ impl Files {
             Some(segment) if segment.bytes < SEGMENT_BYTES => segment,
             full => {
                 self.sealed.extend(full);
-                self.create()?
+                self.create(segment::ENDING)?
             }
         };
         let before = segment.bytes;
@@ -154,7 +150,7 @@ impl Files {
         Ok(appended?)
     }
 
-    fn create(&self) -> io::Result<Segment> {
+    fn create(&self, ending: &str) -> io::Result<Segment> {
         let dir = self.dir();
         if !dir.exists() {
             data_dir::prepare(&self.data_dir)?;
@@ -162,7 +158,37 @@ impl Files {
             segment::sync_dir(&self.data_dir)?;
         }
         data_dir::prepare(&dir)?;
-        Segment::create(&dir)
+        Segment::create(&dir, ending)
+    }
+
+    /// Whether the disk takes anything, which only writing tells.
+    pub(super) fn try_out(&self) -> io::Result<()> {
+        let mut trial = self.create(segment::TRIAL)?;
+        let taken = trial.append(&[b"trial"], 0);
+        trial.remove()?;
+        taken
+    }
+
+    /// Keeps what the database refused, for people; returns where.
+    pub(super) fn set_aside(&mut self, refused: &[Settlement]) -> Result<PathBuf, SpillError> {
+        let mut bytes = Vec::new();
+        for settlement in refused {
+            let record = record::write(settlement).unwrap_or_default();
+            frame::put(&record, &mut bytes);
+        }
+        let found = Segment::list(&self.dir(), segment::REFUSED)?;
+        let kept: u64 = found.iter().filter_map(|path| path.metadata().ok()).map(|file| file.len()).sum();
+        if kept + bytes.len() as u64 > REFUSED_BYTES_MAX {
+            return Err(SpillError::Full);
+        }
+        let mut segment = match self.refused.take() {
+            Some(segment) => segment,
+            None => self.create(segment::REFUSED)?,
+        };
+        segment.append(&[&bytes], refused.len())?;
+        let path = segment.path().to_owned();
+        self.refused = Some(segment);
+        Ok(path)
     }
 
     /// What the database does not have of the oldest file, which grows no more; `None` when there is none.

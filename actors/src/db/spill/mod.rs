@@ -18,7 +18,8 @@
 //!
 //! A disk that is full, slow or not writable, or [`SPILL_BYTES_MAX`] reached: settlements are kept in memory, and whoever
 //! waits is told that nothing is stored. A damaged file is replayed as far as it can be read and then set aside as
-//! `*.unread`, for people.
+//! `*.unread`, for people. What the database refuses, because it is an older copy of itself, or another, is set aside as
+//! `*.refused`, within [`files`]' bound.
 
 mod files;
 mod frame;
@@ -51,7 +52,7 @@ pub(super) use self::{
     files::Frames,
     replayer::{ReplayerState, SpillReplayer},
 };
-use super::{lane::RETRY_BACKOFF, metrics::Spilled};
+use super::{DbError, lane::RETRY_BACKOFF, metrics::Spilled};
 use crate::{bell::Bell, handle::Slot};
 
 /// What all files of one process may hold.
@@ -91,6 +92,8 @@ pub(super) struct Spill {
     pending: Mutex<Vec<(Frames, Waiting)>>,
     bell: Bell<Wake>,
     retry: Mutex<Retry>,
+    /// Since when there was something, and what became of it.
+    spell: Mutex<Option<Spell>>,
     /// Whether the last attempt to keep something failed, so that it is told once.
     is_failing: AtomicBool,
     metrics: Spilled,
@@ -101,22 +104,30 @@ pub(super) struct Spill {
 }
 
 /// When the database is asked again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Retry {
     due: Instant,
-    /// Whether it answered lately.
-    is_back: bool,
+    /// Why it did not take the last change.
+    away: Option<DbError>,
+}
+
+/// A time in which ends of turns are on the disk: one line in the log at its beginning, and one at its end.
+struct Spell {
+    since: Instant,
+    turns: usize,
+    set_aside: usize,
 }
 
 impl Spill {
-    /// Keeps its files in `data_dir`, which is not touched before there is something to keep.
+    /// Keeps its files in `data_dir`.
     pub(super) fn new(data_dir: Option<PathBuf>, bytes_max: u64, metrics: Spilled) -> Self {
         Self {
             files: data_dir.map(|data_dir| Mutex::new(Files::new(data_dir, bytes_max))),
             bytes_max,
             pending: Mutex::default(),
             bell: Bell::new(Slot::new(), || Wake),
-            retry: Mutex::new(Retry { due: Instant::now(), is_back: true }),
+            retry: Mutex::new(Retry { due: Instant::now(), away: None }),
+            spell: Mutex::default(),
             is_failing: AtomicBool::new(false),
             metrics,
             given_up: CancellationToken::new(),
@@ -146,9 +157,37 @@ impl Spill {
         let kept = self.commit(frames).await;
         self.tell(&kept, turns);
         if kept.is_ok() {
+            if self.holds_more(turns) {
+                let away = self.retry().away;
+                let cause =
+                    away.map_or_else(|| "the service is stopping".to_owned(), |away| away.to_string());
+                tracing::warn!(cause, "the database does not take ends of turns: they go to the disk");
+            }
             self.bell.ring();
         }
         kept.is_ok()
+    }
+
+    /// More is on the disk; says whether there was nothing before.
+    fn holds_more(&self, turns: usize) -> bool {
+        let mut spell = self.spell.lock();
+        let is_first = spell.is_none();
+        let begun = || Spell { since: Instant::now(), turns: 0, set_aside: 0 };
+        spell.get_or_insert_with(begun).turns += turns;
+        is_first
+    }
+
+    /// Nothing is on the disk any more.
+    fn is_drained(&self) {
+        if let Some(Spell { since, turns, set_aside }) = self.spell.lock().take() {
+            let for_s = since.elapsed().as_secs();
+            tracing::info!(
+                turns,
+                set_aside,
+                for_s,
+                "no ends of turns are on the disk any more: the database has them"
+            );
+        }
     }
 
     async fn commit(self: &Arc<Self>, frames: Frames) -> Result<(), SpillError> {
@@ -186,6 +225,11 @@ impl Spill {
         }
     }
 
+    /// Whether the disk took what it was given last.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
     fn tell(&self, kept: &Result<(), SpillError>, turns: usize) {
         match kept {
             Ok(()) => {
@@ -196,24 +240,24 @@ impl Spill {
             Err(error) => {
                 self.metrics.failures.inc();
                 if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, turns, "the disk takes no ends of turns: they are kept in memory");
+                    tracing::error!(%error, turns, "the disk takes no ends of turns: in an outage they are kept in memory");
                 }
             }
         }
     }
 
     /// The database did not take a change.
-    pub(super) fn database_is_away(&self) {
-        *self.retry.lock() = Retry { due: Instant::now() + RETRY_BACKOFF, is_back: false };
+    pub(super) fn database_is_away(&self, cause: &DbError) {
+        *self.retry.lock() = Retry { due: Instant::now() + RETRY_BACKOFF, away: Some(cause.clone()) };
     }
 
     /// The database took a change: what it missed is due.
     pub(super) fn database_answers(&self) {
         let was_away = {
             let mut retry = self.retry.lock();
-            let was_away = !retry.is_back;
+            let was_away = retry.away.is_some();
             if was_away {
-                *retry = Retry { due: Instant::now(), is_back: true };
+                *retry = Retry { due: Instant::now(), away: None };
             }
             was_away
         };
@@ -223,7 +267,7 @@ impl Spill {
     }
 
     fn retry(&self) -> Retry {
-        *self.retry.lock()
+        self.retry.lock().clone()
     }
 
     /// How many settlements are on the disk.

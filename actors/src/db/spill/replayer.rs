@@ -14,15 +14,12 @@ use futures_util::future::join_all;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::oneshot, task::spawn_blocking, time::Instant};
 
-use super::{Files, Retry, Spill};
-use crate::{
-    data_dir,
-    db::{
-        DbError,
-        lane::{Answer, Job, Lane, lane_of},
-        message::Write,
-        metrics::Spilled,
-    },
+use super::{Files, Retry, Spill, SpillError};
+use crate::db::{
+    DbError,
+    lane::{Answer, Job, Lane, lane_of},
+    message::Write,
+    metrics::Spilled,
 };
 
 /// The most settlements on their way from the disk to the database.
@@ -64,15 +61,18 @@ impl ReplayerState {
         Self { spill, lanes, left: None, adopted: None, alarm: None }
     }
 
-    /// Takes over what other processes left; the first time it also says early what would only show in an outage.
+    /// Takes over what other processes left, and says early what would only show in an outage.
     async fn adopt(&mut self) {
-        let is_start = self.adopted.replace(Instant::now()).is_none();
+        self.adopted = Some(Instant::now());
+        let tried = self.spill.on_disk(|files| files.try_out()).await;
+        self.spill.tell(&tried.unwrap_or(Ok(())).map_err(SpillError::from), 0);
         let Spilled { settlements, failures, .. } = self.spill.metrics.clone();
+        let spill = Arc::clone(&self.spill);
         let work = move |files: &mut Files| {
-            if is_start && let Err(error) = data_dir::would_do(files.data_dir()) {
-                tracing::warn!(error, "ends of turns cannot be kept on the disk while the database is away");
-            }
             let (records, looked) = files.adopt();
+            if records > 0 {
+                spill.holds_more(records);
+            }
             settlements.inc_by(records as i64);
             if let Err(error) = looked {
                 failures.inc();
@@ -108,7 +108,7 @@ impl ReplayerState {
         let (mut placed, mut bytes) = (Vec::new(), 0);
         for settlement in left.iter().take(at_once) {
             let lane = lane_of(&self.lanes, settlement.turn.as_uuid());
-            let write = Write::Settle(Box::new(settlement.clone()));
+            let write = Write::Replay(Box::new(settlement.clone()));
             let Some(permit) = lane.reserve() else { break };
             let (caller, answer) = oneshot::channel();
             let job = Job::new(write, Answer::Caller(caller), permit);
@@ -124,14 +124,20 @@ impl ReplayerState {
             answers = join_all(placed) => answers,
             () = self.spill.leaving.cancelled() => return Step::NotNow,
         };
-        // What the database refuses it will always refuse; the lane has counted it as lost.
-        let is_over = |answer: &Result<Result<_, DbError>, _>| match answer {
-            Ok(Ok(_)) => true,
-            Ok(Err(error)) => !error.is_away(),
-            Err(_) => false,
-        };
-        if records == 0 || !answers.iter().all(is_over) {
+        // What the database refuses it will always refuse.
+        let mut refused = Vec::new();
+        for (settlement, answer) in left.iter().zip(&answers) {
+            match answer {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if !error.is_away() => refused.push(settlement.clone()),
+                Ok(Err(_)) | Err(_) => return Step::NotNow,
+            }
+        }
+        if records == 0 {
             return Step::NotNow;
+        }
+        if !refused.is_empty() {
+            self.spill.set_aside(refused).await;
         }
         left.drain(..records);
         self.spill.replayed(records).await;
@@ -162,6 +168,29 @@ impl Spill {
                 tracing::error!(%error, "ends of turns on the disk cannot be read");
                 self.on_disk(Files::cannot_read_oldest).await;
                 Some(VecDeque::new())
+            }
+        }
+    }
+
+    async fn set_aside(self: &Arc<Self>, refused: Vec<Settlement>) {
+        let turns = refused.len();
+        let kept = self.on_disk(move |files| files.set_aside(&refused)).await;
+        match kept.unwrap_or(Err(SpillError::Died)) {
+            Ok(path) => {
+                self.metrics.set_aside.inc_by(turns as u64);
+                if let Some(spell) = &mut *self.spell.lock() {
+                    spell.set_aside += turns;
+                }
+                let path = path.display().to_string();
+                tracing::error!(
+                    turns,
+                    path,
+                    "the database does not know these turns: their ends are set aside"
+                );
+            }
+            Err(error) => {
+                self.metrics.lost.inc_by(turns as u64);
+                tracing::error!(turns, %error, "ends of turns that the database does not know could not be set aside");
             }
         }
     }
@@ -213,20 +242,24 @@ impl Actor for SpillReplayer {
         if state.adopted.is_none_or(|adopted| adopted.elapsed() >= ADOPT_EVERY) {
             state.adopt().await;
         }
-        let Retry { due, is_back } = state.spill.retry();
+        let Retry { due, away } = state.spill.retry();
         if due > Instant::now() {
             state.wake_at(&me, due);
             return Ok(());
         }
-        match state.step(is_back).await {
+        match state.step(away.is_none()).await {
             // One step per message, so that a stop is seen between two of them.
             Step::Written => state.spill.bell().ring(),
             Step::NotNow if state.spill.leaving.is_cancelled() => {}
             Step::NotNow => {
-                state.spill.database_is_away();
+                let cause = away.unwrap_or(DbError::Overloaded);
+                state.spill.database_is_away(&cause);
                 state.spill.bell().ring();
             }
-            Step::Nothing => state.wake_at(&me, Instant::now() + ADOPT_EVERY),
+            Step::Nothing => {
+                state.spill.is_drained();
+                state.wake_at(&me, Instant::now() + ADOPT_EVERY);
+            }
         }
         Ok(())
     }

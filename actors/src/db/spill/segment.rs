@@ -12,7 +12,11 @@ use uuid::Uuid;
 use crate::{clock::fresh_id, data_dir};
 
 /// What files in use are called by.
-const ENDING: &str = "spill";
+pub(super) const ENDING: &str = "spill";
+/// What files are called by that hold what the database refused; nobody touches them.
+pub(super) const REFUSED: &str = "refused";
+/// What files are called by that are made to see whether they can be.
+pub(super) const TRIAL: &str = "trial";
 /// What files are called by that hold something which cannot be read; nobody touches them.
 const ASIDE: &str = "unread";
 /// Attempts to make a file that nobody adopts before it is locked.
@@ -32,10 +36,10 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Makes an empty file in `dir`, which is known to the disk when this returns.
-    pub(super) fn create(dir: &Path) -> io::Result<Self> {
+    /// Makes an empty file of this ending in `dir`, which is known to the disk when this returns.
+    pub(super) fn create(dir: &Path, ending: &str) -> io::Result<Self> {
         for _ in 0..CREATE_TRIES {
-            let path = dir.join(fresh_id::<Uuid>().to_string()).with_extension(ENDING);
+            let path = dir.join(fresh_id::<Uuid>().to_string()).with_extension(ending);
             let mut options = OpenOptions::new();
             let file = options.read(true).append(true).create_new(true).mode(0o600).open(&path)?;
             // Before it is locked, a start may adopt it, find nothing in it and remove it.
@@ -47,17 +51,15 @@ impl Segment {
         Err(io::Error::other("every new file was adopted by somebody else"))
     }
 
-    /// Files in `dir` that might be adopted, from old to new.
-    pub(super) fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    /// Files of this ending in `dir`, from old to new.
+    pub(super) fn list(dir: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(dir) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
         let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-        let mut paths: Vec<_> = paths
-            .into_iter()
-            .filter(|path| path.extension().is_some_and(|ending| ending == ENDING))
-            .collect();
+        let mut paths: Vec<_> =
+            paths.into_iter().filter(|path| path.extension().is_some_and(|found| found == ending)).collect();
         // Their names sort by the time of their making.
         paths.sort();
         Ok(paths)

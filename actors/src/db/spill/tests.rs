@@ -16,7 +16,7 @@ use support::process::Scratch;
 
 use super::{
     SPILL_BYTES_MAX, SpillError,
-    files::{Files, Frames},
+    files::{Files, Frames, REFUSED_BYTES_MAX},
     frame,
 };
 use crate::{
@@ -157,6 +157,29 @@ fn what_a_newer_binary_wrote_is_left_for_it() {
     assert!(left == 1 && matches!(gone, Err(SpillError::Damaged(_))), "{left} {gone:?}");
     let [aside] = &names(&scratch, "unread")[..] else { panic!("one file") };
     assert_eq!(fs::read(aside).unwrap(), newer);
+}
+
+#[test]
+fn what_the_database_refused_is_kept_in_one_file_that_nobody_adopts() {
+    let scratch = Scratch::new("spill", None).unwrap();
+    let (refused, mut here) = (some(3), files(&scratch));
+    let path = here.set_aside(&refused[..1]).unwrap();
+    assert_eq!(here.set_aside(&refused[1..]).unwrap(), path);
+    assert_eq!((names(&scratch, "refused"), mode(&path)), (vec![path.clone()], 0o600));
+    drop(here);
+    assert_eq!(files(&scratch).adopt().0, 0);
+    fs::rename(&path, path.with_extension("spill")).unwrap();
+    let mut next = files(&scratch);
+    assert_eq!(next.adopt().0, 3);
+    assert_eq!(drained(&mut next), turns(refused));
+}
+
+#[test]
+fn what_the_database_refused_is_bounded() {
+    let scratch = Scratch::new("spill", None).unwrap();
+    let path = files(&scratch).set_aside(&some(1)).unwrap();
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(REFUSED_BYTES_MAX).unwrap();
+    assert!(matches!(files(&scratch).set_aside(&some(1)), Err(SpillError::Full)));
 }
 
 #[test]

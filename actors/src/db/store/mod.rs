@@ -16,6 +16,7 @@
 //! return one to its pool with the transaction still open, and what later callers write on it is lost (sqlx 4393).
 
 mod cut;
+mod door;
 mod failure;
 mod look;
 mod plan;
@@ -38,6 +39,7 @@ use super::{
     message::{Write, Written},
 };
 use crate::system::StartError;
+pub(super) use door::{Door, Keeping, StoreKeeper};
 pub use look::Schema;
 pub(super) use look::of as schema_of;
 pub(super) use pool::PoolUse;
@@ -66,6 +68,16 @@ pub(super) trait Store: Questions {
 
     /// How many transactions may usefully run at once.
     fn write_lanes(&self) -> usize;
+
+    /// Where it is known whether it lets us in.
+    fn door(&self) -> Option<&Arc<Door>> {
+        None
+    }
+
+    /// Finds out whether it lets somebody in who comes anew; takes a few seconds at most.
+    fn knock(&self) -> BoxFuture<'_, Result<(), DbError>> {
+        Box::pin(ready(Ok(())))
+    }
 
     /// Whether no other service can be on it.
     fn is_exclusive(&self) -> bool {

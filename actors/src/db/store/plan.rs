@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use domain::{
     audit::AuditEntry,
     id::{ConversationId, MessageId, TurnId},
+    reply::Position,
     turn::{BeginTurn, Begun, Checkpoint, Settlement},
 };
 
@@ -13,6 +14,11 @@ use crate::db::{
     DbError,
     message::{Write, Written},
 };
+
+/// Whether there is no text of it that could be lost.
+fn says_nothing(settlement: &Settlement) -> bool {
+    settlement.answer.end() == Position::default()
+}
 
 /// Which turn the key of one that wants to begin stands for: that one, or another.
 pub(super) struct Standing {
@@ -33,6 +39,8 @@ pub(super) struct Plan<'a> {
     /// The first of each turn: an end is written once.
     pub settlements: Vec<&'a Settlement>,
     pub notes: Vec<&'a AuditEntry>,
+    /// Those from the disk whose answer needs a row that must be there already; each with its place.
+    pub replays: Vec<(usize, &'a Settlement)>,
 }
 
 impl<'a> Plan<'a> {
@@ -41,6 +49,7 @@ impl<'a> Plan<'a> {
         let mut begins = Vec::new();
         let mut opens = Vec::new();
         let mut notes = Vec::new();
+        let mut replays = Vec::new();
         let mut checkpoints = HashMap::<MessageId, &Checkpoint>::new();
         let mut settlements = HashMap::<TurnId, &Settlement>::new();
         for (place, write) in batch.iter().copied().enumerate() {
@@ -56,6 +65,10 @@ impl<'a> Plan<'a> {
                 Write::Settle(settlement) => {
                     settlements.entry(settlement.turn).or_insert(settlement);
                 }
+                Write::Replay(settlement) if settlement.stored.is_none() || says_nothing(settlement) => {
+                    settlements.entry(settlement.turn).or_insert(settlement);
+                }
+                Write::Replay(settlement) => replays.push((place, settlement.as_ref())),
                 Write::Note(entry) => notes.push(entry.as_ref()),
                 _ => others.push((place, write)),
             }
@@ -67,7 +80,21 @@ impl<'a> Plan<'a> {
         checkpoints.sort_by_key(|checkpoint| checkpoint.reply);
         let mut settlements: Vec<_> = settlements.into_values().collect();
         settlements.sort_by_key(|settlement| settlement.turn);
-        Self { others, begins, opens, checkpoints, settlements, notes }
+        Self { others, begins, opens, checkpoints, settlements, notes, replays }
+    }
+
+    /// Settles the turns from the disk that the store knows, and refuses the others.
+    pub(super) fn keep_known(&mut self, known: &[TurnId], answers: &mut Applied) {
+        for (place, settlement) in self.replays.drain(..) {
+            if !known.contains(&settlement.turn) {
+                if let Some(answer) = answers.get_mut(place) {
+                    *answer = Err(DbError::NotFound);
+                }
+            } else if self.settlements.iter().all(|other| other.turn != settlement.turn) {
+                self.settlements.push(settlement);
+            }
+        }
+        self.settlements.sort_by_key(|settlement| settlement.turn);
     }
 
     /// The conversations that the batch touches, in the order in which they are held, if it changes any of them for itself.

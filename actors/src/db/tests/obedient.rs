@@ -115,7 +115,7 @@ fn name(write: &Write) -> &'static str {
         Write::BeginTurn(_) => "begin",
         Write::OpenTurn(_) => "open",
         Write::Checkpoint(_) => "checkpoint",
-        Write::Settle(_) => "settle",
+        Write::Settle(_) | Write::Replay(_) => "settle",
         _ => "other",
     }
 }

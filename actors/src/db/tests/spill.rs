@@ -199,6 +199,28 @@ async fn what_the_disk_does_not_take_is_kept_in_memory_until_either_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_takes_nothing_is_noticed_at_the_start_and_when_it_is_mended() {
+    let disk = Disk::new();
+    let data = disk.config().data_dir;
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    fs::write(data.join("spill"), "").unwrap();
+    let Room { db, .. } = room(disk.config()).await;
+    let takes = async |expected: bool| {
+        while db.takes_ends_on_disk() != Some(expected) {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    takes(false).await;
+    assert!(db.metrics.spilled.failures.get() >= 1);
+    fs::remove_file(data.join("spill")).unwrap();
+    takes(true).await;
+    assert_eq!(disk.files().len(), 0, "nothing is left of the trial");
+    let Room { db, .. } = room(super::config()).await;
+    assert_eq!(db.takes_ends_on_disk(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_on_the_disk_is_bounded_and_the_rest_is_kept_in_memory() {
     let disk = Disk::new();
     let Room { db, store, .. } = room(DbConfig { spill_bytes: 10_000, ..disk.config() }).await;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{AnswerStream, Batch, Finish, ModelCard, Provider, UpstreamError};
 
 /// The one model it offers.
-const NAME: &str = "deepersensor-demo:latest";
+pub(super) const NAME: &str = "deepersensor-demo:latest";
 
 const TOKENS_PER_SECOND: u32 = 40;
 

@@ -2,10 +2,15 @@
 //!
 //! A provider knows a wire, not a dialect: it takes the domain's request and gives batches of deltas.
 
+mod answer;
+#[cfg(test)]
+mod contract;
 mod demo;
 mod ollama;
+mod openai;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod transport;
 
 use std::time::Duration;
 
@@ -17,7 +22,7 @@ use domain::{
 };
 use futures_util::future::BoxFuture;
 
-use self::{demo::DemoProvider, ollama::OllamaProvider};
+use self::{demo::DemoProvider, ollama::OllamaProvider, openai::OpenAiProvider};
 use super::{Timeouts, UpstreamConfig, UpstreamKind};
 
 /// A model as its server lists it.
@@ -203,11 +208,14 @@ pub trait Provider: Send + Sync + 'static {
         model: &'a str,
         request: &'a EmbedRequest,
     ) -> BoxFuture<'a, Result<Embeddings, UpstreamError>>;
+    /// From now on calls go by these; those under way by the ones they began with. The time to connect stays what it was.
+    fn set_timeouts(&self, _: Timeouts) {}
 }
 
 /// All kinds of model servers; a new kind is one file and one arm here.
 pub enum AnyProvider {
     Ollama(Box<OllamaProvider>),
+    OpenAi(Box<OpenAiProvider>),
     Demo(DemoProvider),
     #[cfg(test)]
     Scripted(scripted::ScriptedProvider),
@@ -221,25 +229,22 @@ impl AnyProvider {
         match &config.kind {
             UpstreamKind::Ollama { base_url } => OllamaProvider::new(&config.name, base_url, *timeouts)
                 .map(|provider| Self::Ollama(Box::new(provider))),
-            UpstreamKind::OpenAi { base_url, .. } => Err(ProviderConfigError {
-                base_url: base_url.clone(),
-                problem: "is of the kind openai, which this build does not speak",
-            }),
+            UpstreamKind::OpenAi { base_url, key } => OpenAiProvider::new(base_url, key.as_ref(), *timeouts)
+                .map(|provider| Self::OpenAi(Box::new(provider))),
             UpstreamKind::Demo => Ok(Self::Demo(DemoProvider::default())),
         }
     }
 
     /// From now on calls go by these; those under way by the ones they began with.
     pub fn set_timeouts(&self, timeouts: Timeouts) {
-        if let Self::Ollama(provider) = self {
-            provider.set_timeouts(timeouts);
-        }
+        self.as_provider().set_timeouts(timeouts);
     }
 
     /// The provider behind the arm.
     pub fn as_provider(&self) -> &dyn Provider {
         match self {
             Self::Ollama(provider) => provider.as_ref(),
+            Self::OpenAi(provider) => provider.as_ref(),
             Self::Demo(provider) => provider,
             #[cfg(test)]
             Self::Scripted(provider) => provider,

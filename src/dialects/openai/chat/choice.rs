@@ -27,7 +27,7 @@ pub(super) enum ToolChoiceBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[schema(as = ToolChoiceMode)]
-pub(super) enum Mode {
+pub(in crate::dialects::openai) enum Mode {
     None,
     Auto,
     Required,
@@ -48,7 +48,7 @@ pub(super) struct Allowed {
 
 #[derive(Deserialize, ToSchema, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum AllowedMode {
+pub(in crate::dialects::openai) enum AllowedMode {
     Auto,
     Required,
 }

@@ -23,6 +23,7 @@ use crate::{
 };
 
 /// How the answers of this path look.
+#[derive(Debug)]
 pub(crate) struct ChatCompletions;
 
 #[derive(Serialize, ToSchema)]
@@ -85,11 +86,12 @@ fn told(tokens: &[TokenLogprob]) -> Option<ChatLogprobs<'_>> {
 impl Shape for ChatCompletions {
     type Encoder = Encoder;
 
-    fn encoder(names: TurnNames, request_id: RequestId, with_usage: bool) -> Encoder {
+    fn encoder(self, names: TurnNames, request_id: RequestId, with_usage: bool) -> Encoder {
         Encoder::new(names, request_id, with_usage)
     }
 
     fn whole<'a>(
+        &'a self,
         names: &'a TurnNames,
         answer: &'a Answer,
         ending: &'a Ending,

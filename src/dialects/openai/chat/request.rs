@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::{
     choice::{ToolChoiceBody, chosen},
     message::{ChatCompletionMessage, messages},
+    reply::ChatCompletions,
 };
 use crate::{
     dialects::{
@@ -102,7 +103,7 @@ impl ChatCompletionRequest {
     /// # Errors
     ///
     /// 400 with the field in `param`.
-    pub(crate) fn read(self) -> Result<Asked, ApiError> {
+    pub(crate) fn read(self) -> Result<Asked<ChatCompletions>, ApiError> {
         one_answer(self.n, "n")?;
         let newer = self.max_completion_tokens.map(|count| ("max_completion_tokens", count));
         let drawn = Drawn {
@@ -129,7 +130,8 @@ impl ChatCompletionRequest {
             ..ChatRequest::new(model_name(&self.model)?, messages(self.messages)?)
         };
         let manner = manner(self.stream, self.stream_options.as_ref());
-        Ok(Asked { request, options: turn_options(self.store.unwrap_or(false), manner), manner })
+        let options = turn_options(self.store.unwrap_or(false), manner);
+        Ok(Asked { request, options, previous: None, manner, shape: ChatCompletions })
     }
 }
 

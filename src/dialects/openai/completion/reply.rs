@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// How the answers of this path look.
+#[derive(Debug)]
 pub(crate) struct Completions;
 
 #[derive(Serialize, ToSchema)]
@@ -31,11 +32,12 @@ pub(crate) struct CompletionChoice<'a> {
 impl Shape for Completions {
     type Encoder = Encoder;
 
-    fn encoder(names: TurnNames, request_id: RequestId, with_usage: bool) -> Encoder {
+    fn encoder(self, names: TurnNames, request_id: RequestId, with_usage: bool) -> Encoder {
         Encoder::new(names, request_id, with_usage)
     }
 
     fn whole<'a>(
+        &'a self,
         names: &'a TurnNames,
         answer: &'a Answer,
         ending: &'a Ending,

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::reply::Completions;
 use crate::{
     dialects::{
         openai::{
@@ -61,7 +62,7 @@ impl CompletionRequest {
     /// # Errors
     ///
     /// 400 with the field in `param`.
-    pub(crate) fn read(self) -> Result<Asked, ApiError> {
+    pub(crate) fn read(self) -> Result<Asked<Completions>, ApiError> {
         one_answer(self.n, "n")?;
         one_answer(self.best_of, "best_of")?;
         if self.echo == Some(true) {
@@ -84,7 +85,8 @@ impl CompletionRequest {
             ..ChatRequest::new(model_name(&self.model)?, messages)
         };
         let manner = manner(self.stream, self.stream_options.as_ref());
-        Ok(Asked { request, options: turn_options(self.store.unwrap_or(false), manner), manner })
+        let options = turn_options(self.store.unwrap_or(false), manner);
+        Ok(Asked { request, options, previous: None, manner, shape: Completions })
     }
 }
 

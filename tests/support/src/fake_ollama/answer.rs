@@ -9,12 +9,12 @@ use super::Server;
 use super::ask::{Api, Ask, Refused};
 use super::counters::Visit;
 use super::http::request::Request;
-use super::http::response::{ERROR_JSON, Head, JSON, Wire};
+use super::http::response::{ERROR_JSON, JSON, Wire};
 use super::json::Members;
 use super::lines::{Lines, Times};
 use super::model::Model;
 use super::scenario::{BUSY, Scenario};
-use super::script::{Ending, Script, Step, error_body};
+use super::script::{Ending, Script, Step};
 
 /// Answers one request. Dropping the future is how it learns that the peer left.
 pub(crate) async fn answer(
@@ -28,7 +28,10 @@ pub(crate) async fn answer(
     let checked = Ask::parse(api, body).and_then(|ask| server.model_for(&ask).map(|model| (ask, model)));
     let (ask, model) = match checked {
         Ok(checked) => checked,
-        Err(Refused(status, message)) => return wire.reply(status, ERROR_JSON, &error_body(&message)).await,
+        Err(Refused(status, message)) => {
+            let (status, body) = api.refusal(status, &message);
+            return wire.reply(status, ERROR_JSON, &body).await;
+        }
     };
     let visit = Visit::begin(&server.stats, cut, &model.name);
     let scenario = request.header("x-fake").and_then(Scenario::named).unwrap_or(model.scenario);
@@ -40,11 +43,11 @@ pub(crate) async fn answer(
             Times { asked_at, loaded_at: asked_at, running_at: asked_at, first_at: None, prompt_words: 0 };
         return single(&mut Lines::new(&ask, &model, times), visit, wire, &ask, "unload").await;
     }
-    if let Some(refusal) = refusal(server, scenario, &model) {
+    if let Some(refusal) = refusal(server, scenario, &model, api) {
         return refuse(visit, wire, refusal).await;
     }
     let Ok(lease) = server.scheduler.lease(&model, &ask.shape, ask.keep_alive).await else {
-        return refuse(visit, wire, (503, error_body(BUSY))).await;
+        return refuse(visit, wire, api.refusal(503, BUSY)).await;
     };
     let loaded_at = Instant::now();
     if ask.is_empty {
@@ -90,19 +93,23 @@ impl<L> Turn<'_, L> {
 }
 
 /// How the scenario refuses a request before it is answered: status and body.
-pub(crate) fn refusal(server: &Server, scenario: Scenario, model: &Model) -> Option<(u16, String)> {
+pub(crate) fn refusal(server: &Server, scenario: Scenario, model: &Model, api: Api) -> Option<(u16, String)> {
     match scenario {
-        Scenario::Error { status, message } => Some((status, error_body(message))),
+        Scenario::Error { status, message } => Some(api.refusal(status, message)),
+        Scenario::SignIn if api.is_openai() => {
+            Some(api.refusal(401, "Incorrect API key provided: sk-was-given."))
+        }
         Scenario::SignIn => {
             let body = json!({ "error": "unauthorized", "signin_url": "https://ollama.com/connect?name=fake&key=c3No" });
             Some((401, super::json::to_go(&body)))
         }
         Scenario::OutOfMemory => {
             server.scheduler.unload_all();
-            Some((500, error_body("model requires more system memory (9.9 GiB) than is available (1.1 GiB)")))
+            let message = "model requires more system memory (9.9 GiB) than is available (1.1 GiB)";
+            Some(api.refusal(500, message))
         }
         Scenario::BusyThenOk { times } => {
-            server.refuses_again(&model.name, times).then(|| (503, error_body(BUSY)))
+            server.refuses_again(&model.name, times).then(|| api.refusal(503, BUSY))
         }
         _ => None,
     }
@@ -124,7 +131,7 @@ async fn single(
     let line = lines.load_only(reason);
     visit.finish();
     if ask.stream {
-        wire.begin(&Head::stream());
+        wire.begin(&lines.head());
         return wire.end_with(&line).await;
     }
     wire.reply(200, JSON, &text_of(line)).await
@@ -138,7 +145,7 @@ async fn stream<L>(
     model: &Model,
     tokens: u64,
 ) -> io::Result<()> {
-    wire.begin(&Head::stream());
+    wire.begin(&lines.head());
     let pace = Pace::new(model);
     let mut batch = Vec::new();
     let mut sent = 0;
@@ -258,7 +265,7 @@ impl Server {
             });
         };
         let empty_unload = ask.is_empty && ask.keep_alive == Some(Some(Duration::ZERO));
-        let verb = if *api == Api::Chat { "chat" } else { "generate" };
+        let verb = if matches!(api, Api::Chat | Api::OpenAiChat) { "chat" } else { "generate" };
         if !model.can("completion") && !empty_unload {
             return Err(Refused(400, format!("\"{name}\" does not support {verb}")));
         }

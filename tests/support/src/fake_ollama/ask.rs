@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use super::json::{self, Members};
 use super::scheduler::KeepAlive;
+use super::script::error_body;
+use crate::fake_openai;
 
 /// Options whose change reloads the model.
 const RUNNER_OPTIONS: [&str; 7] =
@@ -16,6 +18,24 @@ const INTEGER_OPTIONS: [&str; 6] = ["num_ctx", "num_batch", "num_gpu", "num_pred
 pub(crate) enum Api {
     Chat,
     Generate,
+    OpenAiChat,
+    OpenAiText,
+}
+
+impl Api {
+    pub(crate) fn is_openai(self) -> bool {
+        matches!(self, Self::OpenAiChat | Self::OpenAiText)
+    }
+
+    /// A refusal in this dialect: status and body.
+    pub(crate) fn refusal(self, status: u16, message: &str) -> (u16, String) {
+        match self.is_openai() {
+            // What is a full queue there is a limit of the account here.
+            true if status == 503 => (429, fake_openai::routes::error_body(429, message)),
+            true => (status, fake_openai::routes::error_body(status, message)),
+            false => (status, error_body(message)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,6 +68,9 @@ pub(crate) struct Refused(pub(crate) u16, pub(crate) String);
 
 impl Ask {
     pub(crate) fn parse(api: Api, body: &Members) -> Result<Self, Refused> {
+        if api.is_openai() {
+            return fake_openai::ask::parse(api, body);
+        }
         let text = |name| body.field(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let flag = |name| body.field(name).and_then(Value::as_bool);
         let options = body.field("options").cloned().unwrap_or_default();
@@ -67,7 +90,7 @@ impl Ask {
         let number = |name| json::field(&options, name).and_then(Value::as_i64);
         let contents: Vec<String> = match api {
             Api::Generate => Some(text("prompt")).into_iter().filter(|prompt| !prompt.is_empty()).collect(),
-            Api::Chat => body
+            _ => body
                 .field("messages")
                 .and_then(Value::as_array)
                 .map(|messages| messages.iter().map(content).collect())

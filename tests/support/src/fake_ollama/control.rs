@@ -1,5 +1,6 @@
 //! The hand that steers a fake server while it runs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,14 @@ pub struct Control {
 }
 
 impl Control {
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.door.addr()
+    }
+
+    pub(crate) fn abandon(&self) {
+        self.door.abandon();
+    }
+
     /// Adds a model, or replaces the one of that name.
     pub fn set_model(&self, model: Model) {
         let mut models = self.server.models.lock();

@@ -8,23 +8,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::Server;
 use super::answer::refusal;
-use super::ask::{Refused, keep_alive};
+use super::ask::{Api, Refused, keep_alive};
 use super::counters::Visit;
 use super::http::response::{ERROR_JSON, JSON, Wire};
 use super::json::{self, Members};
 use super::lines::nanos;
 use super::scenario::{BUSY, Scenario};
-use super::script::error_body;
 
-/// Answers `/api/embed`, or `/api/embeddings` when `is_old`.
+/// Whose endpoint is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// `/api/embed`
+    Ollama,
+    /// `/api/embeddings`
+    Old,
+    /// `/v1/embeddings`
+    OpenAi,
+}
+
 pub(crate) async fn embed(
     server: &Server,
     body: &Members,
-    is_old: bool,
+    shape: Shape,
     wire: &mut Wire<'_>,
     cut: &CancellationToken,
 ) -> io::Result<()> {
-    match embedded(server, body, is_old, cut).await {
+    match embedded(server, body, shape, cut).await {
         Ok(reply) => wire.reply(200, JSON, &json::to_go(&reply)).await,
         Err((status, body)) => wire.reply(status, ERROR_JSON, &body).await,
     }
@@ -33,22 +42,23 @@ pub(crate) async fn embed(
 async fn embedded(
     server: &Server,
     body: &Members,
-    is_old: bool,
+    shape: Shape,
     cut: &CancellationToken,
 ) -> Result<Value, (u16, String)> {
-    let refused = |status, message: &str| (status, error_body(message));
+    let api = if shape == Shape::OpenAi { Api::OpenAiChat } else { Api::Chat };
+    let refused = |status, message: &str| api.refusal(status, message);
     let name = body.field("model").and_then(Value::as_str).unwrap_or_default();
     let Some(model) = server.find(name) else {
         return Err(refused(404, &format!("model \"{name}\" not found, try pulling it first")));
     };
-    let input = body.field(if is_old { "prompt" } else { "input" });
+    let input = body.field(if shape == Shape::Old { "prompt" } else { "input" });
     let inputs = inputs(input).ok_or_else(|| refused(400, "invalid input type"))?;
     let keep_alive = body.field("keep_alive").map(keep_alive).transpose();
     let keep_alive = keep_alive.map_err(|Refused(status, message)| refused(status, &message))?;
-    let must_fit = body.field("truncate") == Some(&Value::Bool(false));
+    let must_fit = shape == Shape::OpenAi || body.field("truncate") == Some(&Value::Bool(false));
     let mut visit = Visit::begin(&server.stats, cut, &model.name);
     let asked_at = Instant::now();
-    if let Some(refusal) = refusal(server, model.scenario, &model) {
+    if let Some(refusal) = refusal(server, model.scenario, &model, api) {
         visit.finish();
         return Err(refusal);
     }
@@ -79,9 +89,20 @@ async fn embedded(
     }
     visit.finish();
     let words: usize = inputs.iter().map(|text| text.split_whitespace().count()).sum();
-    Ok(match is_old {
-        true => json!({ "embedding": vectors.into_iter().next().unwrap_or_default() }),
-        false => json!({
+    Ok(match shape {
+        Shape::Old => json!({ "embedding": vectors.into_iter().next().unwrap_or_default() }),
+        Shape::OpenAi => {
+            let data: Vec<Value> = vectors
+                .into_iter()
+                .enumerate()
+                // Whoever reads them must go by the index.
+                .rev()
+                .map(|(index, embedding)| json!({ "object": "embedding", "index": index, "embedding": embedding }))
+                .collect();
+            json!({ "object": "list", "data": data, "model": name,
+                    "usage": { "prompt_tokens": words, "total_tokens": words } })
+        }
+        Shape::Ollama => json!({
             "model": name,
             "embeddings": vectors,
             "total_duration": nanos(asked_at.elapsed()),

@@ -31,6 +31,10 @@ pub(crate) fn to_go<T: Serialize>(value: &T) -> String {
 pub(crate) struct Members(Vec<(String, Value)>);
 
 impl Members {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The value Go would decode into the field called `name`; `null` leaves a field as it was.
     pub(crate) fn field(&self, name: &str) -> Option<&Value> {
         let found = self.0.iter().rev().find(|(key, value)| !value.is_null() && folds_to(key, name));

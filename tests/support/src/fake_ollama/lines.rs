@@ -6,14 +6,18 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::ask::{Api, Ask};
+use super::http::response::{EVENTS, Head, NDJSON};
 use super::json;
 use super::model::Model;
+use super::script::error_body;
 use super::tokens::Tokens;
 use crate::clock::{self, Stamp};
+use crate::fake_openai::events;
 
 /// Makes lines for one request; what they share is formatted once.
 pub(crate) struct Lines {
     api: Api,
+    model: String,
     raw: bool,
     logprobs: Option<u64>,
     head: Vec<u8>,
@@ -38,6 +42,7 @@ impl Lines {
     pub(crate) fn new(ask: &Ask, model: &Model, times: Times) -> Self {
         Self {
             api: ask.api,
+            model: ask.model.clone(),
             raw: ask.raw,
             logprobs: ask.logprobs,
             head: format!("{{\"model\":{},\"created_at\":\"", json::to_go(&ask.model)).into_bytes(),
@@ -48,18 +53,53 @@ impl Lines {
         }
     }
 
+    /// The head of a stream of these.
+    pub(crate) fn head(&self) -> Head {
+        Head::stream(if self.api.is_openai() { EVENTS } else { NDJSON })
+    }
+
+    /// A line that says what went wrong.
+    pub(crate) fn error(&self, message: &str) -> Vec<u8> {
+        match self.api.is_openai() {
+            true => events::event(&json!({ "error": { "message": message, "type": "server_error" } })),
+            false => format!("{}\n", error_body(message)).into_bytes(),
+        }
+    }
+
+    /// A line that is no JSON.
+    pub(crate) fn nonsense(&self) -> Vec<u8> {
+        let line = if self.api.is_openai() { "data: {\"id\":\"m\",,}\n\n" } else { "{\"model\":\"m\",,}\n" };
+        line.as_bytes().to_vec()
+    }
+
+    /// A line up to its text, which never ends.
+    pub(crate) fn unended(&mut self) -> Vec<u8> {
+        if self.api.is_openai() {
+            return events::unended();
+        }
+        let mut line = self.content("");
+        line.truncate(line.len() - "\"},\"done\":false}\n".len());
+        line
+    }
+
     /// Appends the line of token `index`. This is the path of a stream at full speed.
     pub(crate) fn token(&mut self, index: u64, out: &mut Vec<u8>) {
+        if self.api.is_openai() && self.times.first_at.is_none() {
+            out.extend(events::opening(self.api, &self.model));
+        }
         self.times.first_at.get_or_insert_with(Instant::now);
         if let Some(others) = self.logprobs {
             let in_line = json!({ "logprobs": [self.logprob(index, others)] });
             return out.extend(self.message(self.text(index), json!({}), in_line));
         }
+        if self.api.is_openai() {
+            return out.extend(self.content(self.text(index)));
+        }
         out.extend_from_slice(&self.head);
         self.stamp.write(out);
         out.extend_from_slice(match self.api {
-            Api::Chat => b"\",\"message\":{\"role\":\"assistant\",\"content\":",
-            Api::Generate => b"\",\"response\":",
+            Api::Chat | Api::OpenAiChat => b"\",\"message\":{\"role\":\"assistant\",\"content\":",
+            Api::Generate | Api::OpenAiText => b"\",\"response\":",
         });
         if self.stamp_tokens {
             // Writing into a vector cannot fail.
@@ -68,8 +108,8 @@ impl Lines {
             out.extend_from_slice(self.tokens.escaped(index).as_bytes());
         }
         out.extend_from_slice(match self.api {
-            Api::Chat => b"},\"done\":false}\n",
-            Api::Generate => b",\"done\":false}\n",
+            Api::Chat | Api::OpenAiChat => b"},\"done\":false}\n",
+            Api::Generate | Api::OpenAiText => b",\"done\":false}\n",
         });
     }
 
@@ -142,6 +182,9 @@ impl Lines {
         let mut members = match self.api {
             Api::Chat => json!({ "message": { "role": "assistant", "content": text } }),
             Api::Generate => json!({ "response": text }),
+            Api::OpenAiChat | Api::OpenAiText => {
+                return events::piece(self.api, &self.model, text, in_message, end, in_line);
+            }
         };
         extend(if self.api == Api::Chat { &mut members["message"] } else { &mut members }, in_message);
         extend(&mut members, end);

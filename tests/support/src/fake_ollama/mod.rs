@@ -24,14 +24,14 @@
 //!
 //! It lives in the test's runtime and ends with its [`FakeOllama`]. A wait that is not met fails with all counters.
 
-mod answer;
-mod ask;
-mod catalogue;
+pub(crate) mod answer;
+pub(crate) mod ask;
+pub(crate) mod catalogue;
 mod control;
 mod counters;
-mod embed;
-mod http;
-mod json;
+pub(crate) mod embed;
+pub(crate) mod http;
+pub(crate) mod json;
 mod lines;
 mod model;
 mod routes;
@@ -115,12 +115,7 @@ impl FakeOllama {
     ///
     /// When the port is taken.
     pub async fn start(config: Config) -> Result<Self> {
-        let server = Arc::new(Server::new(config.clone()));
-        let served = server.clone();
-        let door = Door::open(config.port, move |stream, cut| routes::serve(served.clone(), stream, cut))
-            .await
-            .with_context(|| format!("the fake Ollama cannot listen on port {}", config.port))?;
-        Ok(Self { control: Control { server, door: Arc::new(door) } })
+        Ok(Self { control: start(config, Dialect::Ollama).await? })
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -131,7 +126,7 @@ impl FakeOllama {
 
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.control.door.addr()
+        self.control.addr()
     }
 
     #[must_use]
@@ -142,17 +137,38 @@ impl FakeOllama {
 
 impl Drop for FakeOllama {
     fn drop(&mut self) {
-        self.control.door.abandon();
+        self.control.abandon();
     }
+}
+
+/// In whose words the engine is asked and answers.
+#[derive(Debug, Clone)]
+pub(crate) enum Dialect {
+    Ollama,
+    OpenAi {
+        /// What a request must have as its bearer.
+        key: Option<String>,
+    },
+}
+
+pub(crate) async fn start(config: Config, dialect: Dialect) -> Result<Control> {
+    let port = config.port;
+    let server = Arc::new(Server::new(config, dialect));
+    let served = server.clone();
+    let door = Door::open(port, move |stream, cut| routes::serve(served.clone(), stream, cut))
+        .await
+        .with_context(|| format!("the fake model server cannot listen on port {port}"))?;
+    Ok(Control { server, door: Arc::new(door) })
 }
 
 /// What all connections share.
 pub(crate) struct Server {
+    dialect: Dialect,
     version: String,
     models: Mutex<Vec<Model>>,
     scheduler: Arc<Scheduler>,
-    stats: Arc<Stats>,
-    log: RequestLog,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) log: RequestLog,
     faults: Mutex<Faults>,
     frozen: watch::Sender<bool>,
     hang_up: watch::Sender<bool>,
@@ -168,10 +184,11 @@ struct Faults {
 }
 
 impl Server {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, dialect: Dialect) -> Self {
         let stats = Arc::new(Stats::default());
         let Config { models, version, max_queue, max_loaded, keep_alive, logged_requests, .. } = config;
         Self {
+            dialect,
             version,
             models: Mutex::new(models),
             scheduler: Arc::new(Scheduler::new(stats.clone(), max_queue, max_loaded, keep_alive)),
@@ -192,6 +209,14 @@ impl Server {
             let scenario = name.strip_prefix("fake-")?.strip_suffix(":latest")?;
             Scenario::named(scenario).map(|_| Model::new(&name).by_name())
         })
+    }
+
+    pub(crate) fn all_models(&self) -> Vec<Model> {
+        self.models.lock().clone()
+    }
+
+    pub(crate) fn listing(&self) -> Listing {
+        self.faults.lock().tags
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Model)) -> bool {

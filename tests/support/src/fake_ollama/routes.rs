@@ -9,12 +9,14 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::ask::Api;
+use super::embed::Shape;
 use super::http::request::{Peer, Request};
 use super::http::response::{ERROR_JSON, Head, JSON, Length, TEXT, Wire};
 use super::json::{self, Members};
 use super::scenario::Scenario;
 use super::script::error_body;
-use super::{Server, answer, catalogue, embed};
+use super::{Dialect, Server, answer, catalogue, embed};
+use crate::fake_openai;
 
 /// Serves one connection until either side ends it.
 pub(crate) async fn serve(server: Arc<Server>, stream: TcpStream, cut: CancellationToken) {
@@ -102,6 +104,9 @@ async fn route(
     if let Some(control) = request.path.strip_prefix("/__") {
         return steer(server, control, request, wire).await;
     }
+    if let Dialect::OpenAi { key } = &server.dialect {
+        return fake_openai::routes::route(server, key.as_deref(), request, wire, cut).await;
+    }
     server.stats.update(|all| {
         all.requests += 1;
         match request.path.as_str() {
@@ -143,7 +148,8 @@ async fn route(
                 "/api/show" => catalogue::show(server, &body, wire).await,
                 "/api/chat" => answer::answer(server, request, Api::Chat, &body, wire, cut).await,
                 "/api/generate" => answer::answer(server, request, Api::Generate, &body, wire, cut).await,
-                path => embed::embed(server, &body, path == "/api/embeddings", wire, cut).await,
+                "/api/embed" => embed::embed(server, &body, Shape::Ollama, wire, cut).await,
+                _ => embed::embed(server, &body, Shape::Old, wire, cut).await,
             }
         }
         "/" | "/api/version" | "/api/status" | "/api/tags" | "/api/ps" | "/api/show" | "/api/chat"

@@ -51,11 +51,12 @@ pub(crate) struct Script {
 impl Script {
     /// The script of a stream, `None` for those that are not streams or have nothing special in them.
     pub(crate) fn of(scenario: Scenario, lines: &mut Lines, tokens: u64) -> Option<Self> {
-        let script = Self { preamble: b"", head: Head::stream(), steps: vec![], ending: Ending::Clean };
+        let script = Self { preamble: b"", head: lines.head(), steps: vec![], ending: Ending::Clean };
         let mut play = Play { lines, tokens, script };
         match scenario {
             Scenario::ErrorLine { after } => {
-                play.tokens(after).finish().chunk(b"{\"error\":\"boom\"}\n".to_vec());
+                let line = play.lines.error("boom");
+                play.tokens(after).finish().chunk(line);
             }
             Scenario::NoDone { after } => {
                 play.tokens(after).finish();
@@ -87,8 +88,7 @@ impl Script {
                 play.chunk(line).token().end("", json!({}), Some("stop"), json!({}));
             }
             Scenario::EndlessLine => {
-                let mut line = play.lines.content("");
-                line.truncate(line.len() - "\"},\"done\":false}\n".len());
+                let line = play.lines.unended();
                 play.chunk(line).step(Step::Forever(vec![b'x'; 64 << 10]));
             }
             Scenario::LastLine(last) => play.last_line(last),
@@ -266,7 +266,7 @@ impl Play<'_> {
             let logprobs =
                 json!({ "logprobs": [{ "token": token, "logprob": -0.25, "bytes": token.as_bytes() }] });
             let quiet = self.lines.message("", json!({}), logprobs);
-            let line = self.lines.token_line(index);
+            let line = self.lines.content(token);
             self.chunk(quiet).chunk(line).token();
         }
         self.normal_end();
@@ -281,10 +281,15 @@ impl Play<'_> {
                 self.finish().chunk(HTML.as_bytes().to_vec());
             }
             Garbage::InvalidJson => {
-                self.tokens(3).chunk(b"{\"model\":\"m\",,}\n".to_vec()).normal_end();
+                let line = self.lines.nonsense();
+                self.tokens(3).chunk(line).normal_end();
             }
             Garbage::CrLf => {
-                self.whole(|line| vec![Step::Chunk([&line[..line.len() - 1], b"\r\n"].concat())])
+                // A line feed never stands inside of JSON.
+                self.whole(|line| {
+                    let lines = line.split(|byte| *byte == b'\n');
+                    vec![Step::Chunk(lines.collect::<Vec<_>>().join(&b"\r\n"[..]))]
+                })
             }
             Garbage::BlankLine => {
                 self.tokens(3).chunk(b"\n".to_vec()).normal_end();

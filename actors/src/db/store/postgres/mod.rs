@@ -2,7 +2,7 @@
 //!
 //! Queries are checked while compiling, against `.sqlx` (`scripts/sqlx-prepare`). Readers and writers have pools of their
 //! own, so neither can starve the other: `readers + writers` connections per instance, and `readers` more to a replica, if
-//! there is one, with one to look at it.
+//! there is one, with one to look at it; and one for a moment while none came in time ([`Door`]).
 //!
 //! # When it breaks
 //!
@@ -35,13 +35,16 @@ mod touch;
 mod turns;
 pub(super) mod usage;
 
+use std::{sync::Arc, time::Duration};
+
 use domain::secret::Secret;
 use futures_util::future::BoxFuture;
-use sqlx::{Connection as _, Postgres};
+use sqlx::{Connection as _, Postgres, postgres::PgConnectOptions};
+use tokio::time::timeout;
 
 pub(super) use self::connect::migrate;
 use self::replica::Replica;
-use super::{Applied, OpenError, PoolUse, Store, cut::Cut, pool::Pool};
+use super::{Applied, Door, OpenError, PoolUse, Store, cut::Cut, failure, pool::Pool};
 use crate::db::{DbConfig, DbError, message::Write};
 
 type Connection = sqlx::PgConnection;
@@ -51,6 +54,10 @@ pub(in crate::db) struct PostgresStore {
     pub(super) readers: Pool<Postgres>,
     replica: Option<Replica>,
     lanes: usize,
+    door: Arc<Door>,
+    options: PgConnectOptions,
+    /// How long a knock may take.
+    patience: Duration,
 }
 
 impl PostgresStore {
@@ -58,15 +65,13 @@ impl PostgresStore {
         connect::prepare(url, config).await?;
         let options = connect::options(url)?;
         let replica = config.read_url.as_ref().map(|url| Replica::new(url, config.readers)).transpose()?;
-        Ok(Self {
-            writers: Pool::new(
-                "write",
-                connect::pool(options.clone(), config.writers, config.acquire_timeout),
-            ),
-            readers: Pool::new("read", connect::pool(options, config.readers, config.acquire_timeout)),
-            replica,
-            lanes: config.writers,
-        })
+        // Longer than anybody else waits: what only takes its time is not shut off.
+        let (door, patience) = (Door::new(), config.acquire_timeout * 2);
+        let pool = |name, size| {
+            Pool::new(name, connect::pool(options.clone(), size, config.acquire_timeout), Some(&door))
+        };
+        let (writers, readers) = (pool("write", config.writers), pool("read", config.readers));
+        Ok(Self { writers, readers, replica, lanes: config.writers, door, options, patience })
     }
 
     async fn write(&self, batch: &[&Write]) -> Result<Applied, DbError> {
@@ -108,6 +113,24 @@ impl Store for PostgresStore {
 
     fn write_lanes(&self) -> usize {
         self.lanes
+    }
+
+    fn door(&self) -> Option<&Arc<Door>> {
+        Some(&self.door)
+    }
+
+    fn knock(&self) -> BoxFuture<'_, Result<(), DbError>> {
+        Box::pin(async move {
+            let knocked = async {
+                let mut db = sqlx::PgConnection::connect_with(&self.options).await?;
+                db.ping().await?;
+                db.close().await
+            };
+            match timeout(self.patience, knocked).await {
+                Ok(let_in) => let_in.map_err(|error| failure::not_let_in(&error)),
+                Err(_) => Err(DbError::Away("it does not answer".to_owned())),
+            }
+        })
     }
 
     fn replica(&self) -> Option<&Replica> {

@@ -109,8 +109,8 @@ impl Replica {
     pub(super) fn new(url: &Secret<String>, size: usize) -> Result<Self, OpenError> {
         let options = connect::options(url)?;
         Ok(Self {
-            pool: Pool::new("replica", connect::pool(options.clone(), size, PATIENCE)),
-            looks: Pool::new("look", connect::pool(options, LOOK_CONNECTIONS, PATIENCE)),
+            pool: Pool::new("replica", connect::pool(options.clone(), size, PATIENCE), None),
+            looks: Pool::new("look", connect::pool(options, LOOK_CONNECTIONS, PATIENCE), None),
             view: Mutex::new(View { condition: Condition::New, marks: VecDeque::new(), horizon: None }),
             written: Mutex::default(),
             up: Gauge::default(),
@@ -147,10 +147,7 @@ impl Replica {
     ///
     /// [`DbError::Timeout`] when none came free.
     pub(in crate::db::store) async fn connection(&self) -> Result<Cut<Postgres>, DbError> {
-        Cut::acquire(&self.pool).await.map_err(|error| match error {
-            sqlx::Error::PoolTimedOut => DbError::Timeout,
-            other => other.into(),
-        })
+        Cut::acquire(&self.pool).await
     }
 
     /// What the replica says, unless it fails, takes too long or finds nothing.
@@ -162,7 +159,7 @@ impl Replica {
             Ok(answer) if answer.is_nothing() => None,
             Ok(answer) => Some(answer),
             // The connection broke, or there is nobody to connect to.
-            Err(error @ DbError::Unavailable(_)) => {
+            Err(error @ (DbError::Away(_) | DbError::Unavailable(_))) => {
                 self.note(Err(error.to_string()));
                 None
             }
@@ -263,7 +260,7 @@ impl Written {
         for write in batch {
             match write {
                 Write::BeginTurn(begin) | Write::OpenTurn(begin) => self.note_one(begin.user, now),
-                Write::Settle(settlement) => self.note_one(settlement.user, now),
+                Write::Settle(settlement) | Write::Replay(settlement) => self.note_one(settlement.user, now),
                 Write::CreateConversation { owner, .. }
                 | Write::UpdateConversation { owner, .. }
                 | Write::DeleteConversation { owner, .. } => self.note_one(*owner, now),
@@ -292,7 +289,7 @@ impl Written {
                 | Write::IndexMessages(_)
                 | Write::IndexTitles(_)
                 | Write::TidyIndex
-                | Write::SweepDead { .. }
+                | Write::SweepDead(_)
                 | Write::RequestCancel { .. }
                 | Write::ReleaseClaims { .. }
                 | Write::Checkpoint(_)
@@ -490,7 +487,7 @@ mod tests {
         replica.view.lock().mark(now, 1);
         replica.note(seen(1));
         assert!(replica.covers(Scope::Trail) && replica.up.get() == 1);
-        let primary = Pool::new("read", connect::pool(connect::options(&url).unwrap(), 1, PATIENCE));
+        let primary = Pool::new("read", connect::pool(connect::options(&url).unwrap(), 1, PATIENCE), None);
         (replica, primary)
     }
 

@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 
 use crate::db::{
     DbError,
+    message::Sweep,
     store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TitleRow, TurnRow, UsageRow, json},
 };
 
@@ -139,6 +140,13 @@ pub(super) async fn checkpoint(db: &mut PgConnection, checkpoints: &[&Checkpoint
     Ok(())
 }
 
+/// Those of these turns that were begun here.
+pub(super) async fn known(db: &mut PgConnection, turns: &[TurnId]) -> Result<Vec<TurnId>, DbError> {
+    let turns: Vec<_> = turns.iter().map(|turn| turn.as_uuid()).collect();
+    let known = sqlx::query_scalar!("SELECT id FROM turns WHERE id = ANY($1)", &turns).fetch_all(db).await?;
+    Ok(known.into_iter().map(TurnId::from).collect())
+}
+
 pub(super) async fn settle(db: &mut PgConnection, settlements: &[&Settlement]) -> Result<(), DbError> {
     let usage = json(&settlements.iter().map(|settlement| UsageRow::of(settlement)).collect::<Vec<_>>())?;
     let replies: Vec<_> = settlements.iter().filter_map(|settlement| ReplyRow::of(settlement)).collect();
@@ -209,18 +217,14 @@ pub(super) async fn renew(
     Ok(())
 }
 
-/// Interrupts the turns whose lease ran out, and those of others than the `sole` instance that can be alive. The keys of
-/// those that left nothing to answer with are free again.
-pub(super) async fn sweep(
-    db: &mut PgConnection,
-    now: DateTime<Utc>,
-    sole: Option<InstanceId>,
-) -> Result<u64, DbError> {
+/// Interrupts running turns that nobody runs. The keys of those that left nothing to answer with are free again.
+pub(super) async fn sweep(db: &mut PgConnection, sweep: &Sweep) -> Result<u64, DbError> {
+    let given_up: Vec<_> = sweep.given_up.iter().map(|turn| turn.as_uuid()).collect();
     // A turn that is settled or renewed right now is alive.
     let swept = sqlx::query_scalar!(
         r#"WITH swept AS (
                UPDATE turns SET status = 'interrupted', ended_at = $1 WHERE id IN
-                   (SELECT id FROM turns WHERE status = 'streaming' AND (lease_until < $1 OR owner <> $2)
+                   (SELECT id FROM turns WHERE status = 'streaming' AND (lease_until < $2 OR owner <> $3 OR id = ANY($4))
                     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
                RETURNING id, reply_id),
            freed AS (
@@ -233,8 +237,10 @@ pub(super) async fn sweep(
                UPDATE messages SET status = 'interrupted'
                FROM swept WHERE messages.turn_id = swept.id AND messages.status = 'streaming')
            SELECT count(*) AS "count!" FROM swept"#,
-        now,
-        sole.map(InstanceId::as_uuid)
+        sweep.now,
+        sweep.lapsed,
+        sweep.sole.map(InstanceId::as_uuid),
+        &given_up
     )
     .fetch_one(db)
     .await?;

@@ -47,6 +47,11 @@ pub(in crate::db::store) async fn apply(db: &mut Connection, batch: &[&Write]) -
     if !plan.checkpoints.is_empty() {
         turns::checkpoint(&mut *db, &plan.checkpoints).await?;
     }
+    if !plan.replays.is_empty() {
+        let replayed: Vec<_> = plan.replays.iter().map(|(_, settlement)| settlement.turn).collect();
+        let known = turns::known(&mut *db, &replayed).await?;
+        plan.keep_known(&known, &mut answers);
+    }
     if !plan.settlements.is_empty() {
         claims::free(&mut *db, &plan.settlements).await?;
         turns::settle(&mut *db, &plan.settlements).await?;
@@ -111,7 +116,7 @@ async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
         Write::IndexMessages(worded) => search::index(db, worded).await?.into(),
         Write::IndexTitles(worded) => search::index_titles(db, worded).await?.into(),
         Write::TidyIndex => search::tidy(db).await?.into(),
-        Write::SweepDead { now, sole } => turns::sweep(db, *now, *sole).await?.into(),
+        Write::SweepDead(sweep) => turns::sweep(db, sweep).await?.into(),
         Write::RequestCancel { user, turn } => turns::request_cancel(db, *user, *turn).await?.into(),
         Write::ReleaseClaims { before, limit } => keys::release_before(db, *before, *limit).await?.into(),
         Write::Probe => signing_keys::rewrite(db).await?.into(),
@@ -119,6 +124,7 @@ async fn alone(db: &mut Connection, write: &Write) -> Result<Written, Stop> {
         | Write::OpenTurn(_)
         | Write::Checkpoint(_)
         | Write::Settle(_)
+        | Write::Replay(_)
         | Write::Note(_) => {
             return Err(DbError::Broken("a batched change outside its batch".into()).into());
         }

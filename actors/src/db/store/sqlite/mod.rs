@@ -30,7 +30,7 @@ mod touch;
 mod turns;
 pub(super) mod usage;
 
-use std::fs::File;
+use std::{fs::File, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -41,7 +41,7 @@ use sqlx::{
 pub use self::backup::{BackupError, back_up, restore};
 pub(super) use self::connect::migrate;
 use self::place::Place;
-use super::{Applied, OpenError, PoolUse, Store, cut::Cut, pool::Pool};
+use super::{Applied, Door, OpenError, PoolUse, Store, cut::Cut, failure, pool::Pool};
 use crate::db::{DbConfig, DbError, message::Write};
 
 type Connection = sqlx::SqliteConnection;
@@ -51,6 +51,8 @@ pub(in crate::db) struct SqliteStore {
     pub(super) readers: Pool<Sqlite>,
     /// Held by the one service that runs on this directory.
     lock: Option<File>,
+    door: Arc<Door>,
+    options: SqliteConnectOptions,
 }
 
 impl SqliteStore {
@@ -68,10 +70,17 @@ impl SqliteStore {
                 .test_before_acquire(false)
                 .connect_lazy_with(options)
         };
+        let door = Door::new();
         Ok(Self {
-            writer: Pool::new("write", pool(1, options.clone())),
-            readers: Pool::new("read", pool(config.readers, options.pragma("query_only", "ON"))),
+            writer: Pool::new("write", pool(1, options.clone()), Some(&door)),
+            readers: Pool::new(
+                "read",
+                pool(config.readers, options.clone().pragma("query_only", "ON")),
+                Some(&door),
+            ),
             lock,
+            door,
+            options,
         })
     }
 
@@ -113,6 +122,21 @@ impl Store for SqliteStore {
         1
     }
 
+    fn door(&self) -> Option<&Arc<Door>> {
+        Some(&self.door)
+    }
+
+    fn knock(&self) -> BoxFuture<'_, Result<(), DbError>> {
+        Box::pin(async move {
+            let knocked = async {
+                let mut db = sqlx::SqliteConnection::connect_with(&self.options).await?;
+                db.ping().await?;
+                db.close().await
+            };
+            knocked.await.map_err(|error| failure::not_let_in(&error))
+        })
+    }
+
     fn is_exclusive(&self) -> bool {
         self.lock.is_some()
     }
@@ -124,7 +148,7 @@ impl Store for SqliteStore {
 
 impl SqliteStore {
     /// Moves the write-ahead log into the database file, so that the file alone is a whole backup.
-    async fn checkpoint(&self) -> Result<(), sqlx::Error> {
+    async fn checkpoint(&self) -> Result<(), DbError> {
         let mut writer = self.writer.acquire().await?;
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await?;
         Ok(())

@@ -135,10 +135,11 @@ pub(in crate::db::store) async fn find(
     before: Activity,
     limit: u32,
 ) -> Result<Vec<(Conversation, Option<MessageId>)>, DbError> {
+    // CROSS: the index comes first. Asked for the row NULL, that of a message which has no words yet, FTS5 gives all its hits.
     sqlx::query(
         "WITH hits AS MATERIALIZED (
              SELECT m.conversation_id, max(m.id) AS hit
-             FROM message_words JOIN messages m ON m.word_row = message_words.rowid
+             FROM message_words CROSS JOIN messages m ON m.word_row = message_words.rowid
              JOIN conversations c ON c.id = m.conversation_id AND c.user_id = ?1
              WHERE message_words MATCH ?2 GROUP BY m.conversation_id)
          SELECT c.id, c.title, NULL AS system_prompt, c.created_at, c.updated_at, hits.hit

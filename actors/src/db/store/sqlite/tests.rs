@@ -18,7 +18,8 @@ async fn e5_the_data_directory_and_its_files_are_their_owners_alone() {
     let files: Vec<_> = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
     assert!(files.iter().any(|file| file.ends_with("deepersensor.db-wal")), "{files:?}");
     for file in files {
-        assert_eq!(mode(&file), 0o600, "{}", file.display());
+        let expected = if file.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&file), expected, "{}", file.display());
     }
     room.stop().await;
 }

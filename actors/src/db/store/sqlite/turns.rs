@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::db::{
     DbError,
+    message::Sweep,
     store::rows::{CheckpointRow, MessageRow, PlaceRow, ReplyRow, TitleRow, TurnRow, UsageRow, json, micros},
 };
 
@@ -133,6 +134,16 @@ pub(super) async fn checkpoint(
     Ok(())
 }
 
+/// Those of these turns that were begun here.
+pub(super) async fn known(db: &mut SqliteConnection, turns: &[TurnId]) -> Result<Vec<TurnId>, DbError> {
+    let known: Vec<Uuid> =
+        sqlx::query_scalar("SELECT id FROM turns WHERE id IN (SELECT unhex(value, '-') FROM json_each(?))")
+            .bind(json(turns)?)
+            .fetch_all(db)
+            .await?;
+    Ok(known.into_iter().map(TurnId::from).collect())
+}
+
 pub(super) async fn settle(db: &mut SqliteConnection, settlements: &[&Settlement]) -> Result<(), DbError> {
     let usage = json(&settlements.iter().map(|settlement| UsageRow::of(settlement)).collect::<Vec<_>>())?;
     let replies: Vec<_> = settlements.iter().filter_map(|settlement| ReplyRow::of(settlement)).collect();
@@ -188,41 +199,31 @@ pub(super) async fn renew(
     Ok(())
 }
 
-/// Interrupts the turns whose lease ran out, and those of others than the `sole` instance that can be alive. The keys of
-/// those that left nothing to answer with are free again.
-pub(super) async fn sweep(
-    db: &mut SqliteConnection,
-    now: DateTime<Utc>,
-    sole: Option<InstanceId>,
-) -> Result<u64, DbError> {
-    let sole = sole.map(InstanceId::as_uuid);
-    sqlx::query(
-        "DELETE FROM idempotency_keys WHERE turn_id IN
+/// Interrupts running turns that nobody runs. The keys of those that left nothing to answer with are free again.
+pub(super) async fn sweep(db: &mut SqliteConnection, sweep: &Sweep) -> Result<u64, DbError> {
+    const KEYS: &str = "DELETE FROM idempotency_keys WHERE turn_id IN
              (SELECT t.id FROM turns t LEFT JOIN messages m ON m.id = t.reply_id
-              WHERE t.status = 'streaming' AND (t.lease_until < ? OR t.owner <> ?)
-                AND coalesce(m.content, '') = '' AND m.thinking IS NULL AND m.tool_calls IS NULL)",
-    )
-    .bind(micros(now))
-    .bind(sole)
-    .execute(&mut *db)
-    .await?;
-    sqlx::query(
-        "UPDATE messages SET status = 'interrupted' WHERE status = 'streaming' AND turn_id IN
-             (SELECT id FROM turns WHERE status = 'streaming' AND (lease_until < ? OR owner <> ?))",
-    )
-    .bind(micros(now))
-    .bind(sole)
-    .execute(&mut *db)
-    .await?;
-    let swept = sqlx::query(
-        "UPDATE turns SET status = 'interrupted', ended_at = ?1
-         WHERE status = 'streaming' AND (lease_until < ?1 OR owner <> ?2)",
-    )
-    .bind(micros(now))
-    .bind(sole)
-    .execute(db)
-    .await?;
-    Ok(swept.rows_affected())
+              WHERE t.status = 'streaming'
+                AND (t.lease_until < ?2 OR t.owner <> ?3 OR t.id IN (SELECT unhex(value, '-') FROM json_each(?4)))
+                AND coalesce(m.content, '') = '' AND m.thinking IS NULL AND m.tool_calls IS NULL)";
+    const MESSAGES: &str = "UPDATE messages SET status = 'interrupted' WHERE status = 'streaming' AND turn_id IN
+             (SELECT id FROM turns WHERE status = 'streaming'
+                AND (lease_until < ?2 OR owner <> ?3 OR id IN (SELECT unhex(value, '-') FROM json_each(?4))))";
+    const TURNS: &str = "UPDATE turns SET status = 'interrupted', ended_at = ?1 WHERE status = 'streaming'
+           AND (lease_until < ?2 OR owner <> ?3 OR id IN (SELECT unhex(value, '-') FROM json_each(?4)))";
+    let given_up = json(&sweep.given_up)?;
+    let mut swept = 0;
+    for statement in [KEYS, MESSAGES, TURNS] {
+        let done = sqlx::query(statement)
+            .bind(micros(sweep.now))
+            .bind(sweep.lapsed.map(micros))
+            .bind(sweep.sole.map(InstanceId::as_uuid))
+            .bind(&given_up)
+            .execute(&mut *db)
+            .await?;
+        swept = done.rows_affected();
+    }
+    Ok(swept)
 }
 
 /// Marks a turn that runs as one to be ended; whether it runs.

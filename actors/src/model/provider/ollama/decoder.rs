@@ -15,26 +15,21 @@ use std::{borrow::Cow, time::Duration};
 
 use domain::{
     chat::ToolCall,
-    reply::{Delta, FinishReason, TokenLogprob, Usage, UsageSource},
+    reply::{Delta, FinishReason, TokenLogprob},
 };
 use memchr::{memchr, memrchr};
-use serde_json::{Number, Value};
-use uuid::Uuid;
+
+use http::StatusCode;
 
 use super::{
-    error::{sanitise, text_of},
+    error::from_status,
     wire::{Line, LineCall},
 };
-use crate::{
-    clock::fresh_id,
-    model::provider::{Batch, Finish, UpstreamError},
+use crate::model::provider::{
+    Batch, Finish, UpstreamError,
+    answer::{append_content, append_thinking, arguments, call_id, usage},
+    transport::{Decode, LINE_BYTES_MAX, TAIL_BYTES_KEPT, sanitise, text_of},
 };
-
-/// The longest line we buffer. Ollama's own client stops at 8 MB; beyond ours the peer is broken or hostile.
-pub(super) const LINE_BYTES_MAX: usize = 16 << 20;
-
-/// The largest buffer for torn lines that a stream keeps between two of them.
-const TAIL_BYTES_KEPT: usize = 64 << 10;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -56,56 +51,6 @@ impl Decoder {
 
     fn with_line_bytes_max(line_bytes_max: usize) -> Self {
         Self { tail: Vec::new(), line_bytes_max, at_start: true, called_tools: false, ended: false }
-    }
-
-    /// Decodes all lines that `bytes` completes into `batch`. After the last line of an answer, bytes are ignored.
-    ///
-    /// # Errors
-    ///
-    /// [`UpstreamError::Failed`] for an error line, [`UpstreamError::Garbage`] for what is no protocol. Both are terminal:
-    /// drop the connection. What was decoded before is in `batch`.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], batch: &mut Batch) -> Result<(), UpstreamError> {
-        while !self.ended
-            && let Some(end) = memchr(b'\n', bytes)
-        {
-            let line = &bytes[..end];
-            bytes = &bytes[end + 1..];
-            self.check_room(line.len())?;
-            if self.tail.is_empty() {
-                self.line(line, batch)?;
-            } else {
-                let mut whole = std::mem::take(&mut self.tail);
-                whole.extend_from_slice(line);
-                self.line(&whole, batch)?;
-                // Keep the buffer for the next torn line, unless it once held a huge one.
-                if whole.capacity() <= TAIL_BYTES_KEPT {
-                    whole.clear();
-                    self.tail = whole;
-                }
-            }
-        }
-        if !self.ended {
-            self.check_room(bytes.len())?;
-            self.tail.extend_from_slice(bytes);
-        }
-        Ok(())
-    }
-
-    /// The stream is over: decodes an unfinished last line if it is a whole one without its line feed.
-    ///
-    /// # Errors
-    ///
-    /// [`UpstreamError::Incomplete`] when the answer's last line never came, [`UpstreamError::Failed`] when an error line
-    /// was the last thing said.
-    pub(super) fn end(&mut self, batch: &mut Batch) -> Result<(), UpstreamError> {
-        let tail = std::mem::take(&mut self.tail);
-        if !self.ended {
-            match self.line(&tail, batch) {
-                Ok(()) | Err(UpstreamError::Garbage(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if self.ended { Ok(()) } else { Err(UpstreamError::Incomplete) }
     }
 
     fn check_room(&self, more: usize) -> Result<(), UpstreamError> {
@@ -173,21 +118,51 @@ impl Decoder {
     }
 }
 
-/// Adds to the content that is already last, or begins a new delta.
-fn append_content(batch: &mut Batch, text: Cow<'_, str>) {
-    match batch.deltas.last_mut() {
-        _ if text.is_empty() => {}
-        Some(Delta::Content(last)) => last.push_str(&text),
-        _ => batch.deltas.push(Delta::Content(text.into_owned())),
+impl Decode for Decoder {
+    fn is_spoken_in(&self, content_type: &[u8]) -> bool {
+        !content_type.starts_with(b"text/html")
     }
-}
 
-/// The same for thinking.
-fn append_thinking(batch: &mut Batch, text: Cow<'_, str>) {
-    match batch.deltas.last_mut() {
-        _ if text.is_empty() => {}
-        Some(Delta::Thinking(last)) => last.push_str(&text),
-        _ => batch.deltas.push(Delta::Thinking(text.into_owned())),
+    fn feed(&mut self, mut bytes: &[u8], batch: &mut Batch) -> Result<(), UpstreamError> {
+        while !self.ended
+            && let Some(end) = memchr(b'\n', bytes)
+        {
+            let line = &bytes[..end];
+            bytes = &bytes[end + 1..];
+            self.check_room(line.len())?;
+            if self.tail.is_empty() {
+                self.line(line, batch)?;
+            } else {
+                let mut whole = std::mem::take(&mut self.tail);
+                whole.extend_from_slice(line);
+                self.line(&whole, batch)?;
+                // Keep the buffer for the next torn line, unless it once held a huge one.
+                if whole.capacity() <= TAIL_BYTES_KEPT {
+                    whole.clear();
+                    self.tail = whole;
+                }
+            }
+        }
+        if !self.ended {
+            self.check_room(bytes.len())?;
+            self.tail.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, batch: &mut Batch) -> Result<(), UpstreamError> {
+        let tail = std::mem::take(&mut self.tail);
+        if !self.ended {
+            match self.line(&tail, batch) {
+                Ok(()) | Err(UpstreamError::Garbage(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.ended { Ok(()) } else { Err(UpstreamError::Incomplete) }
+    }
+
+    fn refused(&self, status: StatusCode, words: &[u8]) -> UpstreamError {
+        from_status(status, words)
     }
 }
 
@@ -236,33 +211,7 @@ fn after_string(bytes: &[u8]) -> Option<&[u8]> {
     if memrchr(b'\\', &inner[..end]).is_some() { None } else { Some(&inner[end + 1..]) }
 }
 
-fn usage(prompt: Option<&Number>, completion: Option<&Number>) -> Option<Usage> {
-    let count = |number: Option<&Number>| {
-        number.and_then(Number::as_u64).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
-    };
-    let (prompt, completion) = (count(prompt), count(completion));
-    // Each count is left out when it is zero; an answer cannot have cost nothing at all.
-    (prompt.is_some() || completion.is_some()).then(|| Usage {
-        prompt_tokens: prompt.unwrap_or(0),
-        completion_tokens: completion.unwrap_or(0),
-        source: UsageSource::Reported,
-    })
-}
-
 fn tool_call(call: LineCall) -> Result<ToolCall, UpstreamError> {
-    let arguments = match call.function.arguments {
-        object @ Value::Object(_) => object,
-        Value::Null => Value::Object(serde_json::Map::new()),
-        // Not what Ollama sends, but what the models themselves write.
-        Value::String(text) => serde_json::from_str(&text)
-            .ok()
-            .filter(Value::is_object)
-            .ok_or_else(|| UpstreamError::Garbage("a tool call whose arguments are no object".to_owned()))?,
-        _ => return Err(UpstreamError::Garbage("a tool call whose arguments are no object".to_owned())),
-    };
-    let id = call
-        .id
-        .filter(|id| !id.is_empty())
-        .unwrap_or_else(|| format!("call_{}", fresh_id::<Uuid>().simple()));
-    Ok(ToolCall { id, name: call.function.name, arguments })
+    let arguments = arguments(call.function.arguments)?;
+    Ok(ToolCall { id: call_id(call.id), name: call.function.name, arguments })
 }

@@ -1,23 +1,18 @@
 //! Ollama's own API as a provider.
 //!
 //! ```text
-//! chat ───────────────▶ ChatStream ── Client (hyper, driven by the reader) ──▶ POST /api/chat, generate
-//! everything else ────▶ Control (reqwest) ──▶ /api/tags ps show generate embed version
+//! chat ───────────────▶ AnswerBytes with its Decoder ──▶ POST /api/chat, generate
+//! everything else ────▶ Control ──▶ /api/tags ps show generate embed version
 //! ```
 //!
 //! # How it breaks
 //!
-//! Every call is bounded: connecting, the first byte, silence, the size of a line and of a reply. An answer that breaks
-//! off is an error with the text so far. A dead idle connection costs one reconnect that nobody sees; nothing else is
-//! tried twice here, for the router alone knows whether another server has the model.
+//! As [`super::transport`] says: within its bounds, and with the text so far.
 
-mod address;
-mod client;
 mod control;
 mod decoder;
 mod details;
 mod error;
-mod stream;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -34,23 +29,19 @@ use domain::{
 };
 use futures_util::future::BoxFuture;
 
-use self::{
-    address::Address,
-    client::{Client, Prompt, PromptKind},
-    control::Control,
-    details::Details,
-    stream::ChatStream,
-    wire::Tag,
+use http::{
+    HeaderMap, Uri,
+    header::{ACCEPT, HeaderValue},
 };
+
+use self::{control::Control, decoder::Decoder, details::Details, wire::Tag};
 use crate::model::{
     Timeouts,
-    provider::{AnswerStream, ModelCard, Provider, ProviderConfigError, UpstreamError},
+    provider::{
+        AnswerStream, ModelCard, Provider, ProviderConfigError, UpstreamError,
+        transport::{Address, AnswerBytes, Client, MODELS_MAX, Prompt},
+    },
 };
-
-const USER_AGENT: &str = concat!("deepersensor/", env!("CARGO_PKG_VERSION"));
-
-/// The most models of one server we look at.
-const MODELS_MAX: usize = 10_000;
 
 /// The most capabilities of one model we keep.
 const CAPABILITIES_MAX: usize = 16;
@@ -69,6 +60,8 @@ pub struct OllamaProvider {
     /// As the configuration names it, for logs.
     name: String,
     client: Arc<Client>,
+    chat: Uri,
+    generate: Uri,
     control: Control,
     details: Details,
     version_checked: AtomicBool,
@@ -81,21 +74,19 @@ impl OllamaProvider {
     /// [`ProviderConfigError`] when the base URL cannot be used; says what to change.
     pub fn new(name: &str, base_url: &str, timeouts: Timeouts) -> Result<Self, ProviderConfigError> {
         let address = Address::parse(base_url)?;
+        let accepted = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/x-ndjson"))]);
         let connect = timeouts.connect;
         let timeouts = Arc::new(ArcSwap::from_pointee(timeouts));
         Ok(Self {
             name: name.to_owned(),
-            control: Control::new(&address, connect, Arc::clone(&timeouts))?,
-            client: Arc::new(Client::new(address, connect)),
+            chat: address.target("api/chat")?,
+            generate: address.target("api/generate")?,
+            control: Control::new(&address, Arc::clone(&timeouts))?,
+            client: Arc::new(Client::new(address, connect, accepted)?),
             details: Details::default(),
             version_checked: AtomicBool::new(false),
             timeouts,
         })
-    }
-
-    /// The time to connect stays what it was.
-    pub fn set_timeouts(&self, timeouts: Timeouts) {
-        self.timeouts.store(Arc::new(timeouts));
     }
 
     /// Its version, and whether that is one of those that are dangerous to share.
@@ -123,6 +114,10 @@ impl OllamaProvider {
 }
 
 impl Provider for OllamaProvider {
+    fn set_timeouts(&self, timeouts: Timeouts) {
+        self.timeouts.store(Arc::new(timeouts));
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<ModelCard>, UpstreamError>> {
         Box::pin(async move {
             let (tags, ()) = tokio::join!(self.control.tags(), self.check_version());
@@ -154,15 +149,16 @@ impl Provider for OllamaProvider {
         request: &'a ChatRequest,
     ) -> BoxFuture<'a, Result<Box<dyn AnswerStream>, UpstreamError>> {
         Box::pin(async move {
-            let (kind, body) = match &request.completion {
-                None => (PromptKind::Chat, wire::chat_body(model, request)),
-                Some(how) => (PromptKind::Generate, wire::generate_body(model, request, how)),
+            let (target, body) = match &request.completion {
+                None => (&self.chat, wire::chat_body(model, request)),
+                Some(how) => (&self.generate, wire::generate_body(model, request, how)),
             };
             let body =
                 body.map_err(|error| UpstreamError::Rejected(format!("it has no JSON form: {error}")))?;
-            let stream = ChatStream::open(
+            let stream = AnswerBytes::open(
                 Arc::clone(&self.client),
-                Prompt { kind, body: body.into() },
+                Prompt { target: target.clone(), body: body.into() },
+                Decoder::new(),
                 &self.timeouts.load(),
                 request.may_pause(),
             )

@@ -10,15 +10,11 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use domain::{
-    chat::{ChatMessage, ChatRequest, Completion, Format, Role, Sampling, Think},
-    reply::TokenLogprob,
-};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error, Visitor},
-};
+use domain::chat::{ChatMessage, ChatRequest, Completion, Format, Role, Sampling, Think};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Number, Value, value::RawValue};
+
+use crate::model::provider::answer::{Likelihood, borrowed_text};
 
 /// The body of `POST /api/chat`, always streamed.
 pub(super) fn chat_body(model: &str, request: &ChatRequest) -> Result<Vec<u8>, serde_json::Error> {
@@ -247,12 +243,12 @@ pub(super) struct Line<'a> {
     #[serde(borrow, default)]
     pub(super) message: Option<LineMessage<'a>>,
     /// What `/api/generate` has in place of a message.
-    #[serde(borrow, default, deserialize_with = "text")]
+    #[serde(borrow, default, deserialize_with = "borrowed_text")]
     pub(super) response: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "text")]
+    #[serde(borrow, default, deserialize_with = "borrowed_text")]
     pub(super) thinking: Cow<'a, str>,
     #[serde(default)]
-    pub(super) logprobs: Option<Vec<LineLogprob>>,
+    pub(super) logprobs: Option<Vec<Likelihood>>,
     #[serde(default)]
     pub(super) done: bool,
     #[serde(default)]
@@ -269,35 +265,12 @@ pub(super) struct Line<'a> {
 
 #[derive(Deserialize, Default)]
 pub(super) struct LineMessage<'a> {
-    #[serde(borrow, default, deserialize_with = "text")]
+    #[serde(borrow, default, deserialize_with = "borrowed_text")]
     pub(super) content: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "text")]
+    #[serde(borrow, default, deserialize_with = "borrowed_text")]
     pub(super) thinking: Cow<'a, str>,
     #[serde(default)]
     pub(super) tool_calls: Option<Vec<LineCall>>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct LineLogprob {
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    logprob: f64,
-    #[serde(default)]
-    bytes: Option<Vec<u8>>,
-    #[serde(default)]
-    top_logprobs: Option<Vec<LineLogprob>>,
-}
-
-impl From<LineLogprob> for TokenLogprob {
-    fn from(line: LineLogprob) -> Self {
-        Self {
-            token: line.token,
-            logprob: line.logprob,
-            bytes: line.bytes,
-            top_logprobs: line.top_logprobs.unwrap_or_default().into_iter().map(Self::from).collect(),
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -312,28 +285,6 @@ pub(super) struct LineFunction {
     pub(super) name: String,
     #[serde(default)]
     pub(super) arguments: Value,
-}
-
-/// A string borrowed where it holds no escape; `null` is the empty string.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
-    struct Text;
-    impl<'de> Visitor<'de> for Text {
-        type Value = Cow<'de, str>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a string or null")
-        }
-        fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-            Ok(Cow::Borrowed(text))
-        }
-        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(Cow::Owned(text.to_owned()))
-        }
-        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-            Ok(Cow::Borrowed(""))
-        }
-    }
-    deserializer.deserialize_any(Text)
 }
 
 /// The list, its models still unread: one that makes no sense must not hide the others.

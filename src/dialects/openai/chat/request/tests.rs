@@ -7,7 +7,7 @@ use crate::{
     http::understand_body,
 };
 
-fn read(body: &Value) -> Result<Asked, ApiError> {
+fn read(body: &Value) -> Result<Asked<ChatCompletions>, ApiError> {
     understand_body(body.to_string().as_bytes(), |body: ChatCompletionRequest, _| body.read())
 }
 
@@ -75,7 +75,7 @@ fn everything() -> Value {
 
 #[test]
 fn each_field_has_its_place_in_what_is_asked_of_the_model() {
-    let Asked { request, options, manner } = read(&everything()).unwrap();
+    let Asked { request, options, manner, .. } = read(&everything()).unwrap();
     let call =
         |id: &str, name: &str, arguments: Value| ToolCall { id: id.into(), name: name.into(), arguments };
     let result = |id: &str, name: &str, text: &str| ChatMessage {
@@ -127,7 +127,7 @@ fn each_field_has_its_place_in_what_is_asked_of_the_model() {
 
 #[test]
 fn what_is_not_said_is_left_to_the_model_and_nothing_is_kept() {
-    let Asked { request, options, manner } = read(&hi()).unwrap();
+    let Asked { request, options, manner, .. } = read(&hi()).unwrap();
     let hi = vec![ChatMessage::text(Role::User, "hi")];
     assert_eq!(request, ChatRequest::new(model_name("m").unwrap(), hi));
     assert_eq!(manner, Manner::Whole);

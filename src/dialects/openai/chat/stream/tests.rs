@@ -126,7 +126,7 @@ fn probabilities_follow_the_content_that_they_are_of() {
 fn a_whole_answer_says_the_same_in_one_piece() {
     let told = |answer: &Answer| -> Value {
         let (names, ending) = (names(), ended(Outcome::Complete(FinishReason::Stop)));
-        serde_json::to_value(ChatCompletions::whole(&names, answer, &ending).unwrap()).unwrap()
+        serde_json::to_value(ChatCompletions.whole(&names, answer, &ending).unwrap()).unwrap()
     };
     let calling = Answer { thinking: "hm".into(), tool_calls: vec![call("")], ..Answer::default() };
     assert_eq!(
@@ -163,6 +163,6 @@ fn a_whole_answer_says_the_same_in_one_piece() {
         names(),
         Outcome::Failed { code: FailureCode::UpstreamError, message: "x".to_owned(), retry_after: None },
     );
-    let refused = ChatCompletions::whole(&names, &calling, &ended(failed)).err().unwrap();
+    let refused = ChatCompletions.whole(&names, &calling, &ended(failed)).err().unwrap();
     assert_eq!(refused.status(), 502);
 }

@@ -7,7 +7,7 @@ use crate::{
     http::understand_body,
 };
 
-fn read(body: &Value) -> Result<Asked, ApiError> {
+fn read(body: &Value) -> Result<Asked<Completions>, ApiError> {
     understand_body(body.to_string().as_bytes(), |body: CompletionRequest, _| body.read())
 }
 
@@ -21,7 +21,7 @@ fn everything() -> Value {
 
 #[test]
 fn a_completion_is_a_text_to_go_on_with() {
-    let Asked { request, options, manner } = read(&everything()).unwrap();
+    let Asked { request, options, manner, .. } = read(&everything()).unwrap();
     let expected = ChatRequest {
         sampling: Sampling {
             num_predict: Some(16),

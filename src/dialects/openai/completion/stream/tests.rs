@@ -50,7 +50,7 @@ fn a_whole_text_says_the_same_in_one_piece() {
     let (names, mut ending) = (names(), ended(Outcome::Complete(FinishReason::Stop)));
     ending.stored = None;
     let answer = Answer { content: "one".into(), logprobs: vec![token("one")], ..Answer::default() };
-    let told: Value = serde_json::to_value(Completions::whole(&names, &answer, &ending).unwrap()).unwrap();
+    let told: Value = serde_json::to_value(Completions.whole(&names, &answer, &ending).unwrap()).unwrap();
     assert_eq!(
         told,
         json!({

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::fake_ollama::counters::{Blocked, Stats};
 
+pub(crate) const EVENTS: &str = "text/event-stream";
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 pub(crate) const JSON: &str = "application/json; charset=utf-8";
 /// What an error has, unlike other JSON.
@@ -41,8 +42,8 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn stream() -> Self {
-        Self { status: 200, content_type: NDJSON, length: Length::Chunked, lower_case: false }
+    pub(crate) fn stream(content_type: &'static str) -> Self {
+        Self { status: 200, content_type, length: Length::Chunked, lower_case: false }
     }
 }
 
@@ -211,6 +212,7 @@ fn reason(status: u16) -> &'static str {
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
+        429 => "Too Many Requests",
         405 => "Method Not Allowed",
         500 => "Internal Server Error",
         502 => "Bad Gateway",

@@ -153,8 +153,12 @@ async fn a_reader_that_does_not_read_is_measured() {
     let stream = send(&fake, "/api/chat", &chat("m"), "").await;
     let control = fake.control();
     control.wait_until(|now| now.tokens > 1_000, SOON).await.unwrap();
-    // The kernel's buffers fill up within this time; the rest of it is spent blocked.
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    // Until the kernel's buffers are full, which takes as long as the machine is busy; a block is told when it is over.
+    let mut before = 0;
+    while control.counters().tokens != before {
+        before = control.counters().tokens;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     drop(stream);
     let counters = control.wait_until(|now| now.cancellations == 1, SOON).await.unwrap();
     assert!(counters.longest_write_block_ms >= 50, "{counters:?}");

@@ -1,7 +1,8 @@
 //! The decoder against every kind of stream in ollama-wire §12, as bytes.
 
+use domain::reply::{Usage, UsageSource};
 use proptest::{collection::vec, prelude::*};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -386,6 +387,22 @@ proptest! {
             prop_assert!(!parsed.done && parsed.error.is_none());
             let message = parsed.message.unwrap();
             prop_assert_eq!(message.content + message.thinking, short.text());
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_grow_past_its_bound(
+        bytes in vec(prop_oneof![9 => Just(b'x'), 1 => Just(b'\n'), 1 => Just(b' ')], 0..400),
+        cut in 1_usize..64,
+    ) {
+        const BOUND: usize = 32;
+        let mut decoder = Decoder::with_line_bytes_max(BOUND);
+        for chunk in bytes.chunks(cut) {
+            let fed = decoder.feed(chunk, &mut Batch::default());
+            prop_assert!(decoder.tail.len() <= BOUND);
+            if fed.is_err() {
+                break;
+            }
         }
     }
 

@@ -5,29 +5,30 @@ use reqwest::Url;
 
 use crate::model::provider::ProviderConfigError;
 
-/// The base URL of an Ollama server: `http`, with an optional path before `/api`.
+/// The base URL of a model server, with an optional path before its endpoints.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
+pub(in crate::model::provider) struct Address {
     /// Ends in a slash, so that joining appends.
     base: Url,
     host: String,
     port: u16,
-    chat: Uri,
-    generate: Uri,
     host_header: HeaderValue,
+    is_encrypted: bool,
 }
 
 impl Address {
     /// # Errors
     ///
     /// [`ProviderConfigError`] with what to change.
-    pub(super) fn parse(text: &str) -> Result<Self, ProviderConfigError> {
+    pub(in crate::model::provider) fn parse(text: &str) -> Result<Self, ProviderConfigError> {
         let refuse = |problem: &'static str| ProviderConfigError { base_url: redacted(text), problem };
         let mut base =
             Url::parse(text).map_err(|_| refuse("is no URL; write it like http://127.0.0.1:11434"))?;
-        if base.scheme() != "http" {
-            return Err(refuse("must start with http://; put a local TLS proxy in front of a remote server"));
-        }
+        let is_encrypted = match base.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return Err(refuse("must start with http:// or https://")),
+        };
         if !base.username().is_empty() || base.password().is_some() {
             return Err(refuse("must not hold credentials"));
         }
@@ -38,40 +39,51 @@ impl Address {
             let path = format!("{}/", base.path());
             base.set_path(&path);
         }
+        if base.path().parse::<Uri>().is_err() {
+            return Err(refuse("has an unusable path"));
+        }
         let host = base.host_str().ok_or_else(|| refuse("has no host"))?;
-        let port = base.port_or_known_default().unwrap_or(80);
-        // The server's own authority: it refuses others when it listens on loopback.
+        let port = base.port_or_known_default().ok_or_else(|| refuse("has no port"))?;
+        // The server's own authority: Ollama refuses others when it listens on loopback.
         let authority = base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let host_header = HeaderValue::from_str(&authority).map_err(|_| refuse("has an unusable host"))?;
-        let uri = |path: &str| {
-            format!("{}{path}", base.path()).parse::<Uri>().map_err(|_| refuse("has an unusable path"))
-        };
-        let (chat, generate) = (uri("api/chat")?, uri("api/generate")?);
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { base, host, port, chat, generate, host_header })
+        Ok(Self { base, host, port, host_header, is_encrypted })
     }
 
     /// The URL of an endpoint such as `api/tags`.
-    pub(super) fn endpoint(&self, path: &'static str) -> Url {
+    pub(in crate::model::provider) fn endpoint(&self, path: &'static str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path()));
         url
     }
 
-    pub(super) fn chat_uri(&self) -> Uri {
-        self.chat.clone()
+    /// The same as a request's first line has it.
+    pub(in crate::model::provider) fn target(&self, path: &'static str) -> Result<Uri, ProviderConfigError> {
+        let target = format!("{}{path}", self.base.path());
+        target.parse().map_err(|_| self.refuse("has an unusable path"))
     }
 
-    pub(super) fn generate_uri(&self) -> Uri {
-        self.generate.clone()
+    /// Says to the operator what is wrong with a server at this address.
+    pub(in crate::model::provider) fn refuse(&self, problem: &'static str) -> ProviderConfigError {
+        ProviderConfigError { base_url: self.base.to_string(), problem }
+    }
+
+    pub(in crate::model::provider) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) const fn port(&self) -> u16 {
+        self.port
     }
 
     pub(super) fn host_header(&self) -> HeaderValue {
         self.host_header.clone()
     }
 
-    pub(super) fn host_and_port(&self) -> (&str, u16) {
-        (&self.host, self.port)
+    /// Whether it is spoken to over TLS.
+    pub(super) const fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 }
 
@@ -88,13 +100,16 @@ mod tests {
     fn a_base_url_may_have_a_path_and_needs_no_port() {
         let address = Address::parse("http://models.internal/gpu").unwrap();
         assert_eq!(address.endpoint("api/tags").as_str(), "http://models.internal/gpu/api/tags");
-        assert_eq!(address.chat_uri(), "/gpu/api/chat");
+        assert_eq!(address.target("api/chat").unwrap(), "/gpu/api/chat");
         assert_eq!(address.host_header(), "models.internal");
-        assert_eq!(address.host_and_port(), ("models.internal", 80));
+        assert_eq!((address.host(), address.port(), address.is_encrypted()), ("models.internal", 80, false));
         let address = Address::parse("http://[::1]:11434/").unwrap();
-        assert_eq!(address.chat_uri(), "/api/chat");
+        assert_eq!(address.target("api/chat").unwrap(), "/api/chat");
         assert_eq!(address.host_header(), "[::1]:11434");
-        assert_eq!(address.host_and_port(), ("::1", 11434));
+        assert_eq!((address.host(), address.port()), ("::1", 11434));
+        let address = Address::parse("https://llm.example/v1").unwrap();
+        assert_eq!((address.host_header(), address.port()), (HeaderValue::from_static("llm.example"), 443));
+        assert!(address.is_encrypted());
     }
 
     #[test]
@@ -103,7 +118,6 @@ mod tests {
             ("127.0.0.1:11434", "no URL"),
             ("", "no URL"),
             ("ftp://x", "http://"),
-            ("https://x", "http://"),
             ("http://u:secret@x", "credentials"),
             ("http://x/?a", "path"),
         ] {

@@ -1,7 +1,7 @@
-//! One streamed answer, from the request on the wire to its last line.
+//! One streamed answer, from the request on the wire to its last words.
 //!
 //! ```text
-//! Unsent ─connect─▶ Head ──200──▶ Body ──done:true──▶ Over (connection given back)
+//! Unsent ─connect─▶ Head ──200──▶ Body ──last words─▶ Over (connection given back)
 //!    ▲                │ └─other─▶ Refused ───────────▶ Over (error with the server's words)
 //!    └─ once, when a reused connection turns out to be dead before any byte of an answer
 //! ```
@@ -20,11 +20,7 @@ use futures_util::future::BoxFuture;
 use http::{StatusCode, header::CONTENT_TYPE};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{
-    client::{Client, Exchange, Prompt},
-    decoder::Decoder,
-    error::from_status,
-};
+use super::{Client, Prompt, link::Exchange, words::sanitise};
 use crate::model::{
     Timeouts,
     provider::{AnswerStream, Batch, UpstreamError},
@@ -36,13 +32,45 @@ const READ_BYTES_MAX: usize = 256 << 10;
 /// The most we read of an error answer.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 
-/// An answer of Ollama being received.
-pub(super) struct ChatStream {
+/// How long the formal end of an answer is waited for when all that it says has come.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A protocol's way to say an answer: its bytes in, deltas and the last words out.
+pub(in crate::model::provider) trait Decode: Send + 'static {
+    /// Whether bytes of this type may be an answer.
+    fn is_spoken_in(&self, content_type: &[u8]) -> bool;
+
+    /// Decodes all that `bytes` completes into `batch`. After the last words of an answer, bytes are ignored.
+    ///
+    /// # Errors
+    ///
+    /// What the server failed of, or [`UpstreamError::Garbage`]. Both are terminal: drop the connection. What was decoded before
+    /// is in `batch`.
+    fn feed(&mut self, bytes: &[u8], batch: &mut Batch) -> Result<(), UpstreamError>;
+
+    /// The bytes are over: decodes what lacks its own end.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Incomplete`] when the last words never came, or what the server said it failed of.
+    fn end(&mut self, batch: &mut Batch) -> Result<(), UpstreamError>;
+
+    /// Whether nothing but the formal end is missing.
+    fn lacks_only_its_end(&self) -> bool {
+        false
+    }
+
+    /// The meaning of an answer whose status is not 200.
+    fn refused(&self, status: StatusCode, words: &[u8]) -> UpstreamError;
+}
+
+/// An answer being received.
+pub(in crate::model::provider) struct AnswerBytes<D> {
     client: Arc<Client>,
     /// Kept until the head came, for the one retry.
     prompt: Option<Prompt>,
     stage: Stage,
-    decoder: Decoder,
+    decoder: D,
     first_byte: Duration,
     idle: Duration,
     sent_at: Instant,
@@ -52,6 +80,8 @@ pub(super) struct ChatStream {
     pace: Option<Duration>,
     /// When the last read of text returned; what [`Self::pace`] counts from.
     last_read: Option<Instant>,
+    /// Whether anything of the answer came. Some servers send their headers long before they begin.
+    has_begun: bool,
 }
 
 enum Stage {
@@ -67,15 +97,16 @@ enum Step {
     SendAgain,
 }
 
-impl ChatStream {
+impl<D: Decode> AnswerBytes<D> {
     /// Sends the request on an idle connection or a new one.
     ///
     /// # Errors
     ///
     /// [`UpstreamError::Connect`].
-    pub(super) async fn open(
+    pub(in crate::model::provider) async fn open(
         client: Arc<Client>,
         prompt: Prompt,
+        decoder: D,
         timeouts: &Timeouts,
         may_pause: bool,
     ) -> Result<Self, UpstreamError> {
@@ -90,7 +121,7 @@ impl ChatStream {
             client,
             prompt: Some(prompt),
             stage: Stage::Head(exchange),
-            decoder: Decoder::new(),
+            decoder,
             first_byte: timeouts.first_byte,
             idle: if may_pause { timeouts.idle_long } else { timeouts.idle },
             sent_at: now,
@@ -98,6 +129,7 @@ impl ChatStream {
             timer: Box::pin(sleep_until(now + timeouts.first_byte)),
             pace: None,
             last_read: None,
+            has_begun: false,
         })
     }
 
@@ -165,7 +197,7 @@ impl ChatStream {
                         words.extend_from_slice(&chunk[..chunk.len().min(room)]);
                     }
                     Poll::Ready(end) => {
-                        let error = from_status(*status, words);
+                        let error = self.decoder.refused(*status, words);
                         if end.is_none() {
                             self.recycle();
                         }
@@ -181,9 +213,17 @@ impl ChatStream {
         }
         if batch.finish.is_some() || !batch.deltas.is_empty() || taken >= READ_BYTES_MAX {
             self.last_read = Some(self.heard_at);
+            self.has_begun = true;
             return Poll::Ready(Ok(Step::Read));
         }
-        self.poll_silence(cx).map(Err)
+        let silence = ready!(self.poll_silence(cx));
+        // All that it had to say was said.
+        if self.decoder.lacks_only_its_end() {
+            self.decoder.end(batch)?;
+            self.stage = Stage::Over;
+            return Poll::Ready(Ok(Step::Read));
+        }
+        Poll::Ready(Err(silence))
     }
 
     fn answered(&mut self, head: &http::response::Parts) -> Result<(), UpstreamError> {
@@ -193,8 +233,9 @@ impl ChatStream {
         let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         if head.status != StatusCode::OK {
             self.stage = Stage::Refused { exchange, status: head.status, words: Vec::new() };
-        } else if content_type.to_ascii_lowercase().starts_with(b"text/html") {
-            return Err(UpstreamError::Garbage("an HTML page for an answer".to_owned()));
+        } else if !self.decoder.is_spoken_in(&content_type.to_ascii_lowercase()) {
+            let what = sanitise(&String::from_utf8_lossy(content_type));
+            return Err(UpstreamError::Garbage(format!("{what} for an answer")));
         } else {
             self.stage = Stage::Body(exchange);
         }
@@ -209,13 +250,19 @@ impl ChatStream {
         }
     }
 
+    fn first_byte_deadline(&self) -> (Instant, UpstreamError) {
+        (self.sent_at + self.first_byte, UpstreamError::FirstByteTimeout(self.first_byte))
+    }
+
     /// Ready when the server has been silent for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<UpstreamError> {
         loop {
             let (deadline, error) = match self.stage {
-                Stage::Head(_) | Stage::Unsent => {
-                    (self.sent_at + self.first_byte, UpstreamError::FirstByteTimeout(self.first_byte))
+                Stage::Head(_) | Stage::Unsent => self.first_byte_deadline(),
+                Stage::Body(_) if self.decoder.lacks_only_its_end() => {
+                    (self.heard_at + END_PATIENCE.min(self.idle), UpstreamError::IdleTimeout(END_PATIENCE))
                 }
+                Stage::Body(_) if !self.has_begun => self.first_byte_deadline(),
                 Stage::Body(_) | Stage::Refused { .. } | Stage::Over => {
                     (self.heard_at + self.idle, UpstreamError::IdleTimeout(self.idle))
                 }
@@ -232,7 +279,7 @@ impl ChatStream {
     }
 }
 
-impl AnswerStream for ChatStream {
+impl<D: Decode> AnswerStream for AnswerBytes<D> {
     fn read<'a>(&'a mut self, batch: &'a mut Batch) -> BoxFuture<'a, Result<(), UpstreamError>> {
         Box::pin(async move {
             batch.clear();
