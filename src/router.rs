@@ -19,7 +19,7 @@ use crate::{
         admin::{audit, invites, reload, signing_keys, tree, upstreams, usage as all_usage, users},
         anthropic, api_keys,
         auth::{account, leaving, sessions, sign_in},
-        chat, conversations,
+        chat, conversations, docs,
         export::{self, Exports},
         health, jwks, ledger, models, ollama,
         openai::{chat_completions, completions, embeddings, responses},
@@ -114,6 +114,7 @@ pub(crate) fn clients(control: &Control) -> Vec<Route<System>> {
         route(GET, "/healthz", Public, Reserved, health::process),
         route(GET, "/readyz", Public, Reserved, health::readiness),
         route(GET, "/openapi.json", Public, Request, openapi::document),
+        route(GET, "/docs", Public, Request, docs::show),
     ]
 }
 
@@ -184,6 +185,7 @@ mod tests {
             "/",
             "/.well-known/jwks.json",
             "/api/version",
+            "/docs",
             "/health",
             "/healthz",
             "/openapi.json",

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::http::ApiError;
+use crate::http::{ApiError, json_from_slice};
 
 /// What several parts may have together.
 pub(crate) struct Allowance {
@@ -46,7 +46,7 @@ pub(crate) fn parsed<'a, T: Deserialize<'a>>(
         return Err(too_large(most_bytes).at(param()));
     }
     // serde's own text quotes values; the field's name has to do.
-    serde_json::from_str(given.get())
+    json_from_slice(given.get().as_bytes())
         .map_err(|_| ApiError::invalid("a field has the wrong type or value").at(param()))
 }
 

@@ -242,7 +242,7 @@ pub(crate) fn understand<T: ReadJson, R>(
     if json::is_deeper_than(bytes, json::DEPTH_MAX) {
         return Err(ApiError::invalid("the JSON nests deeper than 64 levels"));
     }
-    build(serde_json::from_slice(bytes).map_err(|error| explain::explain::<T>(bytes, &error))?, bytes)
+    build(json::from_slice(bytes).map_err(|error| explain::explain::<T>(bytes, &error))?, bytes)
 }
 
 /// hyper has already refused lengths that are malformed or differ.

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::{body::Inbound, limit_headers, reply::Reply};
+use super::{body::Inbound, headers, limit_headers, reply::Reply, request_id::REQUEST_ID};
 
 /// How long a browser may remember a preflight.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
@@ -58,7 +58,17 @@ pub(crate) fn layer(origins: &[PageOrigin], with_cookies: bool) -> Option<CorsLa
     }
     let origins = origins.iter().map(|PageOrigin(value)| value.clone());
     let named = HeaderName::from_static;
-    let ours = [header::RETRY_AFTER, named("x-request-id"), named("idempotent-replay")];
+    let ours = [
+        header::RETRY_AFTER,
+        header::LOCATION,
+        header::CONTENT_DISPOSITION,
+        REQUEST_ID,
+        headers::ANTHROPICS_REQUEST_ID,
+        headers::PROCESSING,
+        named("idempotent-replay"),
+        named("x-queue-position"),
+        named("x-queue-wait-ms"),
+    ];
     let readable = ours.into_iter().chain(limit_headers::names());
     Some(
         CorsLayer::new()

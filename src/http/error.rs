@@ -13,7 +13,7 @@ use domain::{kind::Kind, wait::whole_seconds};
 use http::StatusCode;
 use serde::Serialize;
 
-pub(crate) use self::wire::{Place, Wire};
+pub(crate) use self::wire::{AnthropicErrorBody, ErrorBody, OllamaErrorBody, Place, Wire};
 
 use self::code::Code;
 use crate::config::Problem;

@@ -1,8 +1,10 @@
 //! Headers of every reply: security, and when to come back.
 
+use std::time::Duration;
+
 use domain::wait::whole_seconds;
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{
         ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, REFERRER_POLICY, RETRY_AFTER,
         WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -21,17 +23,32 @@ const SPREAD_SECONDS: u64 = 3;
 /// 429s are spread over one part in so many of their wait, one second at least. They are exact, so it is only ever longer.
 const SPREAD_PART: u64 = 10;
 
-/// Sets what every reply has (B11); a route that set its own `Cache-Control` keeps it.
+/// Sets what every reply has (B11); a route that set its own `Cache-Control` or policy keeps it.
 pub(crate) fn dress(headers: &mut HeaderMap, request_id: &RequestId) {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(REQUEST_ID, request_id.header());
+}
+
+/// How long a turn took until its reply had a head, by the name that OpenAI's clients know.
+pub(super) const PROCESSING: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+/// By which Anthropic's libraries name a request.
+pub(super) const ANTHROPICS_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
+/// Says what clients of each dialect look for, and how long a turn took, if that may be told.
+pub(super) fn tell(headers: &mut HeaderMap, wire: Wire, request_id: &RequestId, turn_took: Option<Duration>) {
+    if wire == Wire::Anthropic {
+        headers.insert(ANTHROPICS_REQUEST_ID, request_id.header());
+    }
+    if let Some(took) = turn_took {
+        headers.insert(PROCESSING, u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into());
+    }
 }
 
 pub(crate) fn close(headers: &mut HeaderMap) {
@@ -66,8 +83,6 @@ pub(crate) fn error_reply(error: &ApiError, request_id: &RequestId, wire: Wire) 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use actors::model::ModelError;
     use domain::reply::FailureCode;
 

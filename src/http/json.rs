@@ -1,9 +1,13 @@
 //! JSON as we write it, and the bound on how deep we read it.
 
+mod strict;
+
 use std::io;
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
+
+pub(crate) use self::strict::{Strict, from_slice};
 
 /// How deep arrays and objects of a request may nest.
 pub(crate) const DEPTH_MAX: usize = 64;

@@ -55,15 +55,18 @@ pub(crate) use browser::{
     ACCESS as ACCESS_COOKIE, REFRESH as REFRESH_COOKIE, clear_cookies, refresh_cookie, set_cookie,
 };
 pub(crate) use call::Call;
-pub(crate) use error::{ApiError, ErrorObject, Fault, Place, Wire};
+pub(crate) use error::{
+    AnthropicErrorBody, ApiError, ErrorBody, ErrorObject, Fault, OllamaErrorBody, Place, Wire,
+};
 #[cfg(test)]
 pub(crate) use headers::error_reply;
 pub(crate) use json::{
-    DEPTH_MAX as JSON_DEPTH_MAX, append as append_json, is_deeper_than as is_json_deeper_than,
+    DEPTH_MAX as JSON_DEPTH_MAX, append as append_json, from_slice as json_from_slice,
+    is_deeper_than as is_json_deeper_than,
 };
 pub(crate) use reply::{
-    CutShort, Reply, attachment, breakable_stream as breakable_stream_reply, empty as empty_reply,
-    json as json_reply, stream as stream_reply, text as text_reply,
+    CutShort, Reply, attachment, breakable_stream as breakable_stream_reply, bytes as bytes_reply,
+    empty as empty_reply, json as json_reply, stream as stream_reply, text as text_reply,
 };
 pub(crate) use request_id::RequestId;
 #[cfg(test)]

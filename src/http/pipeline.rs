@@ -155,6 +155,8 @@ impl<S: Doors> Pipeline<S> {
     async fn answer(&self, request: Request<Inbound>, visit: Visit<'_, S>) -> Reply {
         let (request_id, link, route) = (visit.request_id, visit.link, visit.found.label());
         let wire = Wire::of(request.uri().path());
+        let is_turn = matches!(&visit.found, Found::Route { route, .. } if route.limit == Limit::Turn);
+        let began = Instant::now();
         let mut decision = None;
         let outcome = AssertUnwindSafe(self.walk(request, visit, &mut decision)).catch_unwind().await;
         let outcome = outcome.unwrap_or_else(|_| {
@@ -167,6 +169,9 @@ impl<S: Doors> Pipeline<S> {
             reply.extensions_mut().insert(Failure(error.kind()));
             reply
         });
+        // A refusal says nothing about its time, which might tell why it was refused.
+        let took = (is_turn && reply.status().is_success()).then(|| began.elapsed());
+        headers::tell(reply.headers_mut(), wire, request_id, took);
         // A bucket that still has room did not refuse: its figures would belie the wait that another one asks for.
         let is_belied = reply.status() == http::StatusCode::TOO_MANY_REQUESTS;
         if let Some(decision) = decision.filter(|decision| !(is_belied && decision.verdict.allowed)) {

@@ -139,7 +139,11 @@ pub(crate) fn empty() -> Reply {
 }
 
 pub(crate) fn text(content_type: &'static str, body: String) -> Reply {
-    reply(StatusCode::OK, content_type, Content::Whole(body.into()))
+    bytes(content_type, body.into())
+}
+
+pub(crate) fn bytes(content_type: &'static str, body: Bytes) -> Reply {
+    reply(StatusCode::OK, content_type, Content::Whole(body))
 }
 
 /// Has the body kept as a file of this name, which must be plain ASCII without quotation marks.

@@ -18,8 +18,8 @@ use utoipa::ToSchema;
 use super::{
     expiry,
     limits::LimitsView,
-    list::{List, PageRequest},
-    model_access,
+    list::{List, PageParams, PageRequest},
+    model_access, shapes,
 };
 use crate::http::{ApiError, Call, Reply, empty_reply, json_reply};
 
@@ -27,21 +27,26 @@ use crate::http::{ApiError, Call, Reply, empty_reply, json_reply};
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewKey {
     /// What it is for; 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// What it opens: any of `chat`, `models`, `embeddings`, `conversations`, `usage` and, for administrators, `admin`.
-    #[schema(value_type = Vec<String>)]
+    #[schema(schema_with = shapes::scopes)]
     scopes: Vec<Scope>,
     /// It never ends if neither this nor `expires_at` is given.
+    #[schema(minimum = 1, maximum = 3650)]
     expires_in_days: Option<u32>,
     expires_at: Option<DateTime<Utc>>,
     /// A limit of its own, beside that of its user, as are those below; 1 to 1,000,000.
+    #[schema(minimum = 1, maximum = 1000000)]
     requests_per_minute: Option<u32>,
     /// 1 to 1,000,000,000.
+    #[schema(minimum = 1, maximum = 1000000000)]
     tokens_per_minute: Option<u32>,
     /// Turns that run at once, 1 to 10,000; those beyond it wait.
+    #[schema(minimum = 1, maximum = 10000)]
     streams: Option<u32>,
     /// The most that may be asked for: `interactive` or `batch`.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = shapes::priority)]
     priority: Option<Priority>,
     /// The models it opens of those that its user may ask: names, `*` for any run of characters (`qwen3:*`), at most 64. All of
     /// them if it is left out.
@@ -92,9 +97,9 @@ impl From<ApiKey> for KeyView {
 }
 
 /// Makes a key.
-#[utoipa::path(post, path = "/v1/api-keys", tag = "api keys", request_body = NewKey, responses(
-    (status = 201, body = CreatedKey), (status = 400), (status = 409, description = "There are too many"),
-    (status = 422, description = "Something about the key will not do"), (status = 503)))]
+#[utoipa::path(post, path = "/v1/api-keys", operation_id = "createApiKey", tag = "api keys", request_body = NewKey,
+    responses((status = 201, body = CreatedKey), (status = 409, description = "There are too many"),
+    (status = 422, description = "Something about the key will not do")))]
 pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let body: NewKey = call.account().await?;
     let expires_at = match (body.expires_in_days, body.expires_at) {
@@ -118,9 +123,9 @@ pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply,
 }
 
 /// Lists the caller's keys, newest first.
-#[utoipa::path(get, path = "/v1/api-keys", tag = "api keys",
-    params(("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<KeyView>), (status = 400), (status = 503)))]
+#[utoipa::path(get, path = "/v1/api-keys", operation_id = "listApiKeys", tag = "api keys",
+    params(PageParams),
+    responses((status = 200, body = List<KeyView>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let page = PageRequest::of(&call)?;
     let found = system.auth.keys(&call.principal()?, page.before(), page.limit).await?;
@@ -128,8 +133,8 @@ pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Revokes one of the caller's keys.
-#[utoipa::path(delete, path = "/v1/api-keys/{id}", tag = "api keys", params(("id" = Uuid, Path)), responses(
-    (status = 204), (status = 404), (status = 503)))]
+#[utoipa::path(delete, path = "/v1/api-keys/{id}", operation_id = "revokeApiKey", tag = "api keys",
+    params(("id" = Uuid, Path)), responses((status = 204)))]
 pub(crate) async fn revoke(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     system.auth.revoke_key(&call.principal()?, call.id()?, call.origin()).await?;
     Ok(empty_reply())

@@ -11,6 +11,7 @@ use actors::{
 use domain::{chat::ChatRequest, embedding::EmbedRequest};
 use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use crate::{
     dialects::{Encode, Events, TurnStream, native::millis},
@@ -27,6 +28,17 @@ const THINKING: &str = "thinking";
 /// How long a stream of another dialect waits for its first word before it says 200. Most failures come sooner, and keep their
 /// status (ollama-wire §10).
 const FIRST_WORD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An event of a stream, as its fields are named on the wire.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described; each dialect's encoder writes its own")]
+pub(crate) struct StreamEvent {
+    /// Where a stream goes on that was cut after this one.
+    id: Option<String>,
+    event: Option<String>,
+    /// JSON, or OpenAI's `[DONE]`.
+    data: String,
+}
 
 /// Has the turn paid for and lines it up.
 ///

@@ -13,8 +13,8 @@ use domain::{id::TurnId, reply::Position, turn::Claim};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    asking::{begin, tell_queue},
-    idempotency::key_of,
+    asking::{StreamEvent, begin, tell_queue},
+    idempotency::{KeyParam, key_of},
     turns::{event_stream, streamed, whole},
 };
 use crate::{
@@ -33,12 +33,12 @@ enum Asked {
 
 /// Answers a chat when the whole answer is there. `X-Queue-Position` is its place in line when it was let in (0 found a free
 /// slot), `X-Queue-Wait-Ms` what it waited for one. `Idempotent-Replay: true` says that the `Idempotency-Key` was given before.
-#[utoipa::path(post, path = "/v1/chat", tag = "chat", request_body = ChatBody,
-    params(("Idempotency-Key" = Option<String>, Header)), responses(
-    (status = 200, body = ChatReply), (status = 400), (status = 404, description = "No such model or \
-    conversation, or no such message in it as `parent_id` names"), (status = 409, description = "Cancelled; or the answer that \
-    the key stands for was not stored; or the answer that `parent_id` names is still being written"), (status = 413),
-    (status = 422, description = "The key was given with another body"), (status = 500), (status = 502), (status = 504)))]
+#[utoipa::path(post, path = "/v1/chat", operation_id = "chat", tag = "chat", request_body = ChatBody,
+    params(KeyParam), responses((status = 200, body = ChatReply),
+    (status = 404, description = "No such model or conversation, or no such message in it as `parent_id` names"),
+    (status = 409, description = "Cancelled; or the answer that the key stands for was not stored; or the answer that \
+    `parent_id` names is still being written"),
+    (status = 422, description = "The key was given with another body")))]
 pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let mut started = match ask(&system, &mut call, false).await? {
         Asked::New(started) => started,
@@ -54,13 +54,13 @@ pub(crate) async fn reply(system: Arc<System>, mut call: Call) -> Result<Reply, 
 /// Answers a chat as server-sent events, from the moment it has a place in the queue: `queue` while it waits, `start`,
 /// then `chunk`, `thinking` and `tool_call` as they come, and one `done` or `error` at the end. With the `turn_id` of `queue` or
 /// `start` and the last `id`, `GET /v1/turns/{id}/stream` goes on where this stream was cut.
-#[utoipa::path(post, path = "/v1/chat/stream", tag = "chat", request_body = ChatBody,
-    params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400),
+#[utoipa::path(post, path = "/v1/chat/stream", operation_id = "chatStream", tag = "chat", request_body = ChatBody,
+    params(KeyParam),
+    responses((status = 200, content_type = "text/event-stream", body = StreamEvent),
     (status = 404, description = "No such model or conversation, or no such message in it as `parent_id` names"),
-    (status = 409, description = "The answer that the key stands for was not stored, or the one that `parent_id` names is \
-    still being written"), (status = 413), (status = 422, description = "The key was given with another body"),
-    (status = 500), (status = 504)))]
+    (status = 409, description = "The answer that the key stands for was not stored, or the one that `parent_id` names \
+    is still being written"),
+    (status = 422, description = "The key was given with another body")))]
 pub(crate) async fn stream(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     match ask(&system, &mut call, true).await? {
         Asked::New(started) => {

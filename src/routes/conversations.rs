@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     limits::nullable,
-    list::{List, PageRequest},
+    list::{LimitParam, List, PageParams, PageRequest},
     search::{self, FoundView},
 };
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewConversation {
     /// One line of 1 to 200 characters. Left out, it becomes the beginning of what is said first.
+    #[schema(min_length = 1, max_length = 200)]
     title: Option<String>,
     /// Put before every prompt in it, unless the prompt brings a system message of its own; at most 32 KiB.
     system_prompt: Option<String>,
@@ -38,6 +39,7 @@ pub(crate) struct NewConversation {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConversationPatch {
     /// One line of 1 to 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
     title: Option<String>,
     /// At most 32 KiB; `null` removes it.
     #[serde(default, deserialize_with = "nullable")]
@@ -120,10 +122,11 @@ impl From<StoredMessage> for MessageView {
 }
 
 /// Makes a conversation in which nothing was said yet. A chat makes its own, too.
-#[utoipa::path(post, path = "/v1/conversations", tag = "conversations", request_body = NewConversation, responses(
-    (status = 201, body = ConversationView, headers(("Location" = String))), (status = 400),
-    (status = 409, description = "There are too many"), (status = 413),
-    (status = 422, description = "Something about the title or the system prompt will not do"), (status = 503)))]
+#[utoipa::path(post, path = "/v1/conversations", operation_id = "createConversation", tag = "conversations",
+    request_body = Option<NewConversation>,
+    responses((status = 201, body = ConversationView, headers(("Location" = String))),
+    (status = 409, description = "There are too many"),
+    (status = 422, description = "Something about the title or the system prompt will not do")))]
 pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let NewConversation { title, system_prompt } = call.conversation().await?;
     let now = system.clock().now();
@@ -148,9 +151,9 @@ pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply,
 /// Lists the caller's conversations by last activity, the latest first. One in which something happens meanwhile moves to
 /// the front. With `q` those whose title has, or one of whose messages has, all its words (whole words, in upper or lower
 /// case, at most 8), each with the newest such message.
-#[utoipa::path(get, path = "/v1/conversations", tag = "conversations",
-    params(("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("q" = Option<String>, Query)), responses(
-    (status = 200, body = List<FoundView>), (status = 400)))]
+#[utoipa::path(get, path = "/v1/conversations", operation_id = "listConversations", tag = "conversations",
+    params(LimitParam, ("cursor" = Option<String>, Query), ("q" = Option<String>, Query, min_length = 2)),
+    responses((status = 200, body = List<FoundView>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     if let Some(query) = search::asked(&call)? {
         return search::find(&system, &call, query).await;
@@ -161,9 +164,9 @@ pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Reads a conversation and the first page of its messages, which `GET /v1/conversations/{id}/messages` lists on.
-#[utoipa::path(get, path = "/v1/conversations/{id}", tag = "conversations",
-    params(("id" = Uuid, Path), ("limit" = Option<u32>, Query)), responses(
-    (status = 200, body = ConversationWithMessages), (status = 400), (status = 404)))]
+#[utoipa::path(get, path = "/v1/conversations/{id}", operation_id = "readConversation", tag = "conversations",
+    params(("id" = Uuid, Path), LimitParam),
+    responses((status = 200, body = ConversationWithMessages)))]
 pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let (owner, id) = named(&call)?;
     let conversation = system.db.conversation(owner, id).await?.ok_or_else(ApiError::no_conversation)?;
@@ -176,10 +179,10 @@ pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Changes a conversation's title or system prompt. What is so already changes nothing.
-#[utoipa::path(patch, path = "/v1/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
-    request_body = ConversationPatch, responses((status = 200, body = ConversationView), (status = 400), (status = 404),
-    (status = 413), (status = 422, description = "Something about the title or the system prompt will not do"),
-    (status = 503)))]
+#[utoipa::path(patch, path = "/v1/conversations/{id}", operation_id = "changeConversation", tag = "conversations",
+    params(("id" = Uuid, Path)), request_body = Option<ConversationPatch>,
+    responses((status = 200, body = ConversationView),
+    (status = 422, description = "Something about the title or the system prompt will not do")))]
 pub(crate) async fn change(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let ConversationPatch { title, system_prompt } = call.conversation().await?;
     let (owner, id) = named(&call)?;
@@ -193,8 +196,8 @@ pub(crate) async fn change(system: Arc<System>, mut call: Call) -> Result<Reply,
 
 /// Throws a conversation away, with all that was said in it: from now on nobody sees it, and it is not found. A turn that
 /// runs in it goes on to its end; its usage stays.
-#[utoipa::path(delete, path = "/v1/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)), responses(
-    (status = 204), (status = 404), (status = 503)))]
+#[utoipa::path(delete, path = "/v1/conversations/{id}", operation_id = "deleteConversation", tag = "conversations",
+    params(("id" = Uuid, Path)), responses((status = 204)))]
 pub(crate) async fn delete(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let (owner, id) = named(&call)?;
     system.db.delete_conversation(owner, id, system.clock().now()).await.map_err(not_there)?;
@@ -202,9 +205,9 @@ pub(crate) async fn delete(system: Arc<System>, call: Call) -> Result<Reply, Api
 }
 
 /// Lists the messages of a conversation in the order they were made, those of all branches: each says what it follows.
-#[utoipa::path(get, path = "/v1/conversations/{id}/messages", tag = "conversations",
-    params(("id" = Uuid, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<MessageView>), (status = 400), (status = 404)))]
+#[utoipa::path(get, path = "/v1/conversations/{id}/messages", operation_id = "listMessages", tag = "conversations",
+    params(("id" = Uuid, Path), PageParams),
+    responses((status = 200, body = List<MessageView>)))]
 pub(crate) async fn messages(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let page = PageRequest::of(&call)?;
     let (owner, id) = named(&call)?;

@@ -26,21 +26,22 @@ pub(crate) struct CheckView {
 }
 
 /// Says that the process serves, whatever it depends on may do: a restart would not mend a database.
-#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/healthz", operation_id = "liveness", tag = "operations",
+    responses((status = 200, body = Health)))]
 pub(crate) async fn process(_system: Arc<System>, _call: Call) -> Result<Reply, ApiError> {
     Ok(json_reply(StatusCode::OK, &Health { status: "ok", checks: None }))
 }
 
 /// Says whether to send us traffic.
-#[utoipa::path(get, path = "/readyz", tag = "operations", responses(
-    (status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(get, path = "/readyz", operation_id = "readiness", tag = "operations",
+    responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(crate) async fn readiness(system: Arc<System>, _call: Call) -> Result<Reply, ApiError> {
     Ok(checked(&system, |_| None))
 }
 
 /// Says the same, in detail.
-#[utoipa::path(get, path = "/health", tag = "operations", responses(
-    (status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(get, path = "/health", operation_id = "health", tag = "operations",
+    responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(crate) async fn details(system: Arc<System>, _call: Call) -> Result<Reply, ApiError> {
     Ok(checked(&system, |check| Some(check.detail.clone())))
 }

@@ -1,8 +1,20 @@
 //! `Idempotency-Key`: a caller's own name for a request, so that the same request sent twice is one.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use utoipa::IntoParams;
 
+use super::shapes;
 use crate::http::ApiError;
+
+/// What [`key_of`] reads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it documents what is read")]
+pub(crate) struct KeyParam {
+    /// The caller's own name for the request; the same again stands for the same turn.
+    #[param(rename = "Idempotency-Key", schema_with = shapes::idempotency_key)]
+    key: Option<String>,
+}
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 

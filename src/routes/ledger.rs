@@ -5,9 +5,12 @@ use std::sync::Arc;
 use actors::system::System;
 use domain::{turn::TurnStatus, usage::LedgerFilter};
 use http::StatusCode;
+use utoipa::IntoParams;
+use uuid::Uuid;
 
 use super::{
-    list::{List, PageRequest},
+    list::{List, PageParams, PageRequest},
+    shapes,
     usage::model,
 };
 use crate::{
@@ -15,11 +18,22 @@ use crate::{
     usage::view::LedgerView,
 };
 
+/// What [`list`] reads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents what is read")]
+pub(crate) struct LedgerParams {
+    #[param(schema_with = shapes::model)]
+    model: Option<String>,
+    #[param(schema_with = shapes::turn_status)]
+    status: Option<String>,
+    conversation_id: Option<Uuid>,
+}
+
 /// Lists the caller's turns, newest first, stored or not.
-#[utoipa::path(get, path = "/v1/turns", tag = "usage", params(
-    ("model" = Option<String>, Query), ("status" = Option<String>, Query), ("conversation_id" = Option<Uuid>, Query),
-    ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)),
-    responses((status = 200, body = List<LedgerView>), (status = 400), (status = 503)))]
+#[utoipa::path(get, path = "/v1/turns", operation_id = "listTurns", tag = "usage",
+    params(LedgerParams, PageParams),
+    responses((status = 200, body = List<LedgerView>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     const STATUS: &str = "`status` is streaming, complete, interrupted, cancelled or failed";
     let page = PageRequest::of(&call)?;

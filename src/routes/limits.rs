@@ -4,6 +4,8 @@ use domain::limits::{Limits, LimitsChange, Priority};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
+use super::shapes;
+
 /// What was set; `null` where nothing was.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LimitsView {
@@ -12,7 +14,7 @@ pub(crate) struct LimitsView {
     /// Turns that run at once; those beyond it wait.
     streams: Option<u32>,
     /// The most that may be asked for: `interactive` or `batch`.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = shapes::priority)]
     priority: Option<Priority>,
 }
 
@@ -22,19 +24,19 @@ pub(crate) struct LimitsView {
 pub(crate) struct LimitsPatch {
     /// 1 to 1,000,000.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000000)]
     requests_per_minute: Option<Option<u32>>,
     /// 1 to 1,000,000,000.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000000000)]
     tokens_per_minute: Option<Option<u32>>,
     /// Turns that run at once, 1 to 10,000; those beyond it wait.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
     streams: Option<Option<u32>>,
     /// The most that may be asked for: `interactive` or `batch`.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = shapes::priority)]
     priority: Option<Option<Priority>>,
 }
 

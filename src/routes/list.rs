@@ -4,9 +4,10 @@ use std::str::FromStr;
 
 use domain::conversation::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::shapes;
 use crate::http::{ApiError, Call};
 
 #[derive(Serialize, ToSchema)]
@@ -29,6 +30,28 @@ impl<T> List<T> {
     }
 }
 
+/// What [`PageRequest::limit_of`] reads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents what is read")]
+pub(crate) struct LimitParam {
+    /// Entries of a page; more than 100 count as 100.
+    #[param(schema_with = shapes::from_one_on)]
+    limit: Option<u32>,
+}
+
+/// What [`PageRequest::of`] reads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents what is read")]
+pub(crate) struct PageParams {
+    /// Entries of a page; more than 100 count as 100.
+    #[param(schema_with = shapes::from_one_on)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<Uuid>,
+}
+
 /// Which page a request asks for. Most lists are in the order of their ids.
 pub(crate) struct PageRequest<Cursor = Uuid> {
     pub(crate) cursor: Option<Cursor>,
@@ -48,9 +71,7 @@ impl PageRequest {
 
     /// Reads `?limit=` alone, of a list that begins at its start; see [`PageRequest::by`].
     pub(crate) fn limit_of(call: &Call) -> Result<u32, ApiError> {
-        let limit = call.query("limit", "`limit` is a number from 1 to 100", |text| {
-            text.parse::<u32>().ok().filter(|limit| *limit > 0)
-        })?;
+        let limit = call.query("limit", "`limit` is a number from 1 to 100", at_least_one)?;
         Ok(limit.unwrap_or(PAGE_LIMIT_DEFAULT).min(PAGE_LIMIT_MAX))
     }
 }
@@ -65,5 +86,28 @@ impl<Cursor: FromStr> PageRequest<Cursor> {
         let limit = PageRequest::limit_of(call)?;
         let cursor = call.query("cursor", "this is not a cursor of ours", |text| text.parse().ok())?;
         Ok(Self { cursor, limit })
+    }
+}
+
+/// A number from 1 on, of which only the low ones matter: what is too large to be held counts as the largest that is not.
+pub(super) fn at_least_one(text: &str) -> Option<u32> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u32>().ok().or(is_number.then_some(u32::MAX));
+    number.filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_from_one_on_however_large() {
+        for (text, limit) in [("1", 1), ("0100", 100), ("4294967296", u32::MAX), (&"9".repeat(40), u32::MAX)]
+        {
+            assert_eq!(at_least_one(text), Some(limit), "{text}");
+        }
+        for text in ["", "0", "-1", "1.0", "1e3", " 1", "x"] {
+            assert_eq!(at_least_one(text), None, "{text:?}");
+        }
     }
 }

@@ -84,17 +84,17 @@ impl From<Model> for ModelCard {
 }
 
 /// Lists the models, by name.
-#[utoipa::path(get, path = "/v1/models", tag = "models", responses(
-    (status = 200, body = List<ModelCard>)))]
+#[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "models",
+    responses((status = 200, body = List<ModelCard>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let models = system.models.models_for(&call.principal()?).into_iter().map(ModelCard::from).collect();
     Ok(json_reply(StatusCode::OK, &List::new(models, None)))
 }
 
 /// Tells about one model. Its name may hold slashes and a colon, raw or percent-encoded.
-#[utoipa::path(get, path = "/v1/models/{id}", tag = "models",
-    params(("id" = String, Path, description = "Any spelling of the model's name")), responses(
-    (status = 200, body = ModelCard), (status = 404)))]
+#[utoipa::path(get, path = "/v1/models/{id}", operation_id = "readModel", tag = "models",
+    params(("id" = String, Path, description = "Any spelling of the model's name")),
+    responses((status = 200, body = ModelCard)))]
 pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     // A name that is none cannot be shown back: it may hold anything.
     let name = ModelName::parse(call.param()).map_err(|_| ApiError::not_found("there is no such model"))?;

@@ -16,7 +16,7 @@ use domain::{
 };
 use http::{HeaderName, StatusCode};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     dialects::{
@@ -26,9 +26,32 @@ use crate::{
     http::{ApiError, Call, Reply, json_reply},
 };
 
-use super::asking::turn_stream;
+use super::{
+    asking::{StreamEvent, turn_stream},
+    shapes,
+};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What [`position`] reads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it documents what is read")]
+pub(crate) struct PositionHeader {
+    /// The `id` of the last event that the caller has.
+    #[param(rename = "Last-Event-ID", schema_with = shapes::position)]
+    last_event_id: Option<String>,
+}
+
+/// The same for whoever cannot set headers.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents what is read")]
+pub(crate) struct PositionParam {
+    /// The same, for whoever cannot set headers; the header counts.
+    #[param(schema_with = shapes::position)]
+    last_event_id: Option<String>,
+}
 
 /// How a turn stands.
 #[derive(Serialize, ToSchema)]
@@ -90,8 +113,8 @@ impl From<StoredTurn> for TurnView {
 }
 
 /// Says how a turn stands.
-#[utoipa::path(get, path = "/v1/turns/{id}", tag = "chat", params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = TurnView), (status = 404)))]
+#[utoipa::path(get, path = "/v1/turns/{id}", operation_id = "readTurn", tag = "chat",
+    params(("id" = uuid::Uuid, Path)), responses((status = 200, body = TurnView)))]
 pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let turn = system.models.turn(&call.principal()?, named(&call)?).await?;
     Ok(json_reply(StatusCode::OK, &TurnView::from(turn)))
@@ -99,8 +122,8 @@ pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 
 /// Ends a turn as cancelled, wherever it is: 202 and how it stands while it is about to end; 200 if it had ended, which changes
 /// nothing.
-#[utoipa::path(delete, path = "/v1/turns/{id}", tag = "chat", params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = TurnView), (status = 202, body = TurnView), (status = 404)))]
+#[utoipa::path(delete, path = "/v1/turns/{id}", operation_id = "cancelTurn", tag = "chat",
+    params(("id" = uuid::Uuid, Path)), responses((status = 200, body = TurnView), (status = 202, body = TurnView)))]
 pub(crate) async fn cancel(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let turn = system.models.cancel_turn(&call.principal()?, named(&call)?).await?;
     if let (TurnStatus::Streaming, Some(owner)) = (turn.status, turn.owner) {
@@ -113,10 +136,9 @@ pub(crate) async fn cancel(system: Arc<System>, call: Call) -> Result<Reply, Api
 
 /// Reads a turn's answer after `Last-Event-ID`, in the frames of `/v1/chat/stream`, and along with it to its end; `0`, or nothing,
 /// is the start.
-#[utoipa::path(get, path = "/v1/turns/{id}/stream", tag = "chat", params(("id" = uuid::Uuid, Path),
-    ("Last-Event-ID" = Option<String>, Header), ("last_event_id" = Option<String>, Query,
-    description = "The same, for whoever cannot set headers; the header counts")),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400), (status = 404),
+#[utoipa::path(get, path = "/v1/turns/{id}/stream", operation_id = "followTurn", tag = "chat",
+    params(("id" = uuid::Uuid, Path), PositionHeader, PositionParam),
+    responses((status = 200, content_type = "text/event-stream", body = StreamEvent),
     (status = 409, description = "It is over, and its answer was not stored")))]
 pub(crate) async fn stream(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let from = position(&call)?;

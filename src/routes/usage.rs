@@ -15,7 +15,7 @@ use http::{HeaderValue, StatusCode, header::VARY};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::accept;
+use super::{accept, list::at_least_one, shapes};
 use crate::{
     http::{ApiError, Call, Reply, attachment, json_reply, text_reply},
     usage::{self, view::UsageReportView},
@@ -30,13 +30,26 @@ pub(super) struct ReportParams {
     from: Option<NaiveDate>,
     /// The last UTC day, all of it; today, if nothing is said.
     to: Option<NaiveDate>,
+    #[param(schema_with = shapes::model)]
     model: Option<String>,
     key: Option<Uuid>,
     /// json or csv; `Accept: text/csv` does as well.
+    #[param(schema_with = shapes::format_of_report)]
     format: Option<String>,
-    /// Groups of a page: 1 to 1,000.
+    /// Groups of a page; more than 1,000 count as 1,000.
+    #[param(schema_with = shapes::from_one_on)]
     limit: Option<u32>,
     cursor: Option<String>,
+}
+
+/// What is grouped by.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents what the routes read")]
+pub(crate) struct GroupParam {
+    /// One or several of day, model, key, status and, for administrators, user; day, if nothing is said.
+    #[param(schema_with = shapes::grouping)]
+    by: Option<String>,
 }
 
 /// Which page of a report is wanted, or all of it as a file.
@@ -47,10 +60,9 @@ enum Form {
 }
 
 /// Adds up the caller's turns.
-#[utoipa::path(get, path = "/v1/usage", tag = "usage", params(ReportParams,
-    ("by" = Option<String>, Query, description = "One or several of day, model, key, status; day, if nothing is said")),
-    responses((status = 200, content((UsageReportView = "application/json"), (String = "text/csv"))),
-    (status = 400), (status = 503)))]
+#[utoipa::path(get, path = "/v1/usage", operation_id = "reportUsage", tag = "usage", params(ReportParams,
+    GroupParam),
+    responses((status = 200, content((UsageReportView = "application/json"), (String = "text/csv")))))]
 pub(crate) async fn of_caller(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let user = Some(call.principal()?.user);
     let by = call.query(
@@ -126,9 +138,7 @@ fn form(call: &Call, by: Dimensions) -> Result<Form, ApiError> {
     let after = call.query("cursor", "this is not a cursor of this list", |text| {
         text.parse().ok().filter(|place: &GroupKey| place.fits(by))
     })?;
-    let limit = call.query("limit", "`limit` is a number from 1 to 1000", |text| {
-        text.parse::<u32>().ok().filter(|limit| *limit > 0)
-    })?;
+    let limit = call.query("limit", "`limit` is a number from 1 to 1000", at_least_one)?;
     match (is_file, &after) {
         (true, None) => Ok(Form::File),
         (true, Some(_)) => Err(ApiError::invalid("a CSV file is whole, it has no pages").at("cursor")),

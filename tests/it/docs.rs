@@ -148,3 +148,13 @@ async fn the_chapter_on_conversations_works_as_it_is_written() {
     assert!(said.contains("\"title\":\"Blue skies\"") && said.ends_with("404\n"), "{said}");
     assert!(said.contains("event: done") && said.contains("\"object\":\"turn\""), "{said}");
 }
+
+#[tokio::test]
+async fn the_chapter_on_dialects_works_as_it_is_written() {
+    let said = flows("docs/dialects.md").await;
+    for told in
+        ["chat.completion.chunk", "data: [DONE]", "\"type\":\"message\"", "\"done\":true", "\"embedding\""]
+    {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+}

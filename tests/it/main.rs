@@ -55,6 +55,7 @@ mod reload;
 mod residency;
 mod resume;
 mod roles;
+mod schema;
 mod search;
 mod shutdown;
 mod slow_reader;

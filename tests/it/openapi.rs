@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Store, TestApp};
 
 /// The routes for clients, as the README promises them.
-const ROUTES: [&str; 72] = [
+const ROUTES: [&str; 73] = [
     "delete /v1/admin/api-keys/{id}",
     "delete /v1/admin/invites/{id}",
     "delete /v1/admin/users/{id}",
@@ -22,6 +22,7 @@ const ROUTES: [&str; 72] = [
     "get /api/ps",
     "get /api/tags",
     "get /api/version",
+    "get /docs",
     "get /health",
     "get /healthz",
     "get /openapi.json",
@@ -143,5 +144,21 @@ async fn every_operation_tells_what_it_answers_and_whom() {
             assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{method} {path}");
         }
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn every_operation_has_a_name_of_its_own_that_programs_can_use() {
+    let app = TestApp::on(Store::Sqlite).await;
+    let document = app.get("/openapi.json").send().await.expect_status(200).json();
+    let mut names = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(name.bytes().all(|byte| byte.is_ascii_alphabetic()), "{method} {path}: {name}");
+            assert!(names.insert(name), "{name} twice");
+        }
+    }
+    assert_eq!(names.len(), ROUTES.len());
     app.finish().await;
 }

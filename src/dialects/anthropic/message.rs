@@ -37,7 +37,7 @@ pub(super) struct ContentBlock {
     /// Of a `tool_use`.
     id: Option<String>,
     name: Option<String>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value, required = false)]
     input: Option<Box<RawValue>>,
     /// Of a `tool_result`.
     tool_use_id: Option<String>,

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     dialects::parts::{MessageBody, bounded, format, messages, model_name, sampling, think, tools},
     http::ApiError,
+    routes::shapes,
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -26,6 +27,7 @@ pub(crate) struct ChatBody {
     model: String,
     /// 1 to 1,000; in a conversation, only what is new. None where `parent_id` names a message of a user or a tool, which then
     /// gets another answer.
+    #[schema(max_items = 1000)]
     messages: Vec<MessageBody>,
     /// Continues this conversation.
     #[schema(value_type = Option<uuid::Uuid>)]
@@ -38,7 +40,7 @@ pub(crate) struct ChatBody {
     /// `cancel`, or with an `Idempotency-Key` `continue`, unless said otherwise.
     on_disconnect: Option<OnDisconnect>,
     /// `interactive`, which is what is meant if nothing is said, or `batch`: served when nobody else waits.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = shapes::priority)]
     priority: Option<Priority>,
     /// Sampling options: `num_predict seed temperature top_k top_p min_p typical_p repeat_last_n repeat_penalty
     /// presence_penalty frequency_penalty stop`. Others are ignored.
@@ -47,10 +49,10 @@ pub(crate) struct ChatBody {
     #[schema(value_type = Option<Vec<Object>>)]
     tools: Option<Box<RawValue>>,
     /// `"json"` or a JSON schema.
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = shapes::format)]
     format: Option<Box<RawValue>>,
     /// `true`, `false`, `"low"`, `"medium"`, `"high"` or `"max"`.
-    #[schema(value_type = Option<bool>)]
+    #[schema(schema_with = shapes::think)]
     think: Option<Box<RawValue>>,
 }
 

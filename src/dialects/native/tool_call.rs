@@ -20,16 +20,17 @@ pub(crate) struct FunctionBody {
 }
 
 /// A tool call as it came: its arguments are text until their size is known to be in bounds.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(crate) struct GivenToolCall {
     #[serde(default)]
     pub(crate) id: String,
     pub(crate) function: GivenFunction,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(crate) struct GivenFunction {
     pub(crate) name: String,
+    #[schema(value_type = Option<Object>)]
     pub(crate) arguments: Option<Box<RawValue>>,
 }
 

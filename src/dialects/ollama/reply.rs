@@ -44,7 +44,9 @@ pub(crate) struct OllamaReply<'a> {
     /// `stop`, `length`, `load` or `unload`.
     #[serde(skip_serializing_if = "Option::is_none")]
     done_reason: Option<&'static str>,
+    /// Only at the end.
     #[serde(flatten)]
+    #[schema(value_type = Metrics)]
     metrics: Option<Metrics>,
 }
 
@@ -75,11 +77,17 @@ struct OllamaFunction<'a> {
 #[derive(Serialize, ToSchema)]
 struct Metrics {
     /// From the request on, waiting included.
+    #[schema(required = false)]
     total_duration: u64,
+    #[schema(required = false)]
     load_duration: u64,
+    #[schema(required = false)]
     prompt_eval_count: u32,
+    #[schema(required = false)]
     prompt_eval_duration: u64,
+    #[schema(required = false)]
     eval_count: u32,
+    #[schema(required = false)]
     eval_duration: u64,
 }
 

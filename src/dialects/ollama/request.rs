@@ -11,6 +11,7 @@ use crate::{
         MessageBody, bounded, format, is_base64, messages, model_name, others_told, sampling, think, tools,
     },
     http::ApiError,
+    routes::shapes,
 };
 
 /// Other fields are ignored.
@@ -25,15 +26,15 @@ pub(crate) struct OllamaChatBody {
     #[schema(value_type = Option<Vec<Object>>)]
     tools: Option<Box<RawValue>>,
     /// `"json"` or a JSON schema.
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = shapes::format)]
     format: Option<Box<RawValue>>,
     /// Sampling options as in `/v1/chat`; others are ignored.
     #[schema(value_type = Option<Object>)]
     options: Option<Box<RawValue>>,
-    #[schema(value_type = Option<bool>)]
+    #[schema(schema_with = shapes::think)]
     think: Option<Box<RawValue>>,
     /// Ignored, but that `0` without a message asks for the model to go, which is not for callers to say.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value, required = false)]
     keep_alive: Option<Box<RawValue>>,
     logprobs: Option<bool>,
     #[schema(minimum = 0, maximum = 20)]
@@ -56,13 +57,13 @@ pub(crate) struct OllamaGenerateBody {
     images: Option<Vec<String>>,
     /// `true` unless said otherwise.
     stream: Option<bool>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = shapes::format)]
     format: Option<Box<RawValue>>,
     #[schema(value_type = Option<Object>)]
     options: Option<Box<RawValue>>,
-    #[schema(value_type = Option<bool>)]
+    #[schema(schema_with = shapes::think)]
     think: Option<Box<RawValue>>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value, required = false)]
     keep_alive: Option<Box<RawValue>>,
     logprobs: Option<bool>,
     #[schema(minimum = 0, maximum = 20)]
@@ -91,6 +92,11 @@ impl OllamaChatBody {
     /// 400 with the field in `param`.
     pub(crate) fn read(self) -> Result<Asked, ApiError> {
         let model = model_name(&self.model)?;
+        let sampling = sampling(self.options.as_deref())?;
+        let format = format(self.format.as_deref())?;
+        let think = think(self.think.as_deref())?;
+        let tools = tools(self.tools.as_deref())?;
+        let logprobs = logprobs(self.logprobs, self.top_logprobs)?;
         let given = self.messages.unwrap_or_default();
         if given.is_empty() {
             let is_to_go = is_zero(self.keep_alive.as_deref());
@@ -98,11 +104,11 @@ impl OllamaChatBody {
         }
         bounded("messages", given.len(), 1, limits::MESSAGES)?;
         let request = ChatRequest {
-            sampling: sampling(self.options.as_deref())?,
-            tools: tools(self.tools.as_deref())?,
-            format: format(self.format.as_deref())?,
-            think: think(self.think.as_deref())?,
-            logprobs: logprobs(self.logprobs, self.top_logprobs)?,
+            sampling,
+            tools,
+            format,
+            think,
+            logprobs,
             ..ChatRequest::new(model, messages(given)?)
         };
         let is_streamed = self.stream.unwrap_or(true);
@@ -120,6 +126,10 @@ impl OllamaGenerateBody {
             let message = "a template is the operator's to set; send the whole prompt with `raw`";
             return Err(ApiError::invalid(message).at("template"));
         }
+        let sampling = sampling(self.options.as_deref())?;
+        let format = format(self.format.as_deref())?;
+        let think = think(self.think.as_deref())?;
+        let logprobs = logprobs(self.logprobs, self.top_logprobs)?;
         let (prompt, images) = (self.prompt.unwrap_or_default(), self.images.unwrap_or_default());
         if prompt.is_empty() && images.is_empty() {
             let is_to_go = is_zero(self.keep_alive.as_deref());
@@ -139,10 +149,10 @@ impl OllamaGenerateBody {
         let system = system.map(|text| ChatMessage::text(Role::System, text));
         let prompt = ChatMessage { images, ..ChatMessage::text(Role::User, prompt) };
         let request = ChatRequest {
-            sampling: sampling(self.options.as_deref())?,
-            format: format(self.format.as_deref())?,
-            think: think(self.think.as_deref())?,
-            logprobs: logprobs(self.logprobs, self.top_logprobs)?,
+            sampling,
+            format,
+            think,
+            logprobs,
             completion: Some(Completion { suffix, raw }),
             ..ChatRequest::new(model, system.into_iter().chain([prompt]).collect())
         };

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{answer_tokens, bounded, is_base64, stop_list};
 use crate::{
     dialects::{
-        native::tool_call::{GivenToolCall, ToolCallBody},
+        native::tool_call::GivenToolCall,
         raw::{Allowance, parsed},
     },
     http::ApiError,
@@ -26,9 +26,10 @@ pub(crate) struct MessageBody {
     thinking: Option<String>,
     /// Standard base64, without a `data:` prefix.
     #[serde(default, deserialize_with = "or_none")]
+    #[schema(value_type = Option<Vec<String>>)]
     images: Vec<String>,
     #[serde(default, deserialize_with = "or_none")]
-    #[schema(value_type = Vec<ToolCallBody>)]
+    #[schema(value_type = Option<Vec<GivenToolCall>>)]
     tool_calls: Vec<GivenToolCall>,
     tool_name: Option<String>,
     tool_call_id: Option<String>,

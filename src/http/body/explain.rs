@@ -1,7 +1,7 @@
 //! Saying what is wrong with a body without repeating what is in it.
 
 use super::ReadJson;
-use crate::http::error::ApiError;
+use crate::http::{error::ApiError, json::Strict};
 
 /// Says which field is wrong. Only an error pays for finding out: the body is parsed again, keeping track of the path.
 /// serde's own text is not passed on, since it quotes values, and a value may be a password.
@@ -10,8 +10,9 @@ pub(super) fn explain<T: ReadJson>(bytes: &[u8], error: &serde_json::Error) -> A
         let (line, column) = (error.line(), error.column());
         return ApiError::invalid(format!("the body is not valid JSON: line {line}, column {column}"));
     }
-    let path = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(bytes))
-        .map_or_else(|error| error.path().to_string(), |_| String::new());
+    let path =
+        serde_path_to_error::deserialize::<_, T>(Strict(&mut serde_json::Deserializer::from_slice(bytes)))
+            .map_or_else(|error| error.path().to_string(), |_| String::new());
     let path = if path == "." { "" } else { path.as_str() };
     let text = error.to_string();
     let named = |prefix: &str| text.strip_prefix(prefix)?.split('`').next().map(bounded);

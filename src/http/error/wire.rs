@@ -1,7 +1,10 @@
 //! In which shape a client reads an error: each dialect has its own, on the paths that it has.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{ApiError, ErrorObject};
 use crate::http::json::append;
@@ -25,32 +28,51 @@ pub(crate) enum Place {
     Stream,
 }
 
-#[derive(Serialize)]
-struct OpenAiError<'a> {
+/// What a refusal looks like.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ErrorBody<'a> {
     error: ErrorObject<'a>,
 }
 
-#[derive(Serialize)]
-struct AnthropicError<'a> {
+/// What a refusal looks like to Anthropic's clients.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AnthropicErrorBody<'a> {
+    /// `error`
     #[serde(rename = "type")]
     kind: &'static str,
     error: AnthropicObject<'a>,
     request_id: &'a str,
 }
 
-#[derive(Serialize)]
-struct AnthropicObject<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = AnthropicErrorObject)]
+pub(crate) struct AnthropicObject<'a> {
+    /// As its libraries know them, such as `invalid_request_error`.
     #[serde(rename = "type")]
     class: &'static str,
+    /// For people; may change.
     message: &'a str,
 }
 
-#[derive(Serialize)]
-struct OllamaError<'a> {
+/// What a refusal looks like to Ollama's clients.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OllamaErrorBody<'a> {
+    /// For people; may change.
     error: &'a str,
 }
 
 impl Wire {
+    pub(crate) const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::Ollama];
+
+    /// What the description of the service calls this shape.
+    pub(crate) fn schema_name(self) -> Cow<'static, str> {
+        match self {
+            Self::OpenAi => ErrorBody::name(),
+            Self::Anthropic => AnthropicErrorBody::name(),
+            Self::Ollama => OllamaErrorBody::name(),
+        }
+    }
+
     /// The shape that a path's clients expect, whether or not there is anything at that path.
     pub(crate) fn of(path: &str) -> Self {
         let is_at_or_below =
@@ -72,14 +94,14 @@ impl Wire {
                     Place::Reply => error.object(request_id),
                     Place::Stream => error.object_in_stream(request_id),
                 };
-                append(out, &OpenAiError { error });
+                append(out, &ErrorBody { error });
             }
             Self::Anthropic => {
                 let class = class_at_anthropic(error.status());
                 let object = AnthropicObject { class, message: &error.message };
-                append(out, &AnthropicError { kind: "error", error: object, request_id });
+                append(out, &AnthropicErrorBody { kind: "error", error: object, request_id });
             }
-            Self::Ollama => append(out, &OllamaError { error: &error.message }),
+            Self::Ollama => append(out, &OllamaErrorBody { error: &error.message }),
         }
     }
 }

@@ -3,19 +3,39 @@
 use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use actors::system::System;
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Utc};
 use domain::{
     audit::{AuditEntry, AuditEvent, AuditFilter},
     id::{AuditId, UserId},
 };
 use http::StatusCode;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use crate::{
     http::{ApiError, Call, Reply, json_reply},
-    routes::list::{List, PageRequest},
+    routes::{
+        list::{List, PageParams, PageRequest},
+        shapes,
+    },
 };
+
+/// What [`filter`] reads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents what is read")]
+pub(super) struct AuditParams {
+    #[param(schema_with = shapes::event)]
+    event: Option<String>,
+    actor: Option<Uuid>,
+    /// The account it concerns.
+    user: Option<Uuid>,
+    #[param(schema_with = shapes::address)]
+    address: Option<String>,
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+}
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AuditView {
@@ -56,16 +76,17 @@ impl From<AuditEntry> for AuditView {
 }
 
 /// Lists what happened, newest first.
-#[utoipa::path(get, path = "/v1/admin/audit", tag = "admin", params(
-    ("event" = Option<String>, Query), ("actor" = Option<Uuid>, Query), ("user" = Option<Uuid>, Query),
-    ("address" = Option<String>, Query), ("since" = Option<DateTime<Utc>>, Query),
-    ("until" = Option<DateTime<Utc>>, Query), ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)),
-    responses((status = 200, body = List<AuditView>), (status = 400), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/audit", operation_id = "listAuditTrail", tag = "admin",
+    params(AuditParams, PageParams),
+    responses((status = 200, body = List<AuditView>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let page = PageRequest::of(&call)?;
     let found = system.auth.audit_trail(filter(&call)?, page.before(), page.limit).await?;
     Ok(json_reply(StatusCode::OK, &List::<AuditView>::of(found)))
 }
+
+/// 9999-12-31T00:00:00Z
+const LAST_INSTANT: i64 = 253_402_214_400;
 
 fn filter(call: &Call) -> Result<AuditFilter, ApiError> {
     const ID: &str = "give the id of an account";
@@ -80,9 +101,10 @@ fn filter(call: &Call) -> Result<AuditFilter, ApiError> {
     })
 }
 
-/// Within the years that both databases know.
+/// Nothing is older than the first year that both databases know, or younger than the last.
 fn instant(text: &str) -> Option<DateTime<Utc>> {
-    parsed::<DateTime<Utc>>(text).filter(|at| (1_970..=9_999).contains(&at.year()))
+    let (first, last) = (DateTime::UNIX_EPOCH, DateTime::from_timestamp(LAST_INSTANT, 0)?);
+    parsed::<DateTime<Utc>>(text).map(|at| at.clamp(first, last))
 }
 
 fn parsed<T: FromStr>(text: &str) -> Option<T> {

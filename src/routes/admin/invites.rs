@@ -18,7 +18,8 @@ use crate::{
     http::{ApiError, Call, Reply, empty_reply, json_reply},
     routes::{
         expiry,
-        list::{List, PageRequest},
+        list::{List, PageParams, PageRequest},
+        shapes,
     },
 };
 
@@ -26,11 +27,13 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewInvite {
     /// What the account that it makes may do: `user` (default) or `admin`.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = shapes::role)]
     role: Option<Role>,
     /// For whom it is, or what for; up to 200 characters.
+    #[schema(max_length = 200)]
     note: Option<String>,
     /// It is good until it is used or revoked if this is left out.
+    #[schema(minimum = 1, maximum = 3650)]
     expires_in_days: Option<u32>,
 }
 
@@ -77,8 +80,8 @@ impl From<Invite> for InviteView {
 }
 
 /// Makes an invite.
-#[utoipa::path(post, path = "/v1/admin/invites", tag = "admin", request_body = NewInvite, responses(
-    (status = 201, body = CreatedInvite), (status = 400), (status = 422), (status = 503)))]
+#[utoipa::path(post, path = "/v1/admin/invites", operation_id = "createInvite", tag = "admin",
+    request_body = Option<NewInvite>, responses((status = 201, body = CreatedInvite), (status = 422)))]
 pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let NewInvite { role, note, expires_in_days } = call.account_or_default().await?;
     let expires_at = expires_in_days.map(|days| expiry::in_days(days, system.clock())).transpose()?;
@@ -88,9 +91,9 @@ pub(crate) async fn create(system: Arc<System>, mut call: Call) -> Result<Reply,
 }
 
 /// Lists invites, newest first, used ones too.
-#[utoipa::path(get, path = "/v1/admin/invites", tag = "admin",
-    params(("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<InviteView>), (status = 400), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/invites", operation_id = "listInvites", tag = "admin",
+    params(PageParams),
+    responses((status = 200, body = List<InviteView>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let page = PageRequest::of(&call)?;
     let found = system.auth.invites(page.before(), page.limit).await?;
@@ -98,8 +101,8 @@ pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Revokes an invite that was not used yet.
-#[utoipa::path(delete, path = "/v1/admin/invites/{id}", tag = "admin", params(("id" = Uuid, Path)), responses(
-    (status = 204), (status = 404), (status = 503)))]
+#[utoipa::path(delete, path = "/v1/admin/invites/{id}", operation_id = "revokeInvite", tag = "admin",
+    params(("id" = Uuid, Path)), responses((status = 204)))]
 pub(crate) async fn revoke(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     system.auth.revoke_invite(&administrator(&call)?, call.id()?).await?;
     Ok(empty_reply())

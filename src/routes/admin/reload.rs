@@ -43,8 +43,10 @@ pub(crate) struct ChangeView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogFilterRequest {
     /// `tracing` filter directives such as `info,actors=debug`.
+    #[schema(max_length = 1024)]
     filter: String,
     /// 1 to 3600; 600 if it is left out.
+    #[schema(minimum = 1, maximum = 3600)]
     for_secs: Option<u64>,
 }
 
@@ -73,9 +75,10 @@ impl From<Told> for ReloadView {
 
 /// Reads the service's `.env`, TOML file and secret files again and puts in force what can change while it runs: all of it, or
 /// nothing if anything is invalid.
-#[utoipa::path(post, path = "/v1/admin/reload", tag = "admin", request_body = ReloadRequest, responses(
-    (status = 200, body = ReloadView), (status = 400), (status = 409, description = "There is nothing to read again"),
-    (status = 422, description = "The settings are invalid: nothing has changed"), (status = 503)))]
+#[utoipa::path(post, path = "/v1/admin/reload", operation_id = "reload", tag = "admin",
+    request_body = Option<ReloadRequest>,
+    responses((status = 200, body = ReloadView), (status = 409, description = "There is nothing to read again"),
+    (status = 422, description = "The settings are invalid: nothing has changed")))]
 pub(crate) async fn reload(system: Arc<System>, mut call: Call, control: Control) -> Result<Reply, ApiError> {
     let ReloadRequest { dry_run } = call.account_or_default().await?;
     let told = control.reload(&system, administrator(&call)?, dry_run.unwrap_or_default()).await;
@@ -92,9 +95,9 @@ pub(crate) async fn reload(system: Arc<System>, mut call: Call, control: Control
 }
 
 /// Changes what is logged, for a while; then what is usual is logged again.
-#[utoipa::path(post, path = "/v1/admin/log-filter", tag = "admin", request_body = LogFilterRequest, responses(
-    (status = 200, body = LogFilterView), (status = 400), (status = 409, description = "The log is not this service's"),
-    (status = 422), (status = 503)))]
+#[utoipa::path(post, path = "/v1/admin/log-filter", operation_id = "filterLog", tag = "admin",
+    request_body = LogFilterRequest, responses((status = 200, body = LogFilterView),
+    (status = 409, description = "The log is not this service's"), (status = 422)))]
 pub(crate) async fn filter_log(
     system: Arc<System>,
     mut call: Call,

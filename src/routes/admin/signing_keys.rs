@@ -12,13 +12,14 @@ use utoipa::ToSchema;
 use super::administrator;
 use crate::{
     http::{ApiError, Call, Reply, json_reply},
-    routes::list::List,
+    routes::{list::List, shapes},
 };
 
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewSigningKey {
     /// `HS256` or `EdDSA`; the newest key's if it is left out.
+    #[schema(schema_with = shapes::algorithm)]
     algorithm: Option<String>,
 }
 
@@ -43,8 +44,8 @@ impl From<ListedKey> for SigningKeyView {
 }
 
 /// Makes the next signing key. Tokens of the one before stay good for as long as they live.
-#[utoipa::path(post, path = "/v1/admin/signing-keys", tag = "admin", request_body = NewSigningKey, responses(
-    (status = 201, body = SigningKeyView), (status = 400), (status = 422), (status = 503)))]
+#[utoipa::path(post, path = "/v1/admin/signing-keys", operation_id = "rotateSigningKey", tag = "admin",
+    request_body = Option<NewSigningKey>, responses((status = 201, body = SigningKeyView), (status = 422)))]
 pub(crate) async fn rotate(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let NewSigningKey { algorithm } = call.account_or_default().await?;
     let unknown = || ApiError::unfit("choose HS256 or EdDSA").at("algorithm");
@@ -54,8 +55,8 @@ pub(crate) async fn rotate(system: Arc<System>, mut call: Call) -> Result<Reply,
 }
 
 /// Lists every key there has been, oldest first.
-#[utoipa::path(get, path = "/v1/admin/signing-keys", tag = "admin", responses(
-    (status = 200, body = List<SigningKeyView>), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/signing-keys", operation_id = "listSigningKeys", tag = "admin",
+    responses((status = 200, body = List<SigningKeyView>)))]
 pub(crate) async fn list(system: Arc<System>, _call: Call) -> Result<Reply, ApiError> {
     let keys = system.auth.signing_keys().await?.into_iter().map(SigningKeyView::from).collect();
     Ok(json_reply(StatusCode::OK, &List::new(keys, None)))

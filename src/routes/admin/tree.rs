@@ -19,16 +19,17 @@ pub(crate) struct ActorRestart {
 }
 
 /// Shows the live supervision tree: each actor's state, restarts and last exit, and how full each gate is.
-#[utoipa::path(get, path = "/v1/admin/actors", tag = "admin", responses(
-    (status = 200, body = Object), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/actors", operation_id = "showActors", tag = "admin",
+    responses((status = 200, body = Object)))]
 pub(crate) async fn actors(system: Arc<System>, _call: Call) -> Result<Reply, ApiError> {
     Ok(json_reply(StatusCode::OK, &system.ops.tree().await?))
 }
 
 /// Kills an actor, which its supervisor starts anew: what it had in hand fails as if it had crashed. For one that is stuck,
 /// and to see what a crash would cost. Supervisors are not restarted by hand.
-#[utoipa::path(post, path = "/v1/admin/actors/restart", tag = "admin", request_body = ActorRestart, responses(
-    (status = 204), (status = 404, description = "No such actor is up"), (status = 422), (status = 503)))]
+#[utoipa::path(post, path = "/v1/admin/actors/restart", operation_id = "restartActor", tag = "admin",
+    request_body = ActorRestart, responses((status = 204), (status = 404, description = "No such actor is up"),
+    (status = 422)))]
 pub(crate) async fn restart(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let ActorRestart { path } = call.account().await?;
     let by = administrator(&call)?;

@@ -48,8 +48,8 @@ impl From<ServerStanding> for UpstreamView {
 }
 
 /// Lists the model servers in the order of the configuration, as this instance knows them.
-#[utoipa::path(get, path = "/v1/admin/upstreams", tag = "admin", responses(
-    (status = 200, body = List<UpstreamView>), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/upstreams", operation_id = "listUpstreams", tag = "admin",
+    responses((status = 200, body = List<UpstreamView>)))]
 pub(crate) async fn list(system: Arc<System>, _call: Call) -> Result<Reply, ApiError> {
     let servers = system.models.fleet().into_iter().map(UpstreamView::from).collect();
     Ok(json_reply(StatusCode::OK, &List::new(servers, None)))
@@ -57,15 +57,15 @@ pub(crate) async fn list(system: Arc<System>, _call: Call) -> Result<Reply, ApiE
 
 /// Lets no turn begin on a model server any more; those that run end there, those that wait are served by the others. Known to
 /// this instance only, until it is resumed or restarted.
-#[utoipa::path(post, path = "/v1/admin/upstreams/{name}/drain", tag = "admin", params(("name" = String, Path)),
-    responses((status = 200, body = UpstreamView), (status = 404), (status = 503)))]
+#[utoipa::path(post, path = "/v1/admin/upstreams/{name}/drain", operation_id = "drainUpstream", tag = "admin",
+    params(("name" = String, Path)), responses((status = 200, body = UpstreamView)))]
 pub(crate) async fn drain(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     change(&system, &call, true)
 }
 
 /// Lets turns begin on a model server again.
-#[utoipa::path(post, path = "/v1/admin/upstreams/{name}/resume", tag = "admin", params(("name" = String, Path)),
-    responses((status = 200, body = UpstreamView), (status = 404), (status = 503)))]
+#[utoipa::path(post, path = "/v1/admin/upstreams/{name}/resume", operation_id = "resumeUpstream", tag = "admin",
+    params(("name" = String, Path)), responses((status = 200, body = UpstreamView)))]
 pub(crate) async fn resume(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     change(&system, &call, false)
 }

@@ -7,16 +7,14 @@ use domain::usage::Dimensions;
 
 use crate::{
     http::{ApiError, Call, Reply},
-    routes::usage::{ReportParams, report},
+    routes::usage::{GroupParam, ReportParams, report},
     usage::view::UsageReportView,
 };
 
 /// Adds up the turns of all accounts, deleted ones too, or of one.
-#[utoipa::path(get, path = "/v1/admin/usage", tag = "admin", params(ReportParams,
-    ("by" = Option<String>, Query, description = "One or several of day, user, model, key, status; day, if nothing is said"),
-    ("user" = Option<Uuid>, Query)),
-    responses((status = 200, content((UsageReportView = "application/json"), (String = "text/csv"))),
-    (status = 400), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/usage", operation_id = "reportAllUsage", tag = "admin", params(ReportParams,
+    GroupParam, ("user" = Option<Uuid>, Query)),
+    responses((status = 200, content((UsageReportView = "application/json"), (String = "text/csv")))))]
 pub(crate) async fn of_all(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let wanted = "give one or several of day, user, model, key and status, with commas between them";
     let by = call.query("by", wanted, Dimensions::parse)?;

@@ -23,8 +23,8 @@ use crate::{
         api_keys::KeyView,
         auth::sessions::SessionView,
         limits::{LimitsPatch, LimitsView, nullable},
-        list::{List, PageRequest},
-        model_access,
+        list::{List, PageParams, PageRequest},
+        model_access, shapes,
     },
 };
 
@@ -51,7 +51,7 @@ pub(crate) struct UserView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserPatch {
     /// `user` or `admin`.
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = shapes::role)]
     role: Option<Role>,
     /// Disabling ends every session and silences every key; enabling gives the keys back, but no session.
     disabled: Option<bool>,
@@ -71,19 +71,19 @@ pub(crate) struct UserPatch {
 pub(crate) struct KeyPatch {
     /// 1 to 1,000,000.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000000)]
     requests_per_minute: Option<Option<u32>>,
     /// 1 to 1,000,000,000.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000000000)]
     tokens_per_minute: Option<Option<u32>>,
     /// Turns that run at once, 1 to 10,000; those beyond it wait.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10000)]
     streams: Option<Option<u32>>,
     /// The most that may be asked for: `interactive` or `batch`.
     #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>)]
+    #[schema(schema_with = shapes::priority)]
     priority: Option<Option<Priority>>,
     /// The models it opens of those that its user may ask: names, `*` for any run of characters (`qwen3:*`), at most 64.
     #[serde(default, deserialize_with = "nullable")]
@@ -101,10 +101,11 @@ impl From<User> for UserView {
 }
 
 /// Lists accounts, newest first.
-#[utoipa::path(get, path = "/v1/admin/users", tag = "admin", params(
-    ("search" = Option<String>, Query, description = "Part of the e-mail address, at least 3 characters"),
-    ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<UserView>), (status = 400), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/users", operation_id = "listUsers", tag = "admin",
+    params(("search" = Option<String>, Query, min_length = 3,
+    description = "Part of the e-mail address"),
+    PageParams),
+    responses((status = 200, body = List<UserView>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let page = PageRequest::of(&call)?;
     let text = call.query("search", "search for at least 3 characters", |text| {
@@ -116,17 +117,17 @@ pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Shows one account.
-#[utoipa::path(get, path = "/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)), responses(
-    (status = 200, body = UserView), (status = 404), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/users/{id}", operation_id = "readUser", tag = "admin",
+    params(("id" = Uuid, Path)), responses((status = 200, body = UserView)))]
 pub(crate) async fn read(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let user = system.auth.user(call.id()?).await?;
     Ok(json_reply(StatusCode::OK, &UserView::from(user)))
 }
 
 /// Changes an account's role, its limits, the models it may ask, or whether it is disabled.
-#[utoipa::path(patch, path = "/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)),
-    request_body = UserPatch, responses((status = 200, body = UserView), (status = 400), (status = 404),
-    (status = 409, description = "It is the last administrator"), (status = 422), (status = 503)))]
+#[utoipa::path(patch, path = "/v1/admin/users/{id}", operation_id = "changeUser", tag = "admin",
+    params(("id" = Uuid, Path)), request_body = UserPatch, responses((status = 200, body = UserView),
+    (status = 409, description = "It is the last administrator"), (status = 422)))]
 pub(crate) async fn change(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let UserPatch { role, disabled, limits, models } = call.account().await?;
     let user = call.id()?;
@@ -151,33 +152,34 @@ fn not_changed(error: AuthError) -> ApiError {
 }
 
 /// Removes an account and all that it said.
-#[utoipa::path(delete, path = "/v1/admin/users/{id}", tag = "admin", params(("id" = Uuid, Path)), responses(
-    (status = 204), (status = 404), (status = 409, description = "It is the last administrator"), (status = 503)))]
+#[utoipa::path(delete, path = "/v1/admin/users/{id}", operation_id = "deleteUser", tag = "admin",
+    params(("id" = Uuid, Path)), responses((status = 204),
+    (status = 409, description = "It is the last administrator")))]
 pub(crate) async fn delete(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     system.auth.delete_user(&administrator(&call)?, call.id()?).await?;
     Ok(empty_reply())
 }
 
 /// Lists the live sessions of an account.
-#[utoipa::path(get, path = "/v1/admin/users/{id}/sessions", tag = "admin", params(("id" = Uuid, Path)), responses(
-    (status = 200, body = List<SessionView>), (status = 404), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/users/{id}/sessions", operation_id = "listUserSessions", tag = "admin",
+    params(("id" = Uuid, Path)), responses((status = 200, body = List<SessionView>)))]
 pub(crate) async fn sessions(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let sessions = system.auth.user_sessions(call.id()?).await?;
     Ok(json_reply(StatusCode::OK, &SessionView::list(sessions, &call.principal()?)))
 }
 
 /// Ends all sessions of an account.
-#[utoipa::path(delete, path = "/v1/admin/users/{id}/sessions", tag = "admin", params(("id" = Uuid, Path)), responses(
-    (status = 204), (status = 404), (status = 503)))]
+#[utoipa::path(delete, path = "/v1/admin/users/{id}/sessions", operation_id = "endUserSessions", tag = "admin",
+    params(("id" = Uuid, Path)), responses((status = 204)))]
 pub(crate) async fn end_sessions(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     system.auth.end_user_sessions(&administrator(&call)?, call.id()?).await?;
     Ok(empty_reply())
 }
 
 /// Lists the keys of an account, newest first.
-#[utoipa::path(get, path = "/v1/admin/users/{id}/api-keys", tag = "admin", params(("id" = Uuid, Path),
-    ("limit" = Option<u32>, Query), ("cursor" = Option<Uuid>, Query)), responses(
-    (status = 200, body = List<KeyView>), (status = 400), (status = 404), (status = 503)))]
+#[utoipa::path(get, path = "/v1/admin/users/{id}/api-keys", operation_id = "listUserApiKeys", tag = "admin",
+    params(("id" = Uuid, Path), PageParams),
+    responses((status = 200, body = List<KeyView>)))]
 pub(crate) async fn keys(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let page = PageRequest::of(&call)?;
     // An account that is not there has no empty list either.
@@ -187,9 +189,9 @@ pub(crate) async fn keys(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Changes the limits of anybody's key, or the models it opens.
-#[utoipa::path(patch, path = "/v1/admin/api-keys/{id}", tag = "admin", params(("id" = Uuid, Path)),
-    request_body = KeyPatch, responses((status = 200, body = KeyView), (status = 400), (status = 404), (status = 422),
-    (status = 503)))]
+#[utoipa::path(patch, path = "/v1/admin/api-keys/{id}", operation_id = "changeApiKey", tag = "admin",
+    params(("id" = Uuid, Path)), request_body = KeyPatch,
+    responses((status = 200, body = KeyView), (status = 422)))]
 pub(crate) async fn change_key(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let KeyPatch { requests_per_minute, tokens_per_minute, streams, priority, models } =
         call.account().await?;
@@ -206,8 +208,8 @@ pub(crate) async fn change_key(system: Arc<System>, mut call: Call) -> Result<Re
 }
 
 /// Revokes anybody's key.
-#[utoipa::path(delete, path = "/v1/admin/api-keys/{id}", tag = "admin", params(("id" = Uuid, Path)), responses(
-    (status = 204), (status = 404), (status = 503)))]
+#[utoipa::path(delete, path = "/v1/admin/api-keys/{id}", operation_id = "revokeAnyApiKey", tag = "admin",
+    params(("id" = Uuid, Path)), responses((status = 204)))]
 pub(crate) async fn revoke_key(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     system.auth.revoke_any_key(&administrator(&call)?, call.id()?).await?;
     Ok(empty_reply())

@@ -6,21 +6,19 @@ use actors::{
     reply::{Ending, Outcome},
     system::System,
 };
-use http::{HeaderName, StatusCode};
+use http::StatusCode;
 
-use super::asking::{begin, first_word, tell_position, tell_queue, think_if_able, turn_stream};
+use super::asking::{StreamEvent, begin, first_word, tell_position, tell_queue, think_if_able, turn_stream};
 use crate::{
     dialects::anthropic::{Asked, CountTokensRequest, Encoder, MessageReply, MessagesRequest, TokenCount},
     http::{ApiError, Call, Reply, json_reply},
 };
 
-/// By which its libraries name a request.
-const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-
 /// Answers messages in Anthropic's words: whole, or with `stream` as server-sent events.
-#[utoipa::path(post, path = "/v1/messages", tag = "anthropic", request_body = MessagesRequest, responses(
-    (status = 200, body = MessageReply), (status = 400), (status = 404, description = "No such model"), (status = 413),
-    (status = 500), (status = 502), (status = 504)))]
+#[utoipa::path(post, path = "/v1/messages", operation_id = "anthropicMessage", tag = "anthropic",
+    request_body = MessagesRequest, responses((status = 200,
+    content((MessageReply = "application/json"), (StreamEvent = "text/event-stream"))),
+    (status = 404, description = "No such model")))]
 pub(crate) async fn messages(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let read = |body: MessagesRequest, _: &[u8]| body.read();
     let Asked { mut request, mut options, is_streamed } = call.chat(read).await?;
@@ -29,7 +27,7 @@ pub(crate) async fn messages(system: Arc<System>, mut call: Call) -> Result<Repl
     let estimate = request.estimated_prompt_tokens();
     let mut started = begin(&system, &call, request, options).await??;
     let (position, names, request_id) = (started.position, started.names(), call.request_id.clone());
-    let mut reply = if is_streamed {
+    let reply = if is_streamed {
         if let Some(Ending { outcome: Outcome::Failed { code, message, retry_after }, .. }) =
             first_word(&mut started.reader).await
         {
@@ -45,21 +43,19 @@ pub(crate) async fn messages(system: Arc<System>, mut call: Call) -> Result<Repl
         tell_queue(reply.headers_mut(), position, ending.timings.queued);
         reply
     };
-    reply.headers_mut().insert(REQUEST_ID, request_id.header());
     Ok(reply)
 }
 
 /// Estimates how many tokens a model would be given to read: about a quarter of the text's bytes, and 512 for a picture. Only the
 /// model's own server could count them.
-#[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "anthropic", request_body = CountTokensRequest, responses(
-    (status = 200, body = TokenCount), (status = 400), (status = 404, description = "No such model"), (status = 413)))]
+#[utoipa::path(post, path = "/v1/messages/count_tokens", operation_id = "anthropicCountTokens", tag = "anthropic",
+    request_body = CountTokensRequest, responses((status = 200, body = TokenCount),
+    (status = 404, description = "No such model")))]
 pub(crate) async fn count_tokens(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let request = call.chat(|body: CountTokensRequest, _| body.read()).await?;
     if !system.models.offers(&call.principal()?, &request.model) {
         return Err(ApiError::model_not_found(request.model.as_str()));
     }
     let input_tokens = request.estimated_prompt_tokens();
-    let mut reply = json_reply(StatusCode::OK, &TokenCount { input_tokens });
-    reply.headers_mut().insert(REQUEST_ID, call.request_id.header());
-    Ok(reply)
+    Ok(json_reply(StatusCode::OK, &TokenCount { input_tokens }))
 }

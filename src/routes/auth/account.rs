@@ -71,7 +71,7 @@ impl CredentialView {
 }
 
 /// Tells who is asking, and with what.
-#[utoipa::path(get, path = "/v1/auth/me", tag = "auth", responses((status = 200, body = Me)))]
+#[utoipa::path(get, path = "/v1/auth/me", operation_id = "showMe", tag = "auth", responses((status = 200, body = Me)))]
 pub(crate) async fn me(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let caller = call.principal()?;
     let user = system.auth.me(&caller).await?;
@@ -89,9 +89,10 @@ pub(crate) async fn me(system: Arc<System>, call: Call) -> Result<Reply, ApiErro
 
 /// Changes the password. Every token from before is void, and other sessions end unless asked otherwise; this one goes on
 /// with the tokens in the reply.
-#[utoipa::path(post, path = "/v1/auth/password", tag = "auth", request_body = PasswordChange, responses(
-    (status = 200, body = Tokens), (status = 400), (status = 401, description = "The current password is wrong"),
-    (status = 422, description = "The new password is refused, and why"), (status = 503)))]
+#[utoipa::path(post, path = "/v1/auth/password", operation_id = "changePassword", tag = "auth",
+    request_body = PasswordChange, responses((status = 200, body = Tokens),
+    (status = 401, description = "The current password is wrong"),
+    (status = 422, description = "The new password is refused, and why")))]
 pub(crate) async fn change_password(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let body: PasswordChange = call.account().await?;
     let delivery = Delivery::asked(&call, body.transport, call.is_by_cookie)?;

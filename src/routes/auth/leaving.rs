@@ -19,9 +19,9 @@ pub(crate) struct Farewell {
 
 /// Deletes the caller's account. Sessions and keys end at once, the address is free again, and conversations are removed
 /// within the hour; what turns cost stays in the ledger, under no name.
-#[utoipa::path(delete, path = "/v1/auth/me", tag = "auth", request_body = Farewell, responses(
-    (status = 204), (status = 400), (status = 401, description = "The password is wrong"),
-    (status = 409, description = "It is the last administrator"), (status = 503)))]
+#[utoipa::path(delete, path = "/v1/auth/me", operation_id = "deleteMe", tag = "auth", request_body = Farewell,
+    responses((status = 204), (status = 401, description = "The password is wrong"),
+    (status = 409, description = "It is the last administrator")))]
 pub(crate) async fn leave(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let Farewell { password } = call.account().await?;
     let left = system.auth.leave(&call.principal()?, password, call.origin()).await;

@@ -79,8 +79,9 @@ impl From<LogOutScope> for LogOut {
 }
 
 /// Ends this session, all others, or all.
-#[utoipa::path(post, path = "/v1/auth/logout", tag = "auth", request_body = LogOutRequest, responses(
-    (status = 204), (status = 400), (status = 503)))]
+#[utoipa::path(post, path = "/v1/auth/logout", operation_id = "logOut", tag = "auth",
+    request_body = Option<LogOutRequest>,
+    responses((status = 204)))]
 pub(crate) async fn log_out(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let LogOutRequest { scope } = call.account_or_default().await?;
     system.auth.log_out(&call.principal()?, scope.into(), call.origin()).await?;
@@ -92,8 +93,8 @@ pub(crate) async fn log_out(system: Arc<System>, mut call: Call) -> Result<Reply
 }
 
 /// Lists the live sessions of the caller's account, most lately used first.
-#[utoipa::path(get, path = "/v1/auth/sessions", tag = "auth", responses(
-    (status = 200, body = List<SessionView>), (status = 503)))]
+#[utoipa::path(get, path = "/v1/auth/sessions", operation_id = "listSessions", tag = "auth",
+    responses((status = 200, body = List<SessionView>)))]
 pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     let caller = call.principal()?;
     let sessions = system.auth.sessions(&caller).await?;
@@ -101,8 +102,8 @@ pub(crate) async fn list(system: Arc<System>, call: Call) -> Result<Reply, ApiEr
 }
 
 /// Ends one session of the caller's account.
-#[utoipa::path(delete, path = "/v1/auth/sessions/{id}", tag = "auth", params(("id" = Uuid, Path)), responses(
-    (status = 204), (status = 404), (status = 503)))]
+#[utoipa::path(delete, path = "/v1/auth/sessions/{id}", operation_id = "endSession", tag = "auth",
+    params(("id" = Uuid, Path)), responses((status = 204)))]
 pub(crate) async fn end(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     system.auth.end_session(&call.principal()?, call.id()?, call.origin()).await?;
     Ok(empty_reply())

@@ -10,15 +10,18 @@ use utoipa::ToSchema;
 
 pub(crate) use super::tokens::Tokens;
 use super::tokens::{Delivery, Transport};
-use crate::http::{ApiError, Call, Reply, json_reply, refresh_cookie};
+use crate::{
+    http::{ApiError, Call, Reply, json_reply, refresh_cookie},
+    routes::shapes,
+};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignUp {
-    #[schema(example = "ada@example.org")]
+    #[schema(schema_with = shapes::email)]
     email: String,
     /// 8 to 256 characters by default; no rules about their kind, but common ones are refused.
-    #[schema(value_type = String, example = "correct horse battery staple")]
+    #[schema(value_type = String, min_length = 8, max_length = 256, example = "correct horse battery staple")]
     password: Password,
     /// The code of an invite, where one is needed; the account gets the invite's role.
     #[schema(value_type = Option<String>)]
@@ -28,7 +31,7 @@ pub(crate) struct SignUp {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogIn {
-    #[schema(example = "ada@example.org")]
+    #[schema(schema_with = shapes::email)]
     email: String,
     #[schema(value_type = String, example = "correct horse battery staple")]
     password: Password,
@@ -53,10 +56,11 @@ pub(crate) struct SignedUp {
 }
 
 /// Creates an account.
-#[utoipa::path(post, path = "/v1/auth/signup", tag = "auth", request_body = SignUp, responses(
-    (status = 201, body = SignedUp), (status = 400), (status = 403, description = "An invite is needed, or sign-up is closed"),
+#[utoipa::path(post, path = "/v1/auth/signup", operation_id = "signUp", tag = "auth", request_body = SignUp,
+    responses((status = 201, body = SignedUp),
+    (status = 403, description = "An invite is needed, or sign-up is closed"),
     (status = 409, description = "The address has an account"),
-    (status = 422, description = "The password is refused, and why"), (status = 503)))]
+    (status = 422, description = "The password is refused, and why")))]
 pub(crate) async fn sign_up(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let body: SignUp = call.account().await?;
     let user = system.auth.sign_up(&body.email, body.password, body.invite, call.origin()).await?;
@@ -65,9 +69,9 @@ pub(crate) async fn sign_up(system: Arc<System>, mut call: Call) -> Result<Reply
 }
 
 /// Opens a session.
-#[utoipa::path(post, path = "/v1/auth/login", tag = "auth", request_body = LogIn, responses(
-    (status = 200, body = Tokens), (status = 400), (status = 401, description = "Wrong e-mail or password"),
-    (status = 403, description = "Cookies for a page that may not have them"), (status = 422), (status = 503)))]
+#[utoipa::path(post, path = "/v1/auth/login", operation_id = "logIn", tag = "auth", request_body = LogIn,
+    responses((status = 200, body = Tokens), (status = 401, description = "Wrong e-mail or password"),
+    (status = 403, description = "Cookies for a page that may not have them"), (status = 422)))]
 pub(crate) async fn log_in(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let body: LogIn = call.account().await?;
     let delivery = Delivery::asked(&call, body.transport, false)?;
@@ -76,9 +80,10 @@ pub(crate) async fn log_in(system: Arc<System>, mut call: Call) -> Result<Reply,
 }
 
 /// Exchanges a refresh token for the next pair.
-#[utoipa::path(post, path = "/v1/auth/refresh", tag = "auth", request_body = Refresh, responses(
-    (status = 200, body = Tokens), (status = 400), (status = 401),
-    (status = 403, description = "Cookies from a page that may not use them"), (status = 422), (status = 503)))]
+#[utoipa::path(post, path = "/v1/auth/refresh", operation_id = "refresh", tag = "auth", request_body = Option<Refresh>,
+    responses((status = 200, body = Tokens), (status = 401, description = "The token is not valid, or no longer"),
+    (status = 403, description = "Cookies from a page that may not use them"),
+    (status = 422)))]
 pub(crate) async fn refresh(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let body: Refresh = call.account_or_default().await?;
     let cookie = match call.browser_sessions() {

@@ -51,7 +51,8 @@ pub(crate) struct ConversationWithAllMessages {
 }
 
 /// Downloads everything that is kept about the caller. A download that ends early is broken and not whole.
-#[utoipa::path(get, path = "/v1/auth/me/export", tag = "auth", responses((status = 200, body = AccountFile),
+#[utoipa::path(get, path = "/v1/auth/me/export", operation_id = "exportMe", tag = "auth",
+    responses((status = 200, body = AccountFile),
     (status = 503, description = "The store is away, or too many exports are under way")))]
 pub(crate) async fn export(system: Arc<System>, call: Call, exports: Exports) -> Result<Reply, ApiError> {
     let caller = call.principal()?;

@@ -9,13 +9,22 @@ use domain::{
     id::{ConversationId, MessageId, UserId},
 };
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{Document, Exports, download, markdown::Markdown, views::MessageExported};
 use crate::{
     http::{ApiError, Call, Reply, append_json},
-    routes::conversations::ConversationView,
+    routes::{conversations::ConversationView, shapes},
 };
+
+/// What [`export`] reads.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it documents what is read")]
+pub(crate) struct FormatParam {
+    #[param(schema_with = shapes::format_of_export)]
+    format: Option<String>,
+}
 
 /// How it is written.
 #[derive(Clone, Copy)]
@@ -61,10 +70,10 @@ pub(crate) struct ConversationFile {
 
 /// Downloads a conversation: `format=json` (the default), which holds everything, or `format=markdown` to read, without
 /// thinking and images. A download that ends early is broken and not whole.
-#[utoipa::path(get, path = "/v1/conversations/{id}/export", tag = "conversations",
-    params(("id" = Uuid, Path), ("format" = Option<String>, Query)), responses(
-    (status = 200, content((ConversationFile = "application/json"), (String = "text/markdown"))), (status = 400),
-    (status = 404), (status = 503, description = "The store is away, or too many exports are under way")))]
+#[utoipa::path(get, path = "/v1/conversations/{id}/export", operation_id = "exportConversation", tag = "conversations",
+    params(("id" = Uuid, Path), FormatParam),
+    responses((status = 200, content((ConversationFile = "application/json"), (String = "text/markdown"))),
+    (status = 503, description = "The store is away, or too many exports are under way")))]
 pub(crate) async fn export(system: Arc<System>, call: Call, exports: Exports) -> Result<Reply, ApiError> {
     let format = call.query("format", "`format` is json or markdown", Format::parse)?.unwrap_or(Format::Json);
     let owner = call.principal()?.user;

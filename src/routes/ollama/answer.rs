@@ -17,17 +17,19 @@ use crate::{
 };
 
 /// Answers a chat in Ollama's words, line by line unless `stream` is `false`.
-#[utoipa::path(post, path = "/api/chat", tag = "ollama", request_body = OllamaChatBody, responses(
-    (status = 200, body = OllamaReply), (status = 400), (status = 404, description = "No such model"), (status = 413),
-    (status = 500), (status = 502), (status = 504)))]
+#[utoipa::path(post, path = "/api/chat", operation_id = "ollamaChat", tag = "ollama", request_body = OllamaChatBody,
+    responses((status = 200,
+    content((OllamaReply = "application/json"), (OllamaReply = "application/x-ndjson"))),
+    (status = 404, description = "No such model")))]
 pub(crate) async fn chat(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     answer(&system, call, OllamaChatBody::read).await
 }
 
 /// Answers or continues a text in Ollama's words, line by line unless `stream` is `false`.
-#[utoipa::path(post, path = "/api/generate", tag = "ollama", request_body = OllamaGenerateBody, responses(
-    (status = 200, body = OllamaReply), (status = 400), (status = 404, description = "No such model"), (status = 413),
-    (status = 500), (status = 502), (status = 504)))]
+#[utoipa::path(post, path = "/api/generate", operation_id = "ollamaGenerate", tag = "ollama",
+    request_body = OllamaGenerateBody, responses((status = 200,
+    content((OllamaReply = "application/json"), (OllamaReply = "application/x-ndjson"))),
+    (status = 404, description = "No such model")))]
 pub(crate) async fn generate(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     answer(&system, call, OllamaGenerateBody::read).await
 }

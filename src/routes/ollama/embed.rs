@@ -16,9 +16,8 @@ use crate::{
 };
 
 /// Turns texts into vectors.
-#[utoipa::path(post, path = "/api/embed", tag = "ollama", request_body = EmbedBody, responses(
-    (status = 200, body = Embedded), (status = 400), (status = 404, description = "No such model"), (status = 413),
-    (status = 500), (status = 502), (status = 504)))]
+#[utoipa::path(post, path = "/api/embed", operation_id = "ollamaEmbed", tag = "ollama", request_body = EmbedBody,
+    responses((status = 200, body = Embedded), (status = 404, description = "No such model")))]
 pub(crate) async fn embed(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let request = call.untyped_chat(|body: EmbedBody, _| body.read()).await?;
     let model = request.model.clone();
@@ -32,9 +31,9 @@ pub(crate) async fn embed(system: Arc<System>, mut call: Call) -> Result<Reply, 
 }
 
 /// Turns one text into a vector, as older clients ask for it.
-#[utoipa::path(post, path = "/api/embeddings", tag = "ollama", request_body = OldEmbedBody, responses(
-    (status = 200, body = OldEmbedded), (status = 400), (status = 404, description = "No such model"), (status = 413),
-    (status = 500), (status = 502), (status = 504)))]
+#[utoipa::path(post, path = "/api/embeddings", operation_id = "ollamaEmbedOne", tag = "ollama",
+    request_body = OldEmbedBody, responses((status = 200, body = OldEmbedded),
+    (status = 404, description = "No such model")))]
 pub(crate) async fn embed_one(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let request = call.untyped_chat(|body: OldEmbedBody, _| body.read()).await?;
     let made = vectors(&system, &call, request).await?;

@@ -1,27 +1,19 @@
 //! From a request to its answer, whichever of the paths it came by.
 
-use std::time::Duration;
-
 use actors::{
     model::{ModelError, TurnOptions},
     reply::{Ending, Outcome},
     system::System,
 };
 use domain::{id::TurnId, turn::StoredReply};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::StatusCode;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
 use crate::{
-    dialects::{
-        native::millis,
-        openai::{Asked, Manner, Shape},
-    },
+    dialects::openai::{Asked, Manner, Shape},
     http::{ApiError, Call, Reply, json_reply},
     routes::asking::{begin, first_word, tell_position, tell_queue, think_if_able, turn_stream},
 };
-
-const PROCESSING: HeaderName = HeaderName::from_static("openai-processing-ms");
 
 /// Reads what is asked for, has it done, and answers in the words of `S`.
 pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
@@ -29,7 +21,6 @@ pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
     mut call: Call,
     read: impl FnOnce(B) -> Result<Asked<S>, ApiError>,
 ) -> Result<Reply, ApiError> {
-    let began = Instant::now();
     let asked = call.chat(|body: B, _| read(body)).await?;
     let Asked { mut request, mut options, previous, manner, shape } = asked;
     if let Some(previous) = previous {
@@ -40,7 +31,7 @@ pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
     let mut started = begin(system, &call, request, options).await??;
     let position = started.position;
     let names = started.names();
-    let mut reply = match manner {
+    Ok(match manner {
         Manner::Whole => {
             let (answer, ending) = started.reader.finished().await;
             let mut reply = json_reply(StatusCode::OK, &shape.whole(&names, &answer, &ending)?);
@@ -58,9 +49,7 @@ pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
             tell_position(reply.headers_mut(), position);
             reply
         }
-    };
-    tell_processing(reply.headers_mut(), began.elapsed());
-    Ok(reply)
+    })
 }
 
 /// Has the turn go on after the answer of `previous`, whose instructions hold until others are given.
@@ -84,9 +73,4 @@ async fn follow(
     call.pay_for_request(system).await?;
     let message = "no such response is stored; to go on from one, ask for it with `store`";
     Err(stored.err().unwrap_or_else(|| ApiError::not_found(message).at("previous_response_id")))
-}
-
-/// How long it took until there was a reply's head.
-pub(super) fn tell_processing(headers: &mut HeaderMap, took: Duration) {
-    headers.insert(PROCESSING, millis(took).into());
 }

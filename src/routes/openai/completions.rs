@@ -11,13 +11,15 @@ use crate::{
         completion::{CompletionChoice, CompletionRequest, Completions},
     },
     http::{ApiError, Call, Reply},
+    routes::asking::StreamEvent,
 };
 
 /// Goes on with a text, or fills a gap in one. Streams and headers are as those of `/v1/chat/completions`.
-#[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = CompletionRequest, responses(
-    (status = 200, content((Completed<'_, CompletionChoice<'_>> = "application/json"), (String = "text/event-stream"))),
-    (status = 400), (status = 404, description = "No such model"), (status = 413), (status = 500), (status = 502),
-    (status = 504)))]
+#[utoipa::path(post, path = "/v1/completions", operation_id = "openaiCompletion", tag = "openai",
+    request_body = CompletionRequest,
+    responses((status = 200,
+    content((Completed<'_, CompletionChoice<'_>> = "application/json"), (StreamEvent = "text/event-stream"))),
+    (status = 404, description = "No such model")))]
 pub(crate) async fn create(system: Arc<System>, call: Call) -> Result<Reply, ApiError> {
     answer::<_, Completions>(&system, call, CompletionRequest::read).await
 }

@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use self::cell::Cell;
 use crate::{
-    harness::{Options, Store, TestApp},
+    harness::{Options, Session, Store, TestApp},
     turn::told,
 };
 
@@ -106,6 +106,8 @@ async fn start() -> TestApp {
             config.system.model.timeouts.idle_long = SILENCE;
             // Some scenarios are failures of the server, which would be taken for away.
             config.system.model.breaker_failures = u32::MAX;
+            // Nobody looks meanwhile whether a model is still loaded: what is not is loaded before its turn starts.
+            config.system.model.catalogue_refresh = Duration::from_secs(3_600);
         });
     TestApp::start(options).await
 }
@@ -182,19 +184,23 @@ async fn ask(app: &TestApp, key: &str, body: impl Fn(Dialect) -> Value, at_once:
     cells.into_iter().map(|(_, cell)| cell).collect()
 }
 
-/// A server that cannot be talked to at all, in the three ways there are.
-async fn rows_of_silence(app: &TestApp, key: &str) -> Vec<Row> {
+/// A server that cannot be talked to at all, in the three ways there are, about a model that was there just before.
+async fn rows_of_silence(app: &TestApp, ada: &Session) -> Vec<Row> {
+    const NORMAL: &str = "fake-normal";
     let server = app.ollama.control();
     let ask = async |scenario| {
-        let body = |dialect: Dialect| dialect.body("fake-normal", false);
-        Row { scenario, cells: ask(app, key, body, DIALECTS.len()).await }
+        let body = |dialect: Dialect| dialect.body(NORMAL, false);
+        Row { scenario, cells: ask(app, &ada.access, body, DIALECTS.len()).await }
     };
+    app.warm_up(ada, NORMAL).await;
     server.close().await;
     let refused = ask("server-refuses").await;
     server.reopen().await.unwrap();
+    app.warm_up(ada, NORMAL).await;
     server.accept_and_close().await.unwrap();
     let closed = ask("server-hangs-up").await;
     server.reopen().await.unwrap();
+    app.warm_up(ada, NORMAL).await;
     server.freeze();
     let frozen = ask("server-frozen").await;
     server.unfreeze();
@@ -216,7 +222,7 @@ async fn b16_every_scenario_of_a_model_server_is_told_in_the_words_of_every_dial
     let is_long = |scenario: &&(&str, Scenario)| matches!(scenario.1, Scenario::Error { status: 503, .. });
     let (long, short): (Vec<_>, Vec<_>) = Scenario::CATALOGUE.iter().partition(is_long);
     let (long, short) = tokio::join!(in_turn(long), in_turn(short));
-    let rows = long.into_iter().chain(short).chain(rows_of_silence(&app, &ada.access).await);
+    let rows = long.into_iter().chain(short).chain(rows_of_silence(&app, &ada).await);
     let rows: Vec<Row> = rows.collect();
     if env::var_os("UPDATE_SNAPSHOTS").is_some() {
         for row in &rows {

@@ -38,3 +38,16 @@ async fn without_the_module_of_brotli_there_is_gzip() {
     assert_eq!(coded(&ground, "gzip, br").await.header("content-encoding"), Some("gzip"));
     ground.finish().await;
 }
+
+#[tokio::test]
+async fn the_page_of_documentation_keeps_its_policy_and_its_mark_on_the_way() {
+    let ground = Ground::lay(Options::on(Store::Postgres)).await;
+    let ask = || ground.call("GET", "/docs").header("accept-encoding", "gzip");
+    let page = ask().send().await.expect_status(200);
+    assert_eq!(page.header("content-encoding"), Some("gzip"));
+    assert!(page.header("content-security-policy").unwrap().contains("style-src 'sha256-"), "{page:?}");
+    let mark = page.header("etag").unwrap();
+    let again = ask().header("if-none-match", mark).send().await.expect_status(304);
+    assert!(again.body.is_empty());
+    ground.finish().await;
+}

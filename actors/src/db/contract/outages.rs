@@ -198,6 +198,9 @@ async fn e4_a_link_that_answers_nothing_is_thrown_away() {
         while !join_all((0..20).map(|_| room.db.user(user.id))).await.into_iter().all(is_well) {}
     };
     timeout(PATIENCE * 40, all_come_to_life).await.unwrap();
+    let writers_come_to_life =
+        async { while room.db.begin_turn(begin(user.id)).await.is_err_and(|error| error.is_away()) {} };
+    timeout(PATIENCE * 40, writers_come_to_life).await.unwrap();
     assert_eq!(room.db.begin_turn(begin(user.id)).await, Ok(domain::turn::Begun::New));
 }
 

@@ -28,7 +28,8 @@ pub(super) struct Settings {
     pub(super) temperature: Option<f64>,
     #[schema(value_type = Object)]
     pub(super) text: Box<RawValue>,
-    #[schema(value_type = Object)]
+    /// A word, or an object that names what may be called.
+    #[schema(value_type = serde_json::Value)]
     pub(super) tool_choice: Box<RawValue>,
     #[schema(value_type = Vec<Object>)]
     pub(super) tools: Box<RawValue>,
