@@ -279,6 +279,8 @@ pub mod limits {
     /// The text of the sampling options.
     pub const OPTIONS_BYTES: usize = 16 << 10;
     /// The text of one tool call's arguments, and of those of all messages.
+    /// Of a function's name, and of a call's id: every result of a call repeats them.
+    pub const CALL_NAME_BYTES: usize = 256;
     pub const ARGUMENTS_BYTES: usize = 64 << 10;
     pub const ALL_ARGUMENTS_BYTES: usize = 256 << 10;
 }

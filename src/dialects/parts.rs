@@ -8,13 +8,13 @@ mod sampling;
 mod text_or;
 
 use domain::{chat::limits, model_name::ModelName};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::raw::parsed;
 use crate::http::ApiError;
 
 pub(super) use self::{
-    calls::{arguments, arguments_object, arguments_text, call_id, name_results},
+    calls::{arguments, arguments_object, arguments_text, call_id, check_names, name_results},
     choice::{Choice, choose},
     media::{check_count, of_base64, of_data_uri},
     ollama::{MessageBody, format, messages, sampling, think},
@@ -48,17 +48,34 @@ pub(super) fn is_base64(text: &str) -> bool {
         && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
 
-/// Function definitions in OpenAI's and Ollama's shape, each a JSON object that is passed on as it came.
+/// What a function is told to a model with.
+const OF_A_FUNCTION: [&str; 4] = ["name", "description", "parameters", "strict"];
+
+/// Function definitions in OpenAI's and Ollama's shape, of which only what defines a function is passed on: a model server may have tools
+/// of its own that are run at the operator's cost and from the operator's network.
 ///
 /// # Errors
 ///
-/// 400 naming the tool when there are too many, or too much of one or of all.
+/// 400 naming the tool when there are too many, too much of one or of all, or one is no function.
 pub(super) fn tools(given: Option<&RawValue>) -> Result<Vec<Value>, ApiError> {
     let Some(given) = given else { return Ok(Vec::new()) };
     let tools: Vec<&RawValue> = parsed(given, limits::TOOLS_BYTES, || "tools".to_owned())?;
     bounded("tools", tools.len(), 0, limits::TOOLS)?;
     let tool = |(at, tool): (usize, &RawValue)| {
-        parsed(tool, limits::TOOL_BYTES, || format!("tools[{at}]")).map(Value::Object)
+        let wanted =
+            "a tool is `{\"type\":\"function\",\"function\":{\"name\",…}}`; there are no others here";
+        function(parsed(tool, limits::TOOL_BYTES, || format!("tools[{at}]"))?)
+            .ok_or_else(|| ApiError::invalid(wanted).at(format!("tools[{at}]")))
     };
     tools.into_iter().enumerate().map(tool).collect()
+}
+
+/// The function that a tool is, without what else it says.
+fn function(mut tool: Map<String, Value>) -> Option<Value> {
+    let is_function = tool.get("type").is_none_or(|kind| kind == "function");
+    let function = tool.get_mut("function").and_then(Value::as_object_mut)?;
+    let has_name = function.get("name").is_some_and(Value::is_string);
+    function.retain(|field, _| OF_A_FUNCTION.contains(&field.as_str()));
+    tool.retain(|field, _| field == "type" || field == "function");
+    (is_function && has_name).then_some(Value::Object(tool))
 }

@@ -21,6 +21,9 @@ pub(super) fn end_of(error: &UpstreamError, model: &str, turn: TurnId) -> End {
         UpstreamError::Failed(_) | UpstreamError::Declined(_) | UpstreamError::Garbage(_) => {
             (FailureCode::UpstreamError, "the model server failed")
         }
+        UpstreamError::TooLarge => {
+            (FailureCode::ReplyTooLarge, "the answer outgrew what one answer may hold")
+        }
         UpstreamError::Incomplete => {
             (FailureCode::UpstreamIncomplete, "the model server ended its answer without finishing it")
         }

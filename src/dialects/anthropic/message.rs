@@ -89,7 +89,7 @@ pub(super) fn messages(
     }
     bounded("messages", reader.messages.len(), 1, limits::MESSAGES)?;
     check_count(&reader.messages)?;
-    name_results(&mut reader.messages);
+    name_results(&mut reader.messages)?;
     Ok(reader.messages)
 }
 

@@ -65,8 +65,28 @@ pub(crate) fn call_id(call: &ToolCall, turn: TurnId, nth: usize) -> Cow<'_, str>
     Cow::Borrowed(&call.id)
 }
 
+/// # Errors
+///
+/// 400 naming the message in which the name of a function or the id of a call is too long.
+pub(crate) fn check_names(messages: &[ChatMessage]) -> Result<(), ApiError> {
+    let is_long = |message: &ChatMessage| {
+        let of_calls = message.tool_calls.iter().flat_map(|call| [&call.id, &call.name]);
+        let mut all = of_calls.chain(&message.tool_name).chain(&message.tool_call_id);
+        all.any(|name| name.len() > limits::CALL_NAME_BYTES)
+    };
+    let Some(at) = messages.iter().position(is_long) else { return Ok(()) };
+    let most = limits::CALL_NAME_BYTES;
+    let wrong = format!("a function's name or a call's id has more than {most} bytes");
+    Err(ApiError::invalid(wrong).at(format!("messages[{at}]")))
+}
+
 /// Says of each result which function it is of, where only the id of its call was given: models know functions by name.
-pub(crate) fn name_results(messages: &mut [ChatMessage]) {
+///
+/// # Errors
+///
+/// See [`check_names`].
+pub(crate) fn name_results(messages: &mut [ChatMessage]) -> Result<(), ApiError> {
+    check_names(messages)?;
     let mut names: HashMap<String, String> = HashMap::new();
     for message in messages {
         for call in &message.tool_calls {
@@ -78,6 +98,7 @@ pub(crate) fn name_results(messages: &mut [ChatMessage]) {
             message.tool_name = message.tool_call_id.as_ref().and_then(|id| names.get(id)).cloned();
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -137,6 +158,25 @@ mod tests {
     }
 
     #[test]
+    fn b04_names_and_ids_that_results_repeat_are_bounded() {
+        let long = "n".repeat(limits::CALL_NAME_BYTES + 1);
+        let calling = |id: &str, name: &str| ChatMessage {
+            tool_calls: vec![call(id, name, json!({}))],
+            ..ChatMessage::text(Role::Assistant, "")
+        };
+        assert!(check_names(&[calling("i", &long[1..])]).is_ok());
+        for message in [
+            calling("i", &long),
+            calling(&long, "f"),
+            ChatMessage { tool_name: Some(long.clone()), ..ChatMessage::text(Role::Tool, "") },
+            ChatMessage { tool_call_id: Some(long.clone()), ..ChatMessage::text(Role::Tool, "") },
+        ] {
+            let refused = name_results(&mut [ChatMessage::text(Role::User, "hi"), message]).unwrap_err();
+            assert_eq!((refused.status().as_u16(), refused.object("r").param), (400, Some("messages[1]")));
+        }
+    }
+
+    #[test]
     fn a_result_is_named_after_the_latest_call_before_it_that_has_its_id() {
         let calling = |calls: Vec<ToolCall>| ChatMessage {
             tool_calls: calls,
@@ -156,7 +196,7 @@ mod tests {
             calling(vec![call("1", "difference", json!({}))]),
             result("1", None),
         ];
-        name_results(&mut messages);
+        name_results(&mut messages).unwrap();
         let names: Vec<_> = messages.iter().map(|message| message.tool_name.as_deref()).collect();
         assert_eq!(names, [None, None, Some("sum"), Some("said"), None, None, Some("difference")]);
     }

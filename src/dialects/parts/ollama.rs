@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
 
-use super::{answer_tokens, bounded, is_base64, stop_list};
+use super::{answer_tokens, bounded, check_names, is_base64, stop_list};
 use crate::{
     dialects::{
         native::tool_call::GivenToolCall,
@@ -79,7 +79,9 @@ pub(crate) fn messages(given: Vec<MessageBody>) -> Result<Vec<ChatMessage>, ApiE
     check_images(&given)?;
     let mut all_arguments = Allowance::new("messages", limits::ALL_ARGUMENTS_BYTES);
     let read = |(at, message): (usize, MessageBody)| message.into_message(at, &mut all_arguments);
-    given.into_iter().enumerate().map(read).collect()
+    let messages: Vec<_> = given.into_iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    check_names(&messages)?;
+    Ok(messages)
 }
 
 fn check_images(messages: &[MessageBody]) -> Result<(), ApiError> {

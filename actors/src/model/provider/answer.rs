@@ -10,7 +10,7 @@ use serde::{
 use serde_json::{Map, Number, Value};
 use uuid::Uuid;
 
-use super::{Batch, UpstreamError};
+use super::Batch;
 use crate::clock::fresh_id;
 
 /// Adds to the content that is already last, or begins a new delta.
@@ -35,16 +35,17 @@ pub(super) fn append_thinking(batch: &mut Batch, text: Cow<'_, str>) {
 pub(super) fn usage(prompt: Option<&Number>, completion: Option<&Number>) -> Option<Usage> {
     let (prompt, completion) = (count(prompt), count(completion));
     // Each count is left out when it is zero; an answer cannot have cost nothing at all.
-    (prompt.is_some() || completion.is_some()).then(|| Usage {
-        prompt_tokens: prompt.unwrap_or(0),
-        completion_tokens: completion.unwrap_or(0),
+    let (prompt_tokens, completion_tokens) = (prompt.unwrap_or(0), completion.unwrap_or(0));
+    (prompt_tokens > 0 || completion_tokens > 0).then_some(Usage {
+        prompt_tokens,
+        completion_tokens,
         source: UsageSource::Reported,
     })
 }
 
-/// What vectors cost as their server counted.
+/// What vectors cost as their server counted; some say zero when they did not.
 pub(super) fn embedding_usage(prompt: Option<&Number>) -> Option<Usage> {
-    count(prompt).map(|prompt_tokens| Usage {
+    count(prompt).filter(|tokens| *tokens > 0).map(|prompt_tokens| Usage {
         prompt_tokens,
         completion_tokens: 0,
         source: UsageSource::Reported,
@@ -55,15 +56,19 @@ fn count(number: Option<&Number>) -> Option<u32> {
     number.and_then(Number::as_u64).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// A call's arguments: an object, nothing, or the text of an object, as the models themselves write it.
-pub(super) fn arguments(given: Value) -> Result<Value, UpstreamError> {
-    let nonsense = || UpstreamError::Garbage("a tool call whose arguments are no object".to_owned());
+/// A call's arguments: an object, nothing, or the text of an object, as the models themselves write it. Whatever else a model wrote
+/// is passed on as it is: that is no fault of its server's, and whoever asks could bring it about.
+pub(super) fn arguments(given: Value) -> Value {
     match given {
-        object @ Value::Object(_) => Ok(object),
-        Value::Null => Ok(Value::Object(Map::new())),
-        Value::String(text) => serde_json::from_str(&text).ok().filter(Value::is_object).ok_or_else(nonsense),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) => Err(nonsense()),
+        Value::Null => Value::Object(Map::new()),
+        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        other => other,
     }
+}
+
+/// Where and why bytes are no JSON of ours, without a word of theirs: servers quote keys and prompts.
+pub(super) fn flaw(error: &serde_json::Error) -> String {
+    format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column())
 }
 
 /// The call's own id, or one made up where its server gives none.

@@ -83,6 +83,9 @@ pub enum UpstreamError {
     /// The stream ended without its last line.
     #[error("the answer ended without its last line")]
     Incomplete,
+    /// The answer is more than one answer may be: the model's doing, not its server's.
+    #[error("the answer is too large")]
+    TooLarge,
     /// Bytes that are not the protocol.
     #[error("the model server sent nonsense: {0}")]
     Garbage(String),
@@ -90,7 +93,7 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// All kinds, by their [`UpstreamError::kind`].
-    pub(in crate::model) const KINDS: [&str; 10] = [
+    pub(in crate::model) const KINDS: [&str; 11] = [
         "connect",
         "first_byte_timeout",
         "idle_timeout",
@@ -101,6 +104,7 @@ impl UpstreamError {
         "failed",
         "incomplete",
         "garbage",
+        "too_large",
     ];
 
     /// Its place among [`UpstreamError::KINDS`], for the metrics.
@@ -116,6 +120,7 @@ impl UpstreamError {
             Self::Failed(_) => 7,
             Self::Incomplete => 8,
             Self::Garbage(_) => 9,
+            Self::TooLarge => 10,
         }
     }
 
@@ -133,7 +138,8 @@ impl UpstreamError {
             | Self::NoSuchModel
             | Self::Rejected(_)
             | Self::Declined(_)
-            | Self::Incomplete => false,
+            | Self::Incomplete
+            | Self::TooLarge => false,
         }
     }
 }

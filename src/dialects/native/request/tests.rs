@@ -54,7 +54,12 @@ fn what_is_out_of_bounds_or_mistyped_is_named() {
     let images = json!([{"role": "user", "images": ["data:image/png;base64,AAAA"]}]);
     assert_eq!(refused_at("messages", images), "messages[0].images");
     assert_eq!(refused_at("tools", json!({"type": "function"})), "tools");
-    assert_eq!(refused_at("tools", json!([{}, "function"])), "tools[1]");
+    assert_eq!(refused_at("tools", json!([function(json!({})), "function"])), "tools[1]");
+    for other in
+        [json!({}), json!({"type": "web_search"}), json!({"type": "function", "function": {"name": 1}})]
+    {
+        assert_eq!(refused_at("tools", json!([other])), "tools[0]");
+    }
     assert_eq!(refused_at("options", json!([])), "options");
     assert_eq!(refused_at("messages", calling(json!("{}"), 1)), FIRST_ARGUMENTS);
 }
@@ -67,6 +72,11 @@ fn calling(arguments: Value, times: usize) -> Value {
     json!([{"role": "assistant", "tool_calls": vec![call; times]}])
 }
 
+/// A tool with these parameters.
+fn function(parameters: Value) -> Value {
+    json!({"type": "function", "function": {"name": "f", "parameters": parameters}})
+}
+
 /// An object whose text is a little longer than `bytes`, of small values: what costs most as a tree.
 fn tree_above(bytes: usize) -> Value {
     json!({ "x": vec![0; bytes / 2] })
@@ -76,8 +86,9 @@ fn tree_above(bytes: usize) -> Value {
 fn b04_what_becomes_a_tree_is_bounded_as_text_each_and_in_all() {
     assert_eq!(refused_at("format", tree_above(limits::FORMAT_BYTES)), "format");
     assert_eq!(refused_at("options", tree_above(limits::OPTIONS_BYTES)), "options");
-    assert_eq!(refused_at("tools", json!([{}, tree_above(limits::TOOL_BYTES)])), "tools[1]");
-    let tools = vec![tree_above(limits::TOOL_BYTES - 32); 9];
+    let large = function(tree_above(limits::TOOL_BYTES));
+    assert_eq!(refused_at("tools", json!([function(json!({})), large])), "tools[1]");
+    let tools = vec![function(tree_above(limits::TOOL_BYTES - 128)); 9];
     assert_eq!(refused_at("tools", json!(tools)), "tools");
     assert_eq!(refused_at("think", tree_above(1_000)), "think");
     let large = calling(tree_above(limits::ARGUMENTS_BYTES), 1);
@@ -90,7 +101,7 @@ fn b04_what_becomes_a_tree_is_bounded_as_text_each_and_in_all() {
 fn what_is_within_its_bounds_arrives_as_it_was_sent() {
     let (schema, tool, arguments) = (
         tree_above(limits::FORMAT_BYTES - 32),
-        tree_above(limits::TOOL_BYTES - 32),
+        function(tree_above(limits::TOOL_BYTES - 128)),
         tree_above(limits::ARGUMENTS_BYTES - 32),
     );
     let body = json!({
@@ -102,6 +113,15 @@ fn what_is_within_its_bounds_arrives_as_it_was_sent() {
     assert_eq!(request.tools, [tool]);
     assert_eq!(request.think, Some(Think::High));
     assert_eq!(request.messages[0].tool_calls[2].arguments, arguments);
+}
+
+#[test]
+fn g02_of_a_tool_only_what_defines_its_function_is_passed_on() {
+    let sneaky = json!({"type": "function", "server_url": "http://169.254.169.254/",
+        "function": {"name": "f", "description": "d", "parameters": {}, "require_approval": "never"}});
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": [sneaky]});
+    let passed = json!({"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}});
+    assert_eq!(parse(body).unwrap().0.tools, [passed]);
 }
 
 #[test]

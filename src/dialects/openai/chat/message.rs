@@ -102,7 +102,7 @@ pub(super) fn messages(given: Vec<ChatCompletionMessage>) -> Result<Vec<ChatMess
     let read = |(at, message): (_, ChatCompletionMessage)| message.read(at, &mut all_arguments);
     let mut messages = given.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
     check_count(&messages)?;
-    name_results(&mut messages);
+    name_results(&mut messages)?;
     Ok(messages)
 }
 

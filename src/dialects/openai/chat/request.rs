@@ -139,17 +139,7 @@ fn tools_to_call(
     given: Option<&RawValue>,
     choice: Option<&RawValue>,
 ) -> Result<(Vec<Value>, ToolChoice), ApiError> {
-    let tools = tools(given)?;
-    let is_function = |tool: &Value| {
-        tool.get("type").is_none_or(|kind| kind == "function")
-            && tool.get("function").and_then(|function| function.get("name")).is_some_and(Value::is_string)
-    };
-    if let Some(at) = tools.iter().position(|tool| !is_function(tool)) {
-        let wanted =
-            "a tool is `{\"type\":\"function\",\"function\":{\"name\",…}}`; there are no others here";
-        return Err(ApiError::invalid(wanted).at(format!("tools[{at}]")));
-    }
-    choose(chosen(choice)?, tools, "tool_choice")
+    choose(chosen(choice)?, tools(given)?, "tool_choice")
 }
 
 fn format(given: Option<&RawValue>) -> Result<Option<Format>, ApiError> {

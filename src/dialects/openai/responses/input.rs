@@ -96,7 +96,7 @@ pub(super) fn messages(
     let Reader { mut messages, .. } = reader;
     bounded("input", messages.len(), 1, limits::MESSAGES)?;
     check_count(&messages)?;
-    name_results(&mut messages);
+    name_results(&mut messages)?;
     Ok(messages)
 }
 

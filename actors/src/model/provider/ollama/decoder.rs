@@ -27,7 +27,7 @@ use super::{
 };
 use crate::model::provider::{
     Batch, Finish, UpstreamError,
-    answer::{append_content, append_thinking, arguments, call_id, usage},
+    answer::{append_content, append_thinking, arguments, call_id, flaw, usage},
     transport::{Decode, LINE_BYTES_MAX, TAIL_BYTES_KEPT, sanitise, text_of},
 };
 
@@ -78,8 +78,9 @@ impl Decoder {
             // Serde would take an array for the fields in their order.
             Some(_) => return Err(UpstreamError::Garbage("a line that is no JSON object".to_owned())),
         }
-        let line: Line<'_> = serde_json::from_slice(line)
-            .map_err(|error| UpstreamError::Garbage(format!("a line that is no JSON of ours: {error}")))?;
+        let line: Line<'_> = serde_json::from_slice(line).map_err(|error| {
+            UpstreamError::Garbage(format!("a line that is no JSON of ours: {}", flaw(&error)))
+        })?;
         if let Some(text) = line.error.as_ref().and_then(text_of) {
             return Err(UpstreamError::Failed(sanitise(&text)));
         }
@@ -98,7 +99,7 @@ impl Decoder {
             batch.deltas.push(Delta::Logprobs(tokens.into_iter().map(TokenLogprob::from).collect()));
         }
         for call in calls {
-            batch.deltas.push(Delta::ToolCall(tool_call(call)?));
+            batch.deltas.push(Delta::ToolCall(tool_call(call)));
             self.called_tools = true;
         }
         if line.done {
@@ -211,7 +212,7 @@ fn after_string(bytes: &[u8]) -> Option<&[u8]> {
     if memrchr(b'\\', &inner[..end]).is_some() { None } else { Some(&inner[end + 1..]) }
 }
 
-fn tool_call(call: LineCall) -> Result<ToolCall, UpstreamError> {
-    let arguments = arguments(call.function.arguments)?;
-    Ok(ToolCall { id: call_id(call.id), name: call.function.name, arguments })
+fn tool_call(call: LineCall) -> ToolCall {
+    let arguments = arguments(call.function.arguments);
+    ToolCall { id: call_id(call.id), name: call.function.name, arguments }
 }

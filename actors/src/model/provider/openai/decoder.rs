@@ -24,7 +24,7 @@ use super::{
 };
 use crate::model::provider::{
     Batch, Finish, UpstreamError,
-    answer::{append_content, append_thinking, usage},
+    answer::{append_content, append_thinking, flaw, usage},
     transport::{Decode, LINE_BYTES_MAX},
 };
 
@@ -102,8 +102,9 @@ impl Answer {
         if data.first() != Some(&b'{') {
             return Err(UpstreamError::Garbage("an event that is no JSON object".to_owned()));
         }
-        let chunk: Chunk<'_> = serde_json::from_slice(data)
-            .map_err(|error| UpstreamError::Garbage(format!("an event that is no JSON of ours: {error}")))?;
+        let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| {
+            UpstreamError::Garbage(format!("an event that is no JSON of ours: {}", flaw(&error)))
+        })?;
         if let Some(error) = chunk.error.as_ref().and_then(|error| failed(error, meaning)) {
             return Err(error);
         }
@@ -154,7 +155,7 @@ impl Answer {
     /// Passes on the calls whose last piece has come.
     fn give_calls(&mut self, batch: &mut Batch) -> Result<(), UpstreamError> {
         let is_cut = self.reason == Some(FinishReason::Length);
-        for call in self.calls.take(is_cut)? {
+        for call in self.calls.take(is_cut) {
             batch.deltas.push(Delta::ToolCall(call));
             self.called_tools = true;
         }

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Address, words::sanitise};
 use crate::model::{
     Timeouts,
-    provider::{ProviderConfigError, UpstreamError},
+    provider::{ProviderConfigError, UpstreamError, answer::flaw},
 };
 
 /// The most bytes of one reply: a thousand models take half a megabyte, a licence and a template a few hundred KB.
@@ -97,5 +97,5 @@ impl Calls {
 /// [`UpstreamError::Garbage`] when it is no JSON of this kind.
 pub(in crate::model::provider) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, UpstreamError> {
     serde_json::from_slice(body)
-        .map_err(|error| UpstreamError::Garbage(format!("a reply that is no JSON of ours: {error}")))
+        .map_err(|error| UpstreamError::Garbage(format!("a reply that is no JSON of ours: {}", flaw(&error))))
 }

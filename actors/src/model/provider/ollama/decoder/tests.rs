@@ -209,11 +209,12 @@ fn arguments_are_an_object_or_the_call_is_nonsense() {
         ("", json!({})),
         (r#","arguments":null"#, json!({})),
         (r#","arguments":"{\"a\":1}""#, json!({"a": 1})),
+        // Not what was asked of the model, and not for its server to answer for.
+        (r#","arguments":"x""#, json!("x")),
+        (r#","arguments":[1]"#, json!([1])),
+        (r#","arguments":3"#, json!(3)),
     ] {
         assert_eq!(with(arguments).deltas, [call("i", "f", expected)], "{arguments}");
-    }
-    for arguments in [r#","arguments":"x""#, r#","arguments":[1]"#, r#","arguments":3"#] {
-        assert!(matches!(with(arguments).end, Err(UpstreamError::Garbage(_))), "{arguments}");
     }
 }
 

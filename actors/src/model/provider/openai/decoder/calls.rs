@@ -34,7 +34,7 @@ struct UnderWay {
 impl Calls {
     /// # Errors
     ///
-    /// [`UpstreamError::Garbage`] beyond the bounds.
+    /// [`UpstreamError::TooLarge`] beyond the bounds.
     pub(super) fn add(&mut self, piece: CallPiece) -> Result<(), UpstreamError> {
         let CallPiece { index, id, function } = piece;
         let index = index.and_then(|index| index.as_u64());
@@ -50,7 +50,7 @@ impl Calls {
         self.bytes += text.len() + name.len() + id.len();
         let is_new = self.find(index, &id).is_none();
         if self.bytes > CALLS_BYTES_MAX || (is_new && self.under_way.len() == CALLS_MAX) {
-            return Err(UpstreamError::Garbage("tool calls without end".to_owned()));
+            return Err(UpstreamError::TooLarge);
         }
         if is_new {
             self.under_way.push(UnderWay { index, id, name, arguments: text });
@@ -75,28 +75,19 @@ impl Calls {
         }
     }
 
-    /// The calls as they were meant. Of an answer that was cut for its length, the last one need not be whole, and is left out.
-    ///
-    /// # Errors
-    ///
-    /// [`UpstreamError::Garbage`] when arguments are no object.
-    pub(super) fn take(&mut self, is_cut: bool) -> Result<Vec<ToolCall>, UpstreamError> {
+    /// The calls as they were meant. Of an answer that was cut for its length, the last one need not be whole, and is left out; so
+    /// is one that names nothing.
+    pub(super) fn take(&mut self, is_cut: bool) -> Vec<ToolCall> {
         self.bytes = 0;
-        let mut calls = Vec::with_capacity(self.under_way.len());
         let under_way = std::mem::take(&mut self.under_way);
         let last = under_way.len().saturating_sub(1);
-        for (place, call) in under_way.into_iter().enumerate() {
+        let call = |(place, call): (usize, UnderWay)| {
             let UnderWay { id, name, arguments: text, .. } = call;
             let given = if text.trim().is_empty() { Value::Null } else { Value::String(text) };
-            match arguments(given) {
-                Ok(_) if name.is_empty() => {
-                    return Err(UpstreamError::Garbage("a tool call without a name".to_owned()));
-                }
-                Ok(arguments) => calls.push(ToolCall { id: call_id(Some(id)), name, arguments }),
-                Err(_) if is_cut && place == last => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(calls)
+            let arguments = arguments(given);
+            let is_half = is_cut && place == last && !arguments.is_object();
+            (!name.is_empty() && !is_half).then(|| ToolCall { id: call_id(Some(id)), name, arguments })
+        };
+        under_way.into_iter().enumerate().filter_map(call).collect()
     }
 }
