@@ -8,6 +8,7 @@ mod sampling;
 mod text_or;
 
 use domain::{chat::limits, model_name::ModelName};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::raw::parsed;
@@ -58,14 +59,30 @@ const OF_A_FUNCTION: [&str; 4] = ["name", "description", "parameters", "strict"]
 ///
 /// 400 naming the tool when there are too many, too much of one or of all, or one is no function.
 pub(super) fn tools(given: Option<&RawValue>) -> Result<Vec<Value>, ApiError> {
+    functions(
+        given,
+        "a tool is `{\"type\":\"function\",\"function\":{\"name\",…}}`; there are no others here",
+        function,
+    )
+}
+
+/// Tools of any shape, each by itself as `function` reads it; `wanted` says what one is.
+///
+/// # Errors
+///
+/// 400 naming the tool when there are too many, too much of one or of all, or `function` makes nothing of one.
+pub(super) fn functions<G: DeserializeOwned, T>(
+    given: Option<&RawValue>,
+    wanted: &'static str,
+    function: impl Fn(G) -> Option<T>,
+) -> Result<Vec<T>, ApiError> {
     let Some(given) = given else { return Ok(Vec::new()) };
     let tools: Vec<&RawValue> = parsed(given, limits::TOOLS_BYTES, || "tools".to_owned())?;
     bounded("tools", tools.len(), 0, limits::TOOLS)?;
     let tool = |(at, tool): (usize, &RawValue)| {
-        let wanted =
-            "a tool is `{\"type\":\"function\",\"function\":{\"name\",…}}`; there are no others here";
-        function(parsed(tool, limits::TOOL_BYTES, || format!("tools[{at}]"))?)
-            .ok_or_else(|| ApiError::invalid(wanted).at(format!("tools[{at}]")))
+        let place = || format!("tools[{at}]");
+        function(parsed(tool, limits::TOOL_BYTES, place)?)
+            .ok_or_else(|| ApiError::invalid(wanted).at(place()))
     };
     tools.into_iter().enumerate().map(tool).collect()
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use actors::{
     model::{ModelError, StartedEmbedding, StartedTurn, TurnOptions},
-    rate_limit::TurnSize,
-    reply::{Ending, ReplyReader},
+    rate_limit::{TokenReserve, TurnSize},
+    reply::{Ending, Outcome},
     system::System,
 };
-use domain::{chat::ChatRequest, embedding::EmbedRequest};
+use domain::{chat::ChatRequest, embedding::EmbedRequest, model_name::ModelName};
 use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -51,14 +51,8 @@ pub(super) async fn begin(
     request: ChatRequest,
     options: TurnOptions,
 ) -> Result<Result<StartedTurn, ModelError>, ApiError> {
-    // A name that nobody offers has no bucket: whoever makes them up would fill those of models.
-    let principal = call.principal()?;
-    if !system.models.offers(&principal, &request.model) {
-        call.pay_for_request(system).await?;
-        return Err(ApiError::model_not_found(request.model.as_str()));
-    }
-    let reserve = call.pay_for_turn(system, &request.model, TurnSize::of(&request)).await?;
-    Ok(system.models.start_turn(&principal, request, options, reserve).await)
+    let reserve = pay(system, call, &request.model, TurnSize::of(&request)).await?;
+    Ok(system.models.start_turn(&call.principal()?, request, options, reserve).await)
 }
 
 /// The same for texts that are to become vectors.
@@ -72,14 +66,33 @@ pub(super) async fn begin_embedding(
     request: EmbedRequest,
     options: TurnOptions,
 ) -> Result<StartedEmbedding, ApiError> {
-    let principal = call.principal()?;
-    if !system.models.offers(&principal, &request.model) {
-        call.pay_for_request(system).await?;
-        return Err(ApiError::model_not_found(request.model.as_str()));
-    }
     let size = TurnSize { prompt_tokens: request.estimated_tokens(), answer_tokens: Some(0) };
-    let reserve = call.pay_for_turn(system, &request.model, size).await?;
-    Ok(system.models.start_embedding(&principal, request, options, reserve).await?)
+    let reserve = pay(system, call, &request.model, size).await?;
+    Ok(system.models.start_embedding(&call.principal()?, request, options, reserve).await?)
+}
+
+async fn pay(
+    system: &System,
+    call: &Call,
+    model: &ModelName,
+    size: TurnSize,
+) -> Result<TokenReserve, ApiError> {
+    // A name that nobody offers has no bucket: whoever makes them up would fill those of models.
+    if let Err(refusal) = check_offered(system, call, model) {
+        call.pay_for_request(system).await?;
+        return Err(refusal);
+    }
+    call.pay_for_turn(system, model, size).await
+}
+
+/// # Errors
+///
+/// 404 when nobody offers the caller a model of this name.
+pub(super) fn check_offered(system: &System, call: &Call, model: &ModelName) -> Result<(), ApiError> {
+    if system.models.offers(&call.principal()?, model) {
+        return Ok(());
+    }
+    Err(ApiError::model_not_found(model.as_str()))
 }
 
 /// Forgets how to think where the model does not: clients of other dialects say it to every model, and a server refuses what it
@@ -103,14 +116,28 @@ pub(super) fn tell_queue(headers: &mut HeaderMap, position: usize, queued: Durat
 }
 
 /// Says in the head of a reply which place in line its turn was let in at: 1 was next, 0 found a free slot.
-pub(super) fn tell_position(headers: &mut HeaderMap, position: usize) {
+fn tell_position(headers: &mut HeaderMap, position: usize) {
     headers.insert(QUEUE_POSITION, position.into());
 }
 
-/// Waits for a streamed answer to begin. `Some`: it was over before that, and how; `None`: there is something to read, or it takes
-/// long.
-pub(super) async fn first_word(reader: &mut ReplyReader) -> Option<Ending> {
-    timeout(FIRST_WORD_PATIENCE, reader.first_word()).await.ok().flatten()
+/// A turn as a stream in the words of `encoder`, from its first word on.
+///
+/// # Errors
+///
+/// What the turn failed of, where it was over before there was anything to read.
+pub(super) async fn stream_answer(
+    content_type: &'static str,
+    mut started: StartedTurn,
+    encoder: impl Encode + 'static,
+    call: Call,
+) -> Result<Reply, ApiError> {
+    let over = timeout(FIRST_WORD_PATIENCE, started.reader.first_word()).await.ok().flatten();
+    if let Some(Ending { outcome: Outcome::Failed { code, message, retry_after }, .. }) = over {
+        return Err(ApiError::turn_failed(code, &message, retry_after));
+    }
+    let mut reply = turn_stream(content_type, started.reader, encoder, call);
+    tell_position(reply.headers_mut(), started.position);
+    Ok(reply)
 }
 
 /// A turn's events as the reply to `call`, in the words of `encoder`.

@@ -163,18 +163,11 @@ impl Truth {
 
     /// The caller whom this lets in with what was `shown`.
     pub(super) fn principal(&self, shown: &Shown, now: DateTime<Utc>) -> Option<Principal> {
-        match (&self.state, shown) {
+        let (user, role, limits, models, credential) = match (&self.state, shown) {
             (State::Session { user, role, limits, models, min_epoch, .. }, Shown::Token(grant))
                 if *user == grant.user && *min_epoch <= grant.epoch =>
             {
-                let credential = Credential::Session(grant.session);
-                Some(Principal {
-                    user: *user,
-                    role: *role,
-                    limits: *limits,
-                    models: models.clone(),
-                    credential,
-                })
+                (user, role, limits, models, Credential::Session(grant.session))
             }
             (
                 State::Key { user, role, limits, models, id, scopes, key_limits, key_models, expires_at },
@@ -186,15 +179,10 @@ impl Truth {
                     limits: *key_limits,
                     models: key_models.clone(),
                 };
-                Some(Principal {
-                    user: *user,
-                    role: *role,
-                    limits: *limits,
-                    models: models.clone(),
-                    credential,
-                })
+                (user, role, limits, models, credential)
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(Principal { user: *user, role: *role, limits: *limits, models: models.clone(), credential })
     }
 }

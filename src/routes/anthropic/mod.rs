@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use actors::{
-    reply::{Ending, Outcome},
-    system::System,
-};
+use actors::system::System;
 use http::StatusCode;
 
-use super::asking::{StreamEvent, begin, first_word, tell_position, tell_queue, think_if_able, turn_stream};
+use super::asking::{StreamEvent, begin, check_offered, stream_answer, tell_queue, think_if_able};
 use crate::{
     dialects::anthropic::{Asked, CountTokensRequest, Encoder, MessageReply, MessagesRequest, TokenCount},
     http::{ApiError, Call, Reply, json_reply},
@@ -26,23 +23,14 @@ pub(crate) async fn messages(system: Arc<System>, mut call: Call) -> Result<Repl
     think_if_able(&system, &call, &mut request)?;
     let estimate = request.estimated_prompt_tokens();
     let mut started = begin(&system, &call, request, options).await??;
-    let (position, names, request_id) = (started.position, started.names(), call.request_id.clone());
-    let reply = if is_streamed {
-        if let Some(Ending { outcome: Outcome::Failed { code, message, retry_after }, .. }) =
-            first_word(&mut started.reader).await
-        {
-            return Err(ApiError::turn_failed(code, &message, retry_after));
-        }
-        let encoder = Encoder::new(names, request_id.clone(), estimate);
-        let mut reply = turn_stream("text/event-stream", started.reader, encoder, call);
-        tell_position(reply.headers_mut(), position);
-        reply
-    } else {
-        let (answer, ending) = started.reader.finished().await;
-        let mut reply = json_reply(StatusCode::OK, &MessageReply::whole(&names, &answer, &ending)?);
-        tell_queue(reply.headers_mut(), position, ending.timings.queued);
-        reply
-    };
+    let names = started.names();
+    if is_streamed {
+        let encoder = Encoder::new(names, call.request_id.clone(), estimate);
+        return stream_answer("text/event-stream", started, encoder, call).await;
+    }
+    let (answer, ending) = started.reader.finished().await;
+    let mut reply = json_reply(StatusCode::OK, &MessageReply::whole(&names, &answer, &ending)?);
+    tell_queue(reply.headers_mut(), started.position, ending.timings.queued);
     Ok(reply)
 }
 
@@ -53,9 +41,7 @@ pub(crate) async fn messages(system: Arc<System>, mut call: Call) -> Result<Repl
     (status = 404, description = "No such model")))]
 pub(crate) async fn count_tokens(system: Arc<System>, mut call: Call) -> Result<Reply, ApiError> {
     let request = call.chat(|body: CountTokensRequest, _| body.read()).await?;
-    if !system.models.offers(&call.principal()?, &request.model) {
-        return Err(ApiError::model_not_found(request.model.as_str()));
-    }
+    check_offered(&system, &call, &request.model)?;
     let input_tokens = request.estimated_prompt_tokens();
     Ok(json_reply(StatusCode::OK, &TokenCount { input_tokens }))
 }

@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use actors::{
-    model::TurnOptions,
-    reply::{Ending, Outcome},
-    system::System,
-};
+use actors::{model::TurnOptions, system::System};
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use crate::{
     dialects::ollama::{Asked, Encoder, OllamaChatBody, OllamaGenerateBody, OllamaReply},
     http::{ApiError, Call, Reply, json_reply},
-    routes::asking::{begin, first_word, tell_position, tell_queue, think_if_able, turn_stream},
+    routes::asking::{begin, check_offered, stream_answer, tell_queue, think_if_able},
 };
 
 /// Answers a chat in Ollama's words, line by line unless `stream` is `false`.
@@ -43,9 +39,7 @@ async fn answer<B: DeserializeOwned>(
         Asked::Turn { request, manner, is_streamed } => (request, manner, is_streamed),
         Asked::Residence { model, manner, is_to_go } => {
             call.pay_for_request(system).await?;
-            if !system.models.offers(&call.principal()?, &model) {
-                return Err(ApiError::model_not_found(model.as_str()));
-            }
+            check_offered(system, &call, &model)?;
             let now = system.clock().now();
             let reply = OllamaReply::residence(model.as_str(), now, manner, is_to_go);
             return Ok(json_reply(StatusCode::OK, &reply));
@@ -54,22 +48,15 @@ async fn answer<B: DeserializeOwned>(
     think_if_able(system, &call, &mut request)?;
     let options = TurnOptions { deadline: Some(call.deadline), ..TurnOptions::default() };
     let mut started = begin(system, &call, *request, options).await??;
-    let (position, names) = (started.position, started.names());
+    let names = started.names();
     if !is_streamed {
         let (answer, ending) = started.reader.finished().await;
         let now = system.clock().now();
         let whole = OllamaReply::whole(names.model.as_str(), now, manner, &answer, &ending)?;
         let mut reply = json_reply(StatusCode::OK, &whole);
-        tell_queue(reply.headers_mut(), position, ending.timings.queued);
+        tell_queue(reply.headers_mut(), started.position, ending.timings.queued);
         return Ok(reply);
     }
-    if let Some(Ending { outcome: Outcome::Failed { code, message, retry_after }, .. }) =
-        first_word(&mut started.reader).await
-    {
-        return Err(ApiError::turn_failed(code, &message, retry_after));
-    }
     let encoder = Encoder::new(names, call.request_id.clone(), manner, system.clock().clone());
-    let mut reply = turn_stream("application/x-ndjson", started.reader, encoder, call);
-    tell_position(reply.headers_mut(), position);
-    Ok(reply)
+    stream_answer("application/x-ndjson", started, encoder, call).await
 }

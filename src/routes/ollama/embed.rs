@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::{model::TurnOptions, reply::Ending, system::System};
-use domain::{embedding::EmbedRequest, model_name::ModelName};
+use domain::embedding::EmbedRequest;
 use http::StatusCode;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         ollama::{EmbedBody, Embedded, OldEmbedBody, OldEmbedded},
     },
     http::{ApiError, Call, Reply, json_reply},
-    routes::asking::begin_embedding,
+    routes::asking::{begin_embedding, check_offered},
 };
 
 /// Turns texts into vectors.
@@ -56,11 +56,4 @@ async fn vectors(
     let (made, ending) = begin_embedding(system, call, request, options).await?.finished().await;
     finish_reason(&ending)?;
     Ok(Some((made.vectors, ending)))
-}
-
-fn check_offered(system: &System, call: &Call, model: &ModelName) -> Result<(), ApiError> {
-    if system.models.offers(&call.principal()?, model) {
-        return Ok(());
-    }
-    Err(ApiError::model_not_found(model.as_str()))
 }

@@ -2,7 +2,6 @@
 
 use actors::{
     model::{ModelError, TurnOptions},
-    reply::{Ending, Outcome},
     system::System,
 };
 use domain::{id::TurnId, turn::StoredReply};
@@ -12,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     dialects::openai::{Asked, Manner, Shape},
     http::{ApiError, Call, Reply, json_reply},
-    routes::asking::{begin, first_word, tell_position, tell_queue, think_if_able, turn_stream},
+    routes::asking::{begin, stream_answer, tell_queue, think_if_able},
 };
 
 /// Reads what is asked for, has it done, and answers in the words of `S`.
@@ -29,27 +28,19 @@ pub(super) async fn answer<B: DeserializeOwned, S: Shape>(
     options.deadline = Some(call.deadline);
     think_if_able(system, &call, &mut request)?;
     let mut started = begin(system, &call, request, options).await??;
-    let position = started.position;
     let names = started.names();
-    Ok(match manner {
+    match manner {
         Manner::Whole => {
             let (answer, ending) = started.reader.finished().await;
             let mut reply = json_reply(StatusCode::OK, &shape.whole(&names, &answer, &ending)?);
-            tell_queue(reply.headers_mut(), position, ending.timings.queued);
-            reply
+            tell_queue(reply.headers_mut(), started.position, ending.timings.queued);
+            Ok(reply)
         }
         Manner::Streamed { with_usage } => {
-            if let Some(Ending { outcome: Outcome::Failed { code, message, retry_after }, .. }) =
-                first_word(&mut started.reader).await
-            {
-                return Err(ApiError::turn_failed(code, &message, retry_after));
-            }
             let encoder = shape.encoder(names, call.request_id.clone(), with_usage);
-            let mut reply = turn_stream("text/event-stream", started.reader, encoder, call);
-            tell_position(reply.headers_mut(), position);
-            reply
+            stream_answer("text/event-stream", started, encoder, call).await
         }
-    })
+    }
 }
 
 /// Has the turn go on after the answer of `previous`, whose instructions hold until others are given.

@@ -5,6 +5,8 @@
 mod answer;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod decoded;
 mod demo;
 mod ollama;
 mod openai;

@@ -1,6 +1,6 @@
 //! Reading a request.
 
-use domain::chat::{ChatRequest, Format, Think, ToolChoice, limits};
+use domain::chat::{ChatRequest, Format, Think, limits};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use utoipa::ToSchema;
@@ -115,7 +115,8 @@ impl ChatCompletionRequest {
             frequency_penalty: self.frequency_penalty,
             stop: self.stop,
         };
-        let (tools, tool_choice) = tools_to_call(self.tools.as_deref(), self.tool_choice.as_deref())?;
+        let choice = chosen(self.tool_choice.as_deref())?;
+        let (tools, tool_choice) = choose(choice, tools(self.tools.as_deref())?, "tool_choice")?;
         let logprobs = match self.top_logprobs.map(|count| others_told(count, "top_logprobs")).transpose()? {
             others if self.logprobs == Some(true) => Some(others.unwrap_or(0)),
             _ => None,
@@ -133,13 +134,6 @@ impl ChatCompletionRequest {
         let options = turn_options(self.store.unwrap_or(false), manner);
         Ok(Asked { request, options, previous: None, manner, shape: ChatCompletions })
     }
-}
-
-fn tools_to_call(
-    given: Option<&RawValue>,
-    choice: Option<&RawValue>,
-) -> Result<(Vec<Value>, ToolChoice), ApiError> {
-    choose(chosen(choice)?, tools(given)?, "tool_choice")
 }
 
 fn format(given: Option<&RawValue>) -> Result<Option<Format>, ApiError> {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::{
     dialects::{
         openai::chat::{AllowedMode, Mode},
-        parts::{Choice, bounded, choose},
+        parts::{Choice, choose, functions},
         raw::parsed,
     },
     http::ApiError,
@@ -51,19 +51,11 @@ pub(super) struct FlatName {
 ///
 /// 400 naming the tool when there are too many, too much of one or of all, or it is no function.
 pub(super) fn tools(given: Option<&RawValue>) -> Result<Vec<FlatTool>, ApiError> {
-    let Some(given) = given else { return Ok(Vec::new()) };
-    let tools: Vec<&RawValue> = parsed(given, limits::TOOLS_BYTES, || "tools".to_owned())?;
-    bounded("tools", tools.len(), 0, limits::TOOLS)?;
-    let tool = |(at, tool): (usize, &RawValue)| {
-        let tool: FlatTool = parsed(tool, limits::TOOL_BYTES, || format!("tools[{at}]"))?;
-        if tool.kind == "function" && tool.name.is_some() {
-            return Ok(tool);
-        }
-        let wanted =
-            "a tool is `{\"type\":\"function\",\"name\",\"parameters\",…}`; there are no others here";
-        Err(ApiError::invalid(wanted).at(format!("tools[{at}]")))
-    };
-    tools.into_iter().enumerate().map(tool).collect()
+    functions(
+        given,
+        "a tool is `{\"type\":\"function\",\"name\",\"parameters\",…}`; there are no others here",
+        |tool: FlatTool| (tool.kind == "function" && tool.name.is_some()).then_some(tool),
+    )
 }
 
 /// Those that are left to call, as model servers read them, and whether one has to be.

@@ -150,11 +150,9 @@ impl Provider for OllamaProvider {
     ) -> BoxFuture<'a, Result<Box<dyn AnswerStream>, UpstreamError>> {
         Box::pin(async move {
             let (target, body) = match &request.completion {
-                None => (&self.chat, wire::chat_body(model, request)),
-                Some(how) => (&self.generate, wire::generate_body(model, request, how)),
+                None => (&self.chat, wire::chat_body(model, request)?),
+                Some(how) => (&self.generate, wire::generate_body(model, request, how)?),
             };
-            let body =
-                body.map_err(|error| UpstreamError::Rejected(format!("it has no JSON form: {error}")))?;
             let stream = AnswerBytes::open(
                 Arc::clone(&self.client),
                 Prompt { target: target.clone(), body: body.into() },

@@ -14,10 +14,14 @@ use domain::chat::{ChatMessage, ChatRequest, Completion, Format, Role, Sampling,
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Number, Value, value::RawValue};
 
-use crate::model::provider::answer::{Likelihood, borrowed_text};
+use crate::model::provider::{
+    UpstreamError,
+    answer::{Likelihood, borrowed_text},
+    transport::written,
+};
 
 /// The body of `POST /api/chat`, always streamed.
-pub(super) fn chat_body(model: &str, request: &ChatRequest) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn chat_body(model: &str, request: &ChatRequest) -> Result<Vec<u8>, UpstreamError> {
     written(
         request,
         &ChatBody {
@@ -34,7 +38,7 @@ pub(super) fn generate_body(
     model: &str,
     request: &ChatRequest,
     how: &Completion,
-) -> Result<Vec<u8>, serde_json::Error> {
+) -> Result<Vec<u8>, UpstreamError> {
     let of = |role| request.messages.iter().rfind(|message| message.role == role);
     let prompt = of(Role::User);
     written(
@@ -49,13 +53,6 @@ pub(super) fn generate_body(
             common: Common::of(request),
         },
     )
-}
-
-fn written(request: &ChatRequest, body: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    let text: usize = request.messages.iter().map(|message| message.content.len()).sum();
-    let mut out = Vec::with_capacity(text + text / 8 + 512);
-    serde_json::to_writer(&mut out, body)?;
-    Ok(out)
 }
 
 #[derive(Serialize)]

@@ -15,6 +15,7 @@ use super::messages::{Message, messages};
 use crate::model::provider::{
     UpstreamError,
     answer::{Likelihood, borrowed_text},
+    transport::written,
 };
 
 /// What a server makes of fields that are not in OpenAI's own book.
@@ -47,7 +48,7 @@ pub(super) fn chat_body(
         Some(Think::On) => Some(true),
         _ => None,
     };
-    written(&ChatBody {
+    let body = ChatBody {
         model,
         messages: messages(&request.messages, manners),
         tools: &request.tools,
@@ -67,7 +68,8 @@ pub(super) fn chat_body(
         logprobs: request.logprobs.is_some(),
         top_logprobs: request.logprobs.filter(|top| *top > 0),
         common: Common::of(request, manners),
-    })
+    };
+    written(request, &body)
 }
 
 /// The body of `POST /completions`, always streamed.
@@ -89,17 +91,14 @@ pub(super) fn completion_body(
     if text.is_some_and(|text| !text.images.is_empty()) {
         return Err(lacks("with images"));
     }
-    written(&CompletionBody {
+    let body = CompletionBody {
         model,
         prompt: text.map_or("", |message| &message.content),
         suffix: how.suffix.as_deref(),
         logprobs: request.logprobs,
         common: Common::of(request, manners),
-    })
-}
-
-fn written(body: &impl Serialize) -> Result<Vec<u8>, UpstreamError> {
-    serde_json::to_vec(body).map_err(|error| UpstreamError::Rejected(format!("it has no JSON form: {error}")))
+    };
+    written(request, &body)
 }
 
 #[derive(Serialize)]

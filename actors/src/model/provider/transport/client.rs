@@ -16,6 +16,7 @@
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use bytes::Bytes;
+use domain::chat::ChatRequest;
 use http::{
     HeaderMap, Request, Uri,
     header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
@@ -23,6 +24,7 @@ use http::{
 use http_body_util::Full;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
@@ -53,6 +55,22 @@ pub(in crate::model::provider) struct Prompt {
     /// As [`Address::target`] has it.
     pub(in crate::model::provider) target: Uri,
     pub(in crate::model::provider) body: Bytes,
+}
+
+/// The JSON that asks a server for `request`, in one buffer of nearly its size.
+///
+/// # Errors
+///
+/// [`UpstreamError::Rejected`] for what has no JSON form.
+pub(in crate::model::provider) fn written(
+    request: &ChatRequest,
+    body: &impl Serialize,
+) -> Result<Vec<u8>, UpstreamError> {
+    let text: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    let mut out = Vec::with_capacity(text + text / 8 + 512);
+    serde_json::to_writer(&mut out, body)
+        .map_err(|error| UpstreamError::Rejected(format!("it has no JSON form: {error}")))?;
+    Ok(out)
 }
 
 /// Opens and keeps connections to one server.

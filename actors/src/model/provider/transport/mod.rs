@@ -26,7 +26,7 @@ mod words;
 pub(super) use self::{
     address::Address,
     calls::{Calls, read},
-    client::{Client, Prompt},
+    client::{Client, Prompt, written},
     stream::{AnswerBytes, Decode},
     words::{sanitise, text_of},
 };

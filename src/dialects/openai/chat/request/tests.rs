@@ -1,4 +1,4 @@
-use domain::chat::{ChatMessage, Role, Sampling, ToolCall};
+use domain::chat::{ChatMessage, Role, Sampling, ToolCall, ToolChoice};
 use serde_json::json;
 
 use super::*;

@@ -1,57 +1,14 @@
 //! The decoder against what OpenAI-compatible servers send, as bytes.
 
-use domain::{chat::ToolCall, reply::UsageSource, secret::Secret};
+use domain::{reply::UsageSource, secret::Secret};
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
 use super::*;
-
-/// What a stream of bytes came to: its deltas with neighbours of one kind joined, the pieces, and how it ended.
-#[derive(Debug, PartialEq)]
-struct Decoded {
-    deltas: Vec<Delta>,
-    pieces: u32,
-    end: Result<Finish, UpstreamError>,
-}
+use crate::model::provider::decoded::{Decoded, call, content, decoded};
 
 fn decode_chunks<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
-    let mut decoder = Decoder::new(Meaning::new(Some(Secret::new("sk-canary".to_owned()))));
-    let (mut deltas, mut pieces, mut finish, mut batch) = (Vec::new(), 0, None, Batch::default());
-    let mut take = |batch: &mut Batch| {
-        for mut delta in batch.deltas.drain(..) {
-            if let Delta::ToolCall(call) = &mut delta
-                && call.id.starts_with("call_")
-                && call.id.len() == 37
-            {
-                call.id = "made up".to_owned();
-            }
-            match (deltas.last_mut(), delta) {
-                (Some(Delta::Content(last)), Delta::Content(more)) => last.push_str(&more),
-                (Some(Delta::Thinking(last)), Delta::Thinking(more)) => last.push_str(&more),
-                (_, delta) => deltas.push(delta),
-            }
-        }
-        pieces += batch.pieces;
-        assert!(finish.is_none() || batch.finish.is_none(), "two ends");
-        finish = finish.or(batch.finish);
-    };
-    let mut fed = Ok(());
-    for chunk in chunks {
-        batch.clear();
-        fed = decoder.feed(chunk, &mut batch);
-        take(&mut batch);
-        if fed.is_err() {
-            break;
-        }
-    }
-    let ended = fed.and_then(|()| {
-        batch.clear();
-        let ended = decoder.end(&mut batch);
-        take(&mut batch);
-        ended
-    });
-    let end = ended.map(|()| finish.expect("an end without an error has its last words"));
-    Decoded { deltas, pieces, end }
+    decoded(Decoder::new(Meaning::new(Some(Secret::new("sk-canary".to_owned())))), chunks)
 }
 
 fn decode(stream: &str) -> Decoded {
@@ -85,14 +42,6 @@ const DONE: &str = "data: [DONE]\n\n";
 fn finish(reason: FinishReason) -> Result<Finish, UpstreamError> {
     let usage = Usage { prompt_tokens: 26, completion_tokens: 58, source: UsageSource::Reported };
     Ok(Finish { reason, usage: Some(usage), load: Duration::ZERO })
-}
-
-fn content(text: &str) -> Delta {
-    Delta::Content(text.to_owned())
-}
-
-fn call(id: &str, name: &str, arguments: Value) -> Delta {
-    Delta::ToolCall(ToolCall { id: id.to_owned(), name: name.to_owned(), arguments })
 }
 
 fn piece(text: &str) -> String {
