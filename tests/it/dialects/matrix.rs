@@ -108,6 +108,8 @@ async fn start() -> TestApp {
             config.system.model.breaker_failures = u32::MAX;
             // Nobody looks meanwhile whether a model is still loaded: what is not is loaded before its turn starts.
             config.system.model.catalogue_refresh = Duration::from_secs(3_600);
+            // How long a busy server is asked again differs from turn to turn, and so would what is said meanwhile.
+            config.http.heartbeat = Duration::from_secs(3_600);
         });
     TestApp::start(options).await
 }

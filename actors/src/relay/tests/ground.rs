@@ -83,8 +83,7 @@ impl LiveTurns for Here {
     }
 
     fn cancel(&self, turn: TurnId) -> bool {
-        let known = self.0.lock().get(&turn).map(|(_, log)| log.cancel());
-        known.is_some()
+        self.0.lock().get(&turn).is_some_and(|(_, log)| log.cancel())
     }
 
     fn is_empty(&self) -> bool {
